@@ -1,0 +1,92 @@
+// Package model is the port to a language model endpoint: its nouns and its one verb. Adapters (openaimodel) translate a
+// vendor's wire into it; package run calls it; the engine never sees it.
+package model
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"time"
+)
+
+// Role of a message.
+type Role string
+
+// The roles.
+const (
+	System    Role = "system"
+	User      Role = "user"
+	Assistant Role = "assistant"
+	Tool      Role = "tool"
+)
+
+// Message is one turn of a conversation.
+type Message struct {
+	Role       Role
+	Text       string
+	ToolCalls  []ToolCall // of an assistant
+	ToolCallID string     // of a tool result
+}
+
+// ToolCall is a model's wish to call a tool. Arguments is JSON as the model wrote it, perhaps malformed.
+type ToolCall struct {
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// ToolSpec offers a tool to the model. Schema is the JSON Schema of its arguments.
+type ToolSpec struct {
+	Name        string
+	Description string
+	Schema      json.RawMessage
+}
+
+// Request is one model call. Parameters (temperature, ...) belong to the Model that was built with them.
+type Request struct {
+	Messages []Message
+	Tools    []ToolSpec
+	Stream   bool
+	// Stop adds to the configured stop sequences.
+	Stop []string
+	// Metadata is sent along where the spec asks for it.
+	Metadata map[string]string
+}
+
+// Usage counts tokens. Estimated is true when the server sent none.
+type Usage struct {
+	InputTokens  int64
+	OutputTokens int64
+	Estimated    bool
+}
+
+// Chunk is a piece of an answer. Concatenating Text of all chunks gives the answer; ToolCalls come whole, in one chunk.
+type Chunk struct {
+	Text         string
+	Reasoning    string
+	ToolCalls    []ToolCall
+	Usage        *Usage // in the last chunk
+	FinishReason string // in the last chunk: stop, length, tool_calls, content_filter
+	Model        string // as the server names itself
+}
+
+// Attempt is one try at an endpoint, for the error that names them all.
+type Attempt struct {
+	Model   string
+	Status  int // HTTP status; 0: no answer
+	Err     string
+	Elapsed time.Duration
+}
+
+// Error is a model call that failed for good.
+type Error struct {
+	Code     string // a phase.Code or "context_length", "content_filter"
+	Message  string
+	Attempts []Attempt
+}
+
+// Model generates answers. Generate may be called from many goroutines; ending ctx or stopping the iteration cancels the call
+// at the endpoint. The sequence ends after the first error, which is an *Error unless ctx ended.
+type Model interface {
+	Generate(ctx context.Context, r Request) iter.Seq2[Chunk, error]
+}

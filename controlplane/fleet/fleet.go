@@ -1,0 +1,43 @@
+// Package fleet holds the table of live instances: what each was offered, what it answered, what it runs. It is
+// soft state of one replica: nothing here is stored. The table is pure (the caller passes the time); streams write
+// to it, the releaser, the status API and metrics read it.
+package fleet
+
+import (
+	"time"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// Ref names one config of one agent.
+type Ref struct {
+	Token    manifest.Token
+	Revision int64
+}
+
+// Config gives the name such as "8-3f2a91c4"; "" for none.
+func (r Ref) Config() string { return manifest.ConfigName(r.Revision, r.Token.Hash) }
+
+// Instance is one agentd process as this replica knows it. A value read from the table is the reader's own.
+type Instance struct {
+	ID           snapshot.InstanceID
+	Version      string // agentd's
+	Capabilities []string
+	Labels       map[string]string
+	Endpoints    []string
+	Phase        phase.Phase
+	ConfigState  phase.ConfigState
+	Desired      Ref // what Build gives it; zero: nothing (absent)
+	Running      Ref // what it serves; zero: nothing
+	Faults       []phase.Fault
+	// Since is when it entered the phase, Seen when its last message came, Offered when Desired was last sent.
+	Since   time.Time
+	Seen    time.Time
+	Offered time.Time
+	// Connected is false between the loss of its stream and the end of its lease.
+	Connected bool
+	// Refused holds the config hashes that this instance refused and that still count (semantics.md 7.6).
+	Refused map[manifest.Hash][]phase.Fault
+}

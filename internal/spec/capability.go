@@ -1,0 +1,31 @@
+package spec
+
+// Capabilities that a spec's field can require of an agentd. One that is not listed by ThisRelease is answered
+// WARNING not_supported with the field's path.
+const (
+	CapMemoryRedis    = "memory.redis"
+	CapMemorySearch   = "memory.search"    // any searchStrategy but recency
+	CapMemorySummary  = "memory.summarize" // compressionStrategy summarize
+	CapPartners       = "partners"
+	CapKnowledge      = "knowledge"
+	CapMCPSSE         = "mcp.sse"
+	CapMCPStdio       = "mcp.stdio"
+	CapModelFallbacks = "model.fallbacks"
+	CapModelResponses = "model.responses"
+	CapModelMetadata  = "model.metadata" // sendMetadata
+	CapApproval       = "approval"
+	CapCard           = "a2a.card" // skills, version, expose.a2a
+	CapExposeREST     = "expose.rest"
+	CapExposeMCP      = "expose.mcp"
+	CapLimitCost      = "limits.cost"
+	CapLimitTokens    = "limits.tokens"
+	CapLimitToolCalls = "limits.toolCalls"
+	CapLimitDepth     = "limits.partnerDepth"
+	CapLimitParallel  = "limits.concurrency"
+)
+
+// ThisRelease lists what this release's agentd can do. Hello carries it; Apply's notes use it where no
+// instance is live.
+func ThisRelease() []string {
+	return []string{CapLimitTokens, CapLimitToolCalls, CapLimitParallel}
+}
