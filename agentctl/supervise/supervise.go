@@ -62,8 +62,10 @@ func (s *Supervisor) Run(ctx context.Context, p Process) error {
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		if time.Since(began) > healthyAfter {
 			backoff = firstBackoff

@@ -1,0 +1,85 @@
+# agentry: `make` lists the targets. Every stage prints how many seconds it took.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export CGO_ENABLED := 0
+
+BINARIES := controlplane agentd agentctl
+LINT := .tmp/golangci-lint-v2.12.2
+# Packages that link etcd's server: too slow to build with the race detector, so they are tested without it.
+ETCD := ./controlplane/app ./controlplane/store/etcdstore
+# Whole-process suites.
+SUITES := ./test/...
+
+# stage NAME, COMMANDS: run and tell the seconds.
+define stage
+	@start=$$(date +%s); echo "== $(1)"; ( $(2) ) || { code=$$?; echo "== $(1): FAILED after $$(( $$(date +%s) - start )) s"; exit $$code; }; echo "== $(1): $$(( $$(date +%s) - start )) s"
+endef
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build the three binaries and the example's MCP server into bin/
+	$(call stage,build,mkdir -p bin && for b in $(BINARIES); do go build -o bin/$$b ./$$b; done && go build -o bin/nacos-mcp ./examples/nacos-mcp)
+
+.PHONY: demo
+demo: build ## the main job end to end, with everything embedded; ends by itself
+	@go run ./test/demo --bin bin
+
+.PHONY: up
+up: build ## leave the example running to play with (Ctrl-C stops it)
+	@bin/agentctl up examples/nacos-helper
+
+.PHONY: test
+test: lint build generate-digest unit etcd-tests e2e ## everything CI runs
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint with the floors, and the import rules that it can't see
+	$(call stage,lint,$(LINT) run ./...)
+	$(call stage,imports,go test ./test/deps)
+
+$(LINT):
+	$(call stage,build golangci-lint,mkdir -p .tmp && go build -modfile=lint.tool.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+.PHONY: unit
+unit: ## unit tests, transcripts and testscripts under the race detector
+	$(call stage,unit -race,CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -vE '/test(/|$$)|/gen/|^github.com/agentry/agentry/($(subst $() ,|,$(patsubst ./%,%,$(ETCD))))$$'))
+
+.PHONY: etcd-tests
+etcd-tests: ## the packages that link etcd's server, without the race detector
+	$(call stage,etcd packages,go test -timeout 10m $(ETCD))
+
+.PHONY: e2e
+e2e: build ## whole-process tests: real binaries, real etcd, real kills
+	$(call stage,end to end,go test -count=1 -timeout 15m $(SUITES))
+
+.PHONY: soak
+soak: build ## the long runs: 1,000 hot updates
+	$(call stage,soak,AGENTRY_SOAK=1 go test -count=1 -timeout 60m -run Hot ./test/e2e -v)
+
+.PHONY: bench
+bench: build ## cold start, idle memory and request latency of agentd, with the numbers
+	$(call stage,bench,go run ./test/bench/start --bin bin)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for 30 s
+	$(call stage,fuzz,scripts/fuzz.sh 30s)
+
+.PHONY: generate
+generate: ## regenerate gen/ and the generated documents (compiles buf the first time: minutes)
+	$(call stage,generate,go tool -modfile=go.tool.mod buf lint && go tool -modfile=go.tool.mod buf generate && scripts/gen-digest.sh > gen/DIGEST && go test ./internal/spec -run TestFieldEffects -update)
+
+.PHONY: generate-digest
+generate-digest: ## gen/ belongs to the protos as they are
+	$(call stage,generate digest,[ "$$(scripts/gen-digest.sh)" = "$$(cat gen/DIGEST)" ] || { echo "gen/ is not what the protos make: run make generate"; exit 1; })
+
+.PHONY: generate-check
+generate-check: generate ## regenerate and fail if a byte changed; then the wire must not break
+	@git diff --exit-code -- gen docs
+	@go tool -modfile=go.tool.mod buf breaking --against '.git#ref=HEAD'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .tmp
