@@ -1,0 +1,77 @@
+package assembler
+
+import (
+	"context"
+
+	"github.com/agentry/agentry/agentd/memory"
+	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/agentd/tool"
+	"github.com/agentry/agentry/internal/phase"
+	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/internal/spec"
+)
+
+// Credentials gives a credential's value at the moment of a call, so that a rotation rebuilds nothing. It may be called from
+// many goroutines; ok is false for an unknown name.
+type Credentials func(name string) (v secret.Value, ok bool)
+
+// ModelSettings is what a model client is made of. Settings that are equal but for Credentials share one client.
+type ModelSettings struct {
+	Spec        spec.Model
+	BaseURL     string // the effective one, after an override; never empty
+	Credentials Credentials
+}
+
+// ModelFactory makes model clients. NewModel does no I/O: no free probe of a model exists. A model that is also an
+// io.Closer is closed when the last set that uses it has drained.
+type ModelFactory interface {
+	NewModel(s ModelSettings) (model.Model, error)
+}
+
+// ServerSettings is what a client of one MCP server is made of. Settings that are equal but for Credentials and Changed
+// share one client.
+type ServerSettings struct {
+	Entry       spec.MCPServer
+	Ref         spec.MCPServerRef // its tool filter and required are the assembler's business
+	Credentials Credentials
+	// Changed is called after every change of State, from any goroutine; it returns at once.
+	Changed func()
+}
+
+// ServerFactory makes clients of MCP servers. NewServer does no I/O; an error means that the settings can't be served.
+type ServerFactory interface {
+	NewServer(s ServerSettings) (Server, error)
+}
+
+// Server is a supervised client of one MCP server. Its methods may be used from many goroutines.
+type Server interface {
+	// Connect connects, initializes and lists the tools: the first attempt. It is called once. On an error the client keeps
+	// trying in the background, with backoff, until Close; ending ctx gives the wait up, not the client.
+	Connect(ctx context.Context) error
+	// State is how the server stands now. The value is immutable.
+	State() ServerState
+	// Close ends the client and waits for its goroutines. Twice is once.
+	Close() error
+}
+
+// ServerState is a server's health and what it offers.
+type ServerState struct {
+	Healthy bool
+	// Code and Message say what is wrong while it isn't healthy.
+	Code    phase.Code
+	Message string
+	// Tools is what the server listed last; none while it is not healthy.
+	Tools []ServerTool
+}
+
+// ServerTool is one tool with the digest of its definition (name, description, schema).
+type ServerTool struct {
+	Tool   tool.Tool
+	Digest string // lower hex SHA-256
+}
+
+// MemoryFactory makes memories. NewMemory may be called again with equal settings and may then give the same memory; one
+// that is also an io.Closer is closed when the last set that uses it has drained.
+type MemoryFactory interface {
+	NewMemory(s spec.Memory, c Credentials) (memory.Memory, error)
+}
