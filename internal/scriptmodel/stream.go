@@ -1,0 +1,107 @@
+package scriptmodel
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+type chunk struct {
+	ID      string        `json:"id"`
+	Object  string        `json:"object"`
+	Created int64         `json:"created"`
+	Model   string        `json:"model"`
+	Choices []chunkChoice `json:"choices"`
+	Usage   *wireUsage    `json:"usage,omitempty"`
+}
+
+type chunkChoice struct {
+	Index        int     `json:"index"`
+	Delta        delta   `json:"delta"`
+	FinishReason *string `json:"finish_reason"`
+}
+
+type delta struct {
+	Role      string     `json:"role,omitempty"`
+	Content   string     `json:"content,omitempty"`
+	ToolCalls []wireCall `json:"tool_calls,omitempty"`
+}
+
+// stream writes an answer as server-sent events at its pace.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache")
+	out := http.NewResponseController(w)
+	created := time.Now().Unix()
+	send := func(c chunk) bool {
+		c.ID, c.Object, c.Created, c.Model = a.id, "chat.completion.chunk", created, a.model
+		b, err := json.Marshal(c)
+		if err != nil {
+			return false
+		}
+		if _, err := w.Write(append(append([]byte("data: "), b...), "\n\n"...)); err != nil {
+			return false
+		}
+		return out.Flush() == nil
+	}
+
+	deltas := a.deltas()
+	stop := len(deltas)
+	if f != nil && f.HalfOpen {
+		stop = max(1, stop/2)
+	}
+	for i, d := range deltas[:stop] {
+		if i > 0 && !s.wait(r.Context(), a.pace.Delay) {
+			return
+		}
+		if !send(chunk{Choices: []chunkChoice{{Delta: d}}}) {
+			return
+		}
+	}
+	if f != nil && f.HalfOpen {
+		s.hang(r.Context())
+		panic(http.ErrAbortHandler) // a clean end would look like a finished stream
+	}
+	if !send(chunk{Choices: []chunkChoice{{FinishReason: &a.finish}}}) {
+		return
+	}
+	if q.StreamOptions.IncludeUsage && !send(chunk{Choices: []chunkChoice{}, Usage: &a.usage}) {
+		return
+	}
+	_, _ = w.Write([]byte("data: [DONE]\n\n"))
+	_ = out.Flush()
+}
+
+// deltas cuts an answer into chunks: text by its pace, each call's name at once and then its arguments in pieces.
+func (a answer) deltas() []delta {
+	out := []delta{{Role: "assistant"}}
+	for _, piece := range pieces(a.text, a.pace.Chunk) {
+		out = append(out, delta{Content: piece})
+	}
+	for i, c := range a.calls {
+		head := wireCall{Index: &i, ID: c.ID, Type: c.Type}
+		head.Function.Name = c.Function.Name
+		out = append(out, delta{ToolCalls: []wireCall{head}})
+		for _, piece := range pieces(c.Function.Arguments, a.pace.Chunk) {
+			part := wireCall{Index: &i}
+			part.Function.Arguments = piece
+			out = append(out, delta{ToolCalls: []wireCall{part}})
+		}
+	}
+	return out
+}
+
+// pieces cuts text after every size characters; size 0: 16.
+func pieces(text string, size int) []string {
+	if size <= 0 {
+		size = 16
+	}
+	var out []string
+	runes := []rune(text)
+	for len(runes) > 0 {
+		n := min(size, len(runes))
+		out = append(out, string(runes[:n]))
+		runes = runes[n:]
+	}
+	return out
+}
