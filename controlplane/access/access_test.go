@@ -1,0 +1,115 @@
+package access_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/agentry/agentry/controlplane/access"
+	_ "github.com/agentry/agentry/gen/agentry/push/v1"    // its services are checked
+	_ "github.com/agentry/agentry/gen/agentry/release/v1" // its services are checked
+	_ "github.com/agentry/agentry/gen/agentry/spec/v1"    // its services are checked
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/secret"
+)
+
+func TestEveryMethodCarriesAPermission(t *testing.T) {
+	methods := 0
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		if !strings.HasPrefix(string(f.Package()), "agentry.") {
+			return true
+		}
+		for i := range f.Services().Len() {
+			s := f.Services().Get(i)
+			for j := range s.Methods().Len() {
+				methods++
+				name := "/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())
+				if p, err := access.Permission(name); err != nil || !strings.Contains(p, ".") {
+					t.Errorf("%s: permission %q, %v", name, p, err)
+				}
+			}
+		}
+		return true
+	})
+	if methods < 17 {
+		t.Errorf("only %d methods seen", methods)
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
+	const token = "agt_0123456789abcdef"
+	g, err := access.New(secret.NewValue(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const apply = "/agentry.spec.v1.SpecService/Apply"
+	cases := map[string]struct {
+		method, bearer string
+		want           errs.Kind
+		ok             bool
+	}{
+		"right token":      {method: apply, bearer: token, ok: true},
+		"stream":           {method: "/agentry.push.v1.ConfigService/Stream", bearer: token, ok: true},
+		"no token":         {method: apply, want: errs.Unauthenticated},
+		"wrong token":      {method: apply, bearer: token + "0", want: errs.Unauthenticated},
+		"unknown method":   {method: "/agentry.spec.v1.SpecService/Drop", bearer: token, want: errs.Denied},
+		"unknown service":  {method: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", bearer: token, want: errs.Denied},
+		"no method at all": {method: "apply", bearer: token, want: errs.Denied},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			p, err := g.Authenticate(t.Context(), c.method, c.bearer)
+			if c.ok {
+				if err != nil || p.Name != "dev" || !p.Admin {
+					t.Errorf("got %+v, %v", p, err)
+				}
+				return
+			}
+			if !errs.Is(err, c.want) || p != (access.Principal{}) {
+				t.Errorf("got %+v, %v, want kind %v", p, err, c.want)
+			}
+			if c.bearer != "" && strings.Contains(err.Error(), c.bearer) {
+				t.Errorf("the error shows the token: %v", err)
+			}
+		})
+	}
+	if _, err := access.New(secret.NewValue("short")); !errs.Is(err, errs.Invalid) {
+		t.Errorf("short token: %v", err)
+	}
+}
+
+func TestTokenFileSurvivesRestarts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	first, err := access.LoadToken(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	second, err := access.LoadToken(path)
+	if err != nil || second.Reveal() != first.Reveal() || len(first.Reveal()) < 32 {
+		t.Errorf("the token changed or is short: %v", err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := access.LoadToken(path); !errs.Is(err, errs.Precondition) {
+		t.Errorf("open file: %v", err)
+	}
+}
+
+func TestPrincipalTravelsInTheContext(t *testing.T) {
+	if _, ok := access.From(t.Context()); ok {
+		t.Error("an empty context names a caller")
+	}
+	p, ok := access.From(access.With(t.Context(), access.Principal{Name: "dev"}))
+	if !ok || p.Name != "dev" {
+		t.Errorf("got %+v", p)
+	}
+}

@@ -1,0 +1,149 @@
+package app
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Config is what a user sets. Flags win over AGENTRY_* variables of the same name, those over the defaults.
+type Config struct {
+	// DataDir holds the embedded etcd, the token file and, without KEKFile, the key file.
+	DataDir string
+	// PeopleAddr and RuntimeAddr are host:port; port 0 chooses one (see InfoFile).
+	PeopleAddr  string
+	RuntimeAddr string
+	// EtcdEndpoints replaces the embedded etcd. The three files are for TLS towards it.
+	EtcdEndpoints []string
+	EtcdCA        string
+	EtcdCert      string
+	EtcdKey       string
+	// KEKFile is the key-encryption key; empty: "kek" in DataDir, made at the first start.
+	KEKFile   string
+	LogLevel  string // debug, info (default), warn, error
+	LogFormat string // text (default) or json
+	// InfoFile, when set, gets {"people","runtime","tokenFile","pid"} once the doors are open.
+	InfoFile string
+	// Version is what Info answers.
+	Version string
+}
+
+// Default gives the defaults under an environment.
+func Default(env func(string) string) Config {
+	return Config{
+		DataDir:     defaultDataDir(env),
+		PeopleAddr:  "127.0.0.1:7700",
+		RuntimeAddr: "127.0.0.1:7701",
+		LogLevel:    "info",
+		LogFormat:   "text",
+		Version:     "dev",
+	}
+}
+
+func defaultDataDir(env func(string) string) string {
+	if state := env("XDG_STATE_HOME"); state != "" {
+		return filepath.Join(state, "agentry")
+	}
+	return filepath.Join(env("HOME"), ".local", "state", "agentry")
+}
+
+// ParseConfig reads arguments and environment. flag.ErrHelp means that help was asked for and printed to out.
+func ParseConfig(args []string, env func(string) string, out io.Writer) (Config, error) {
+	c := Default(env)
+	var endpoints string
+	fs := flag.NewFlagSet("controlplane", flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.Usage = func() {
+		_, _ = fmt.Fprint(out, "controlplane keeps agent specs and streams them to instances of agentd.\n\nFlags (each also as AGENTRY_<NAME>, such as AGENTRY_DATA_DIR):\n")
+		fs.PrintDefaults()
+	}
+	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`directory` of the embedded etcd, the token and the key file")
+	fs.StringVar(&c.PeopleAddr, "people-addr", c.PeopleAddr, "`address` of the people door: API for agentctl, browsers, curl")
+	fs.StringVar(&c.RuntimeAddr, "runtime-addr", c.RuntimeAddr, "`address` of the runtime door: streams of agentd")
+	fs.StringVar(&endpoints, "etcd-endpoints", "", "comma-separated `URLs` of an etcd to use instead of the embedded one")
+	fs.StringVar(&c.EtcdCA, "etcd-ca", "", "CA `file` for the etcd endpoints")
+	fs.StringVar(&c.EtcdCert, "etcd-cert", "", "client certificate `file` for the etcd endpoints")
+	fs.StringVar(&c.EtcdKey, "etcd-key", "", "client key `file` for the etcd endpoints")
+	fs.StringVar(&c.KEKFile, "kek-file", "", "key `file` (0600) that sealed secrets need; default: kek in the data directory, made at the first start")
+	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
+	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
+	var envErr error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := "AGENTRY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v := env(name); v != "" {
+			if err := fs.Set(f.Name, v); err != nil {
+				envErr = errors.Join(envErr, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if err := fs.Parse(args); err != nil {
+		return Config{}, err
+	}
+	if envErr != nil {
+		return Config{}, envErr
+	}
+	if fs.NArg() > 0 {
+		return Config{}, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	for e := range strings.SplitSeq(endpoints, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			c.EtcdEndpoints = append(c.EtcdEndpoints, e)
+		}
+	}
+	return c, c.Validate()
+}
+
+// Validate reports every fault at once.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		fault("--data-dir: must not be empty")
+	}
+	checkLoopback("--people-addr", c.PeopleAddr, fault)
+	checkLoopback("--runtime-addr", c.RuntimeAddr, fault)
+	if c.PeopleAddr == c.RuntimeAddr && !strings.HasSuffix(c.PeopleAddr, ":0") {
+		fault("--runtime-addr: %s is the people door's address too", c.RuntimeAddr)
+	}
+	if len(c.EtcdEndpoints) == 0 && c.EtcdCA+c.EtcdCert+c.EtcdKey != "" {
+		fault("--etcd-ca, --etcd-cert and --etcd-key need --etcd-endpoints")
+	}
+	if (c.EtcdCert == "") != (c.EtcdKey == "") {
+		fault("--etcd-cert and --etcd-key belong together")
+	}
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		fault("--log-level: %q (debug, info, warn or error)", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		fault("--log-format: %q (text or json)", c.LogFormat)
+	}
+	return errors.Join(faults...)
+}
+
+// checkLoopback holds semantics.md 13: this version serves no TLS, so it binds the loopback only.
+func checkLoopback(flagName, addr string, fault func(string, ...any)) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		fault("%s: %q (host:port)", flagName, addr)
+		return
+	}
+	if host == "localhost" {
+		return
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		fault("%s: %s is not a loopback address, and without TLS only the loopback may be bound (127.0.0.1, [::1] or localhost)", flagName, addr)
+	}
+}
+
+// Env reads the process environment.
+func Env(name string) string { return os.Getenv(name) }
