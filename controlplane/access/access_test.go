@@ -1,4 +1,4 @@
-package access_test
+package access
 
 import (
 	"os"
@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/agentry/agentry/controlplane/access"
 	_ "github.com/agentry/agentry/gen/agentry/push/v1"    // its services are checked
 	_ "github.com/agentry/agentry/gen/agentry/release/v1" // its services are checked
 	_ "github.com/agentry/agentry/gen/agentry/spec/v1"    // its services are checked
@@ -28,7 +27,7 @@ func TestEveryMethodCarriesAPermission(t *testing.T) {
 			for j := range s.Methods().Len() {
 				methods++
 				name := "/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())
-				if p, err := access.Permission(name); err != nil || !strings.Contains(p, ".") {
+				if p, err := Permission(name); err != nil || !strings.Contains(p, ".") {
 					t.Errorf("%s: permission %q, %v", name, p, err)
 				}
 			}
@@ -42,7 +41,7 @@ func TestEveryMethodCarriesAPermission(t *testing.T) {
 
 func TestAuthenticate(t *testing.T) {
 	const token = "agt_0123456789abcdef"
-	g, err := access.New(secret.NewValue(token))
+	g, err := New(secret.NewValue(token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +68,7 @@ func TestAuthenticate(t *testing.T) {
 				}
 				return
 			}
-			if !errs.Is(err, c.want) || p != (access.Principal{}) {
+			if !errs.Is(err, c.want) || p != (Principal{}) {
 				t.Errorf("got %+v, %v, want kind %v", p, err, c.want)
 			}
 			if c.bearer != "" && strings.Contains(err.Error(), c.bearer) {
@@ -77,14 +76,14 @@ func TestAuthenticate(t *testing.T) {
 			}
 		})
 	}
-	if _, err := access.New(secret.NewValue("short")); !errs.Is(err, errs.Invalid) {
+	if _, err := New(secret.NewValue("short")); !errs.Is(err, errs.Invalid) {
 		t.Errorf("short token: %v", err)
 	}
 }
 
 func TestTokenFileSurvivesRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
-	first, err := access.LoadToken(path)
+	first, err := LoadToken(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,23 +91,23 @@ func TestTokenFileSurvivesRestarts(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	second, err := access.LoadToken(path)
+	second, err := LoadToken(path)
 	if err != nil || second.Reveal() != first.Reveal() || len(first.Reveal()) < 32 {
 		t.Errorf("the token changed or is short: %v", err)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := access.LoadToken(path); !errs.Is(err, errs.Precondition) {
+	if _, err := LoadToken(path); !errs.Is(err, errs.Precondition) {
 		t.Errorf("open file: %v", err)
 	}
 }
 
 func TestPrincipalTravelsInTheContext(t *testing.T) {
-	if _, ok := access.From(t.Context()); ok {
+	if _, ok := From(t.Context()); ok {
 		t.Error("an empty context names a caller")
 	}
-	p, ok := access.From(access.With(t.Context(), access.Principal{Name: "dev"}))
+	p, ok := From(With(t.Context(), Principal{Name: "dev"}))
 	if !ok || p.Name != "dev" {
 		t.Errorf("got %+v", p)
 	}
