@@ -25,7 +25,7 @@ func TestValueIsNeverPrinted(t *testing.T) {
 	}
 	n := nested{V: v, P: &v, M: map[string]secret.Value{"k": v}, hidden: v}
 	var out strings.Builder
-	for _, verb := range strings.SplitSeq("v,+v,#v,s,q,x,X,d,t,b,o,O,c,U,e,E,f,F,g,G,p,T,10s,-10q,.3s", ",") {
+	for verb := range strings.SplitSeq("v,+v,#v,s,q,x,X,d,t,b,o,O,c,U,e,E,f,F,g,G,p,T,10s,-10q,.3s", ",") {
 		for _, x := range []any{v, &v, n, &n, []secret.Value{v}, n.M} {
 			fmt.Fprintf(&out, "%"+verb+"\n", x)
 		}
