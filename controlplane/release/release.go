@@ -1,5 +1,10 @@
 // Package release decides what becomes of an agent's revisions: Step(state, event) -> (state, actions). It is
 // pure: no I/O, no clock, no goroutine. The rules are semantics.md 7 and 8.
+//
+// Two callers step an agent: the spec API with what a person asks (Apply, Rollback, Abort, Retry, Delete), and the
+// releaser with what the instances answered (Observe). Each of them reads the agent's head, normalises its state with
+// State.At(head's ModRevision), calls Step, and writes the new state and what the actions ask for in one transaction
+// under the condition that the head's ModRevision is still the one read. A write that loses reads and steps again.
 package release
 
 import (
@@ -22,14 +27,19 @@ type State struct {
 	Refusals  []Refusal  `json:"refusals,omitempty"`
 	// LastRefusal is sticky until a config of greater generation other than the fallback is settled.
 	LastRefusal *LastRefusal `json:"lastRefusal,omitempty"`
-	// LastMove is the head's last own move.
-	LastMove Move `json:"lastMove"`
+	// LastMove is the head's last own move: the last that changed what instances get. LastMoveAt is its time and
+	// MovedAt the store revision of its write; 0 means "the write that this state is read from" (see State.At).
+	LastMove   Move      `json:"lastMove"`
+	LastMoveAt time.Time `json:"lastMoveAt"`
+	MovedAt    int64     `json:"movedAt,omitempty"`
+	// Opened counts the releases ever opened; it makes their ids.
+	Opened int64 `json:"opened,omitempty"`
 }
 
 // Candidate is a revision on its way to stable.
 type Candidate struct {
 	Revision int64     `json:"revision"`
-	Release  string    `json:"release"` // id
+	Release  string    `json:"release"` // id, unique within the agent
 	Since    time.Time `json:"since"`
 	OnReject string    `json:"onReject"` // rollback or hold
 	Deadline int64     `json:"deadlineMs"`
@@ -38,6 +48,7 @@ type Candidate struct {
 // Hold is a refused release that stays open.
 type Hold struct {
 	Revision int64     `json:"revision"`
+	Release  string    `json:"release"` // the candidate's
 	Since    time.Time `json:"since"`
 	// Served is true when there was nothing proven to go back to: the held revision stays what Build gives.
 	Served bool `json:"served,omitempty"`
@@ -48,6 +59,8 @@ type Revision struct {
 	N     int64         `json:"n"`
 	Spec  manifest.Hash `json:"spec"` // blob
 	State phase.State   `json:"state"`
+	// Proven is true once it was stable and APPLIED by an instance.
+	Proven bool `json:"proven,omitempty"`
 }
 
 // Refusal is the record of one refused config of this agent.
@@ -66,15 +79,18 @@ type LastRefusal struct {
 	Instance     string        `json:"instance"`
 	Faults       []phase.Fault `json:"faults"`
 	At           time.Time     `json:"at"`
-	Action       string        `json:"action"` // rolled_back, held, none
+	Action       string        `json:"action"` // ActionRolledBack, ActionHeld or ActionNone
 	RolledBackTo int64         `json:"rolledBackTo"`
 	Generation   int64         `json:"generation"` // of the refused config
+	Hash         manifest.Hash `json:"hash"`       // of the refused config
+	// Fallback is the config that instances went back to; zero: none.
+	Fallback manifest.Hash `json:"fallback"`
 }
 
 // Move names a head's own move.
 type Move string
 
-// The moves of an agent's head.
+// The moves of an agent's head. MoveProve changes nothing that instances get and is never State.LastMove.
 const (
 	MoveApply    Move = "apply"
 	MovePromote  Move = "promote" // candidate -> stable
@@ -87,3 +103,69 @@ const (
 	MoveDelete   Move = "delete"
 	MoveRecreate Move = "recreate"
 )
+
+// What a refusal led to (LastRefusal.Action).
+const (
+	ActionRolledBack = "rolled_back"
+	ActionHeld       = "held"
+	ActionNone       = "none"
+)
+
+// The policies of a refused candidate (Candidate.OnReject).
+const (
+	OnRejectRollback = "rollback"
+	OnRejectHold     = "hold"
+)
+
+// At gives the state with MovedAt filled in. Whoever reads a state from a head must call it with the head's
+// ModRevision before using MovedAt or calling Step: a later rewrite of the head must not pass for a move.
+func (s State) At(modRevision int64) State {
+	if s.MovedAt == 0 {
+		s.MovedAt = modRevision
+	}
+	return s
+}
+
+// Returned reports whether the last own move took instances back: a person's rollback or abort, or the policy's
+// return from a refused candidate. It is the second source of proven lines (semantics.md 6).
+func (s State) Returned() bool {
+	switch s.LastMove {
+	case MoveRollback, MoveReturn, MoveAbort:
+		return true
+	case MoveHold:
+		return s.Hold == nil || !s.Hold.Served
+	default:
+		return false
+	}
+}
+
+// Desired gives the revision that an operator means the agent to run: the candidate if one is open, else what a hold
+// without anything to go back to serves, else stable; 0: none.
+func (s State) Desired() int64 {
+	switch {
+	case s.Candidate != nil:
+		return s.Candidate.Revision
+	case s.Hold != nil && s.Hold.Served:
+		return s.Hold.Revision
+	default:
+		return s.Stable
+	}
+}
+
+// Held gives the revision of a hold with nothing proven to go back to, which stays what Build gives; 0: none.
+func (s State) Held() int64 {
+	if s.Hold != nil && s.Hold.Served {
+		return s.Hold.Revision
+	}
+	return 0
+}
+
+// Find gives a kept revision.
+func (s State) Find(n int64) (Revision, bool) {
+	for _, r := range s.Revisions {
+		if r.N == n {
+			return r, true
+		}
+	}
+	return Revision{}, false
+}

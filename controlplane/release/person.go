@@ -1,0 +1,343 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+const (
+	keepRevisions = 100
+	keepRefusals  = 100
+)
+
+// step is one Step under way.
+type step struct {
+	s   State
+	out []Action
+}
+
+// clone gives a state whose slices and pointers may be changed.
+func (s State) clone() State {
+	if s.Candidate != nil {
+		c := *s.Candidate
+		s.Candidate = &c
+	}
+	if s.Hold != nil {
+		h := *s.Hold
+		s.Hold = &h
+	}
+	if s.LastRefusal != nil {
+		l := *s.LastRefusal
+		s.LastRefusal = &l
+	}
+	s.Revisions = slices.Clone(s.Revisions)
+	s.Refusals = slices.Clone(s.Refusals)
+	return s
+}
+
+func (st *step) do(a Action) { st.out = append(st.out, a) }
+
+func (st *step) refuse(w Why, format string, args ...any) {
+	st.out = []Action{Refuse{Why: w, Reason: fmt.Sprintf(format, args...)}}
+}
+
+// moved logs an own move; the write's own revision becomes MovedAt.
+func (st *step) moved(at time.Time, m Moved) {
+	st.s.LastMove, st.s.LastMoveAt, st.s.MovedAt = m.Move, at, 0
+	st.do(m)
+}
+
+// mark sets a kept revision's fate.
+func (st *step) mark(n int64, state phase.State) {
+	for i := range st.s.Revisions {
+		if st.s.Revisions[i].N == n {
+			st.s.Revisions[i].State = state
+		}
+	}
+}
+
+// prove makes stable the last proven revision.
+func (st *step) prove() {
+	st.s.Unproven, st.s.Proven = false, st.s.Stable
+	for i := range st.s.Revisions {
+		if st.s.Revisions[i].N == st.s.Stable {
+			st.s.Revisions[i].Proven = true
+		}
+	}
+}
+
+// setStable makes n stable. What was stable gets the given fate.
+func (st *step) setStable(n int64, before phase.State) {
+	if st.s.Stable != 0 && st.s.Stable != n {
+		st.mark(st.s.Stable, before)
+	}
+	st.s.Stable = n
+	st.mark(n, phase.StateStable)
+}
+
+func (st *step) spec(n int64) manifest.Hash {
+	r, _ := st.s.Find(n)
+	return r.Spec
+}
+
+// open makes n the candidate, or stable at once and unproven if no instance is live (semantics.md 8).
+func (st *step) open(n int64, at time.Time, live bool, p Policy) {
+	if !live {
+		st.setStable(n, phase.StateSuperseded)
+		st.s.Unproven = true
+		return
+	}
+	st.s.Opened++
+	c := &Candidate{
+		Revision: n, Release: "rel-" + strconv.FormatInt(st.s.Opened, 10), Since: at,
+		OnReject: p.onReject(), Deadline: p.deadline().Milliseconds(),
+	}
+	st.s.Candidate = c
+	st.mark(n, phase.StateCandidate)
+}
+
+func (p Policy) onReject() string {
+	if p.OnReject == OnRejectHold {
+		return OnRejectHold
+	}
+	return OnRejectRollback
+}
+
+func (p Policy) deadline() time.Duration {
+	if p.ProgressDeadline <= 0 {
+		return DefaultProgressDeadline
+	}
+	return p.ProgressDeadline
+}
+
+// apply is semantics.md 7.5, 8 and 12.
+func (st *step) apply(e Apply) {
+	s := &st.s
+	deleted := s.LastMove == MoveDelete
+	if !deleted {
+		switch {
+		case s.Candidate != nil && e.Spec == st.spec(s.Candidate.Revision):
+			st.do(Unchanged{Revision: s.Candidate.Revision})
+			return
+		case s.Stable != 0 && e.Spec == st.spec(s.Stable) && (s.Candidate != nil || s.Hold != nil):
+			st.abort(e.At)
+			return
+		case s.Stable != 0 && e.Spec == st.spec(s.Stable):
+			st.do(Unchanged{Revision: s.Stable})
+			return
+		}
+		if r, ok := s.refusal(e.Manifest); ok {
+			st.out = []Action{Refuse{
+				Why: RefusedBefore, Faults: r.Faults,
+				Reason: fmt.Sprintf("config %s was refused by instance %s; agentctl rollout retry offers it again",
+					manifest.ConfigName(r.Revision, r.Hash), r.Instance),
+			}}
+			return
+		}
+	}
+	from := s.Desired()
+	if s.Candidate != nil {
+		st.mark(s.Candidate.Revision, phase.StateSuperseded)
+		s.Candidate = nil
+	}
+	if s.Hold != nil && s.Hold.Served && !e.Live {
+		s.Stable = 0
+	}
+	s.Hold = nil
+	s.Last++
+	s.Revisions = append(s.Revisions, Revision{N: s.Last, Spec: e.Spec})
+	st.open(s.Last, e.At, e.Live, e.Policy)
+	st.trim()
+	m := Moved{Move: MoveApply, From: from, To: s.Last, Revision: s.Last}
+	if deleted {
+		m.Move = MoveRecreate
+		st.do(Reset{})
+	}
+	st.moved(e.At, m)
+}
+
+// refusal finds the record of a refused config.
+func (s State) refusal(h manifest.Hash) (Refusal, bool) {
+	if h.IsZero() {
+		return Refusal{}, false
+	}
+	i := slices.IndexFunc(s.Refusals, func(r Refusal) bool { return r.Hash == h })
+	if i < 0 {
+		return Refusal{}, false
+	}
+	return s.Refusals[i], true
+}
+
+// trim drops the oldest revisions that nothing needs (semantics.md 12).
+func (st *step) trim() {
+	s := &st.s
+	needed := func(n int64) bool {
+		return n == s.Last || n == s.Stable || n == s.Proven ||
+			s.Candidate != nil && n == s.Candidate.Revision || s.Hold != nil && n == s.Hold.Revision
+	}
+	for len(s.Revisions) > keepRevisions {
+		i := slices.IndexFunc(s.Revisions, func(r Revision) bool { return !needed(r.N) })
+		if i < 0 {
+			return
+		}
+		s.Revisions = slices.Delete(s.Revisions, i, i+1)
+	}
+}
+
+// rollback is semantics.md 1 and 7.5: stable at once, superseding any candidate.
+func (st *step) rollback(e Rollback) {
+	s := &st.s
+	if s.LastMove == MoveDelete {
+		st.refuse(NotNow, "the agent is deleted")
+		return
+	}
+	if e.To == 0 {
+		if s.Candidate != nil || s.Hold != nil {
+			st.abort(e.At)
+			return
+		}
+		if e.To = s.previousProven(); e.To == 0 {
+			st.refuse(NotNow, "there is no earlier revision that an instance ever applied")
+			return
+		}
+	}
+	target, ok := s.Find(e.To)
+	switch {
+	case !ok:
+		st.refuse(NoSuchRevision, "revision %d isn't kept", e.To)
+		return
+	case e.To == s.Stable && s.Candidate == nil && s.Hold == nil:
+		st.do(Unchanged{Revision: s.Stable})
+		return
+	case target.State == phase.StateRefused && !e.Force:
+		st.refuse(NeedsForce, "revision %d was refused by an instance; --force goes there all the same", e.To)
+		return
+	case !target.Proven && !e.Force:
+		st.refuse(NeedsForce, "revision %d was never applied by an instance; --force goes there all the same", e.To)
+		return
+	}
+	from := s.Desired()
+	if s.Candidate != nil {
+		st.mark(s.Candidate.Revision, phase.StateSuperseded)
+		s.Candidate = nil
+	}
+	s.Hold = nil
+	if st.forget(e.To) || target.State == phase.StateRefused {
+		st.do(Reset{})
+	}
+	st.setStable(e.To, phase.StateRolledBack)
+	if target.Proven {
+		st.prove()
+	} else {
+		s.Unproven = true
+	}
+	st.moved(e.At, Moved{Move: MoveRollback, From: from, To: e.To})
+}
+
+// previousProven gives the newest proven revision before what is stable, or what stable would fall back to.
+func (s State) previousProven() int64 {
+	if s.Unproven && s.Proven != s.Stable {
+		return s.Proven
+	}
+	var n int64
+	for _, r := range s.Revisions {
+		if r.Proven && r.State != phase.StateRefused && r.N < s.Stable && r.N > n {
+			n = r.N
+		}
+	}
+	return n
+}
+
+// forget drops the refusals of a revision and reports whether there were any.
+func (st *step) forget(n int64) bool {
+	before := len(st.s.Refusals)
+	st.s.Refusals = slices.DeleteFunc(st.s.Refusals, func(r Refusal) bool { return r.Revision == n })
+	return len(st.s.Refusals) != before
+}
+
+// abort is semantics.md 7.4 and 7.5.
+func (st *step) abort(at time.Time) {
+	s := &st.s
+	switch {
+	case s.Candidate != nil && s.Stable == 0, s.Hold != nil && s.Hold.Served:
+		st.refuse(NotNow, "there is nothing to go back to; only apply or delete ends this release")
+	case s.Candidate != nil:
+		from := s.Candidate.Revision
+		st.mark(from, phase.StateRolledBack)
+		s.Candidate = nil
+		st.moved(at, Moved{Move: MoveAbort, From: from, To: s.Stable})
+	case s.Hold != nil:
+		from := s.Hold.Revision
+		s.Hold = nil
+		st.moved(at, Moved{Move: MoveAbort, From: from, To: s.Stable})
+	default:
+		st.refuse(NotNow, "no release is open")
+	}
+}
+
+// Retryable gives the revision that Retry reopens: the held, else the last refused one; 0: none.
+func (s State) Retryable() int64 {
+	if s.Hold != nil {
+		return s.Hold.Revision
+	}
+	if s.LastRefusal != nil {
+		if r, ok := s.Find(s.LastRefusal.Revision); ok && r.State == phase.StateRefused {
+			return r.N
+		}
+	}
+	for _, r := range slices.Backward(s.Revisions) {
+		if r.State == phase.StateRefused {
+			return r.N
+		}
+	}
+	return 0
+}
+
+// retry is semantics.md 7.5. Where only shared versions were refused, it drops the records and nothing else.
+func (st *step) retry(e Retry) {
+	s := &st.s
+	n := s.Retryable()
+	switch {
+	case s.LastMove == MoveDelete:
+		st.refuse(NotNow, "the agent is deleted")
+	case s.Candidate != nil:
+		st.refuse(NotNow, "revision %d is on its way; abort it first", s.Candidate.Revision)
+	case n == 0 && len(s.Refusals) == 0:
+		st.refuse(NotNow, "nothing was refused")
+	case n == 0:
+		s.Refusals = nil
+		st.do(Reset{})
+		st.moved(e.At, Moved{Move: MoveRetry, From: s.Stable, To: s.Stable})
+	default:
+		from := s.Stable
+		st.forget(n)
+		s.Hold = nil
+		st.open(n, e.At, e.Live, e.Policy)
+		st.do(Reset{})
+		st.moved(e.At, Moved{Move: MoveRetry, From: from, To: n})
+	}
+}
+
+// remove is semantics.md 12: numbers go on, everything else is void.
+func (st *step) remove(e Delete) {
+	s := &st.s
+	if s.LastMove == MoveDelete {
+		st.do(Unchanged{})
+		return
+	}
+	from := s.Desired()
+	for i := range s.Revisions {
+		r := &s.Revisions[i]
+		r.Proven = false
+		if r.State == phase.StateStable || r.State == phase.StateCandidate {
+			r.State = phase.StateSuperseded
+		}
+	}
+	*s = State{Last: s.Last, Revisions: s.Revisions, Opened: s.Opened}
+	st.moved(e.At, Moved{Move: MoveDelete, From: from})
+}

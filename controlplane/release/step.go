@@ -1,0 +1,29 @@
+package release
+
+// Step gives what becomes of an agent's state by an event. s must have gone through State.At; it is not changed.
+// A new agent's state is the zero State. The first action is Refuse or Unchanged if nothing is to be written by a
+// person's event.
+func Step(s State, e Event) (State, []Action) {
+	st := step{s: s.clone()}
+	switch e := e.(type) {
+	case Apply:
+		st.apply(e)
+	case Rollback:
+		st.rollback(e)
+	case Abort:
+		st.abort(e.At)
+	case Retry:
+		st.retry(e)
+	case Delete:
+		st.remove(e)
+	case Observe:
+		st.observe(e)
+	}
+	if len(st.out) == 1 {
+		switch st.out[0].(type) {
+		case Refuse, Unchanged:
+			return s, st.out
+		}
+	}
+	return st.s, st.out
+}
