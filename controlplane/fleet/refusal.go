@@ -1,0 +1,93 @@
+package fleet
+
+import (
+	"slices"
+
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// Refusal is one config that an instance refused, as it remembers it.
+type Refusal struct {
+	Token   manifest.Token
+	Version string // the agentd that refused it
+	Faults  []phase.Fault
+}
+
+// refusal is a remembered refusal. proven is the digest of the proven lines with which it was refused; not known
+// for one that came with a Hello.
+type refusal struct {
+	Refusal
+
+	proven      string
+	provenKnown bool
+}
+
+// maxRefusals bounds the memory of one instance; the oldest by (epoch, generation) is forgotten first.
+const maxRefusals = 8
+
+// remember keeps a refusal that counts. What is known of the proven lines is never lost to a Hello that repeats it.
+func (e *entry) remember(r refusal) {
+	if r.Token.Hash.IsZero() || r.Version != e.inst.Version {
+		return // void: another agentd may accept it
+	}
+	if old, ok := e.refused[r.Token.Hash]; ok && !r.provenKnown && !before(old.Token, r.Token) {
+		return
+	}
+	if e.refused == nil {
+		e.refused = map[manifest.Hash]refusal{}
+	}
+	r.Faults = slices.Clone(r.Faults)
+	e.refused[r.Token.Hash] = r
+	for len(e.refused) > maxRefusals {
+		delete(e.refused, e.oldest())
+	}
+}
+
+func (e *entry) oldest() manifest.Hash {
+	var least refusal
+	first := true
+	for _, r := range e.refused {
+		if first || before(r.Token, least.Token) {
+			least, first = r, false
+		}
+	}
+	return least.Token.Hash
+}
+
+// void forgets what no longer counts: refusals from another agentd, from below the agent's last operator retry or
+// re-creation, and one whose lines were proven differently (semantics.md 6 and 7.6). It gives the refusal that
+// still stands against the offer.
+func (e *entry) void(o Offer) (refusal, bool) {
+	reset := manifest.Token{Epoch: o.ResetEpoch, Generation: o.ResetGeneration}
+	for h, r := range e.refused {
+		if r.Version != e.inst.Version || before(r.Token, reset) {
+			delete(e.refused, h)
+		}
+	}
+	r, ok := e.refused[o.Desired.Token.Hash]
+	if !ok {
+		return refusal{}, false
+	}
+	if !r.provenKnown {
+		returned := manifest.Token{Epoch: o.Desired.Token.Epoch, Generation: o.ReturnedAt}
+		r.proven, r.provenKnown = o.Proven, true
+		if o.ReturnedAt > 0 && before(r.Token, returned) {
+			r.proven = "" // refused before the head returned to it: the lines were not proven then
+		}
+		e.refused[o.Desired.Token.Hash] = r
+	}
+	if r.proven != o.Proven {
+		delete(e.refused, o.Desired.Token.Hash)
+		return refusal{}, false
+	}
+	return r, true
+}
+
+// before orders tokens by epoch, then generation.
+func before(a, b manifest.Token) bool {
+	if a.Epoch != b.Epoch {
+		return a.Epoch < b.Epoch
+	}
+	return a.Generation < b.Generation
+}

@@ -1,0 +1,261 @@
+package fleet
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// Hello is an instance's introduction.
+type Hello struct {
+	ID           snapshot.InstanceID
+	Version      string
+	Capabilities []string
+	Labels       map[string]string
+	Endpoints    []string
+	Running      Ref
+	Phase        phase.Phase
+	ConfigState  phase.ConfigState
+	Faults       []phase.Fault
+	Refusals     []Refusal
+}
+
+// Greeting is the table's answer to a Hello.
+type Greeting struct {
+	Key Key
+	// Replaced is the session of the older stream of the same instance that must go; 0: none.
+	Replaced uint64
+	// Takeovers is how often a living stream of this id was replaced in the last minute.
+	Takeovers int
+}
+
+// Hello enters an instance. The newer stream of an id wins.
+func (t *Table) Hello(h Hello, now time.Time) Greeting {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sessions++
+	g := Greeting{Key: Key{ID: h.ID, Session: t.sessions}}
+	key := keyOf(h.ID.Namespace, h.ID.Agent)
+	if t.agents[key] == nil {
+		t.agents[key] = map[string]*entry{}
+	}
+	e := t.agents[key][h.ID.Instance]
+	switch {
+	case e == nil:
+		e = &entry{}
+		t.agents[key][h.ID.Instance] = e
+	case e.inst.Connected:
+		g.Replaced = e.session
+		e.hellos = slices.DeleteFunc(append(e.hellos, now), func(at time.Time) bool { return now.Sub(at) > time.Minute })
+		g.Takeovers = len(e.hellos)
+	}
+	e.session, e.lost = t.sessions, time.Time{}
+	e.inst = Instance{
+		ID: h.ID, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
+		Endpoints: slices.Clone(h.Endpoints), ConfigState: h.ConfigState, Desired: e.inst.Desired, Running: h.Running,
+		Faults: slices.Clone(h.Faults), Phase: e.inst.Phase, Since: e.inst.Since, Seen: now, Offered: e.inst.Offered,
+		Connected: true,
+	}
+	for _, r := range h.Refusals {
+		e.remember(refusal{Refusal: r})
+	}
+	p := h.Phase
+	if p == "" || p == phase.Fenced {
+		p = phase.Pending
+	}
+	t.enter(e, p, now)
+	t.touch(e)
+	return g
+}
+
+// Offer is what Build gives an instance now. A zero Desired: nothing (absent).
+type Offer struct {
+	Desired Ref
+	Proven  string // digest of the proven lines
+	// From the agent's head: refusals from below Reset are void; ReturnedAt as in snapshot.Rendered.
+	ResetEpoch      uint64
+	ResetGeneration int64
+	ReturnedAt      int64
+}
+
+// Offer records what the instance should run and reports whether it may be sent: not what the instance refused and
+// what still counts. Such an offer puts the instance into REJECTED as if it had just answered.
+func (t *Table) Offer(k Key, o Offer, now time.Time) (refused bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return false
+	}
+	r, refused := e.void(o)
+	if e.inst.Desired != o.Desired {
+		e.inst.Desired = o.Desired
+		t.touch(e)
+	}
+	same := e.inst.Running.Token.Hash == o.Desired.Token.Hash
+	switch {
+	case same && !e.base.Serving():
+		// what it runs became (again) what it should run; its own words follow with the answer to Current
+		t.enter(e, servingWith(e.inst.Faults), now)
+	case !same && refused && e.base != phase.Rejected:
+		e.inst.Faults = slices.Clone(r.Faults)
+		t.enter(e, phase.Rejected, now)
+		t.touch(e)
+	}
+	return refused && !same
+}
+
+// Sent records that the desired config was put on the wire.
+func (t *Table) Sent(k Key, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	e.inst.Offered = now
+	if e.inst.Running.Token.Hash != e.inst.Desired.Token.Hash {
+		t.enter(e, phase.Pending, now)
+	}
+	t.touch(e)
+}
+
+// Report is an instance's answer.
+type Report struct {
+	Phase   phase.Phase
+	Desired manifest.Token
+	Running Ref
+	Faults  []phase.Fault
+	// Unasked is true for a report that answers nothing sent on this stream: a refusal in it only updates what runs.
+	Unasked bool
+	Proven  string // digest of the proven lines that were sent with what it answers
+}
+
+// Report records an answer.
+func (t *Table) Report(k Key, r Report, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	e.inst.Seen = now
+	if e.inst.Running != r.Running {
+		e.inst.Running = r.Running
+		t.touch(e)
+	}
+	if r.Phase.Serving() {
+		delete(e.refused, r.Running.Token.Hash)
+	}
+	if r.Phase == phase.Rejected && !r.Unasked {
+		e.remember(refusal{
+			Refusal: Refusal{Token: r.Desired, Version: e.inst.Version, Faults: r.Faults}, proven: r.Proven, provenKnown: true,
+		})
+		t.touch(e)
+	}
+	if !e.speaksOfDesired(r) {
+		t.enter(e, e.base, now)
+		return
+	}
+	if r.Phase.Serving() && !r.Unasked {
+		e.inst.ConfigState = phase.Live
+	}
+	if !slices.Equal(e.inst.Faults, r.Faults) {
+		e.inst.Faults = slices.Clone(r.Faults)
+		t.touch(e)
+	}
+	t.enter(e, r.Phase, now)
+}
+
+// speaksOfDesired reports whether a report says how the instance stands to what it should run.
+func (e *entry) speaksOfDesired(r Report) bool {
+	desired := e.inst.Desired.Token.Hash
+	switch {
+	case r.Phase == "" || r.Phase == phase.Fenced:
+		return false // an answer, never a state
+	case r.Phase.Serving():
+		return r.Running.Token.Hash == desired || desired.IsZero()
+	case r.Unasked:
+		return false
+	default:
+		return r.Desired.Hash == desired
+	}
+}
+
+// Refuse records the releaser's verdict that the instance's retry of what it was sent has failed for good.
+func (t *Table) Refuse(k Key, token manifest.Token, proven string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	e.remember(refusal{
+		Refusal: Refusal{Token: token, Version: e.inst.Version, Faults: e.inst.Faults}, proven: proven, provenKnown: true,
+	})
+	t.touch(e)
+	if e.inst.Desired.Token.Hash == token.Hash && e.inst.Running.Token.Hash != token.Hash {
+		t.enter(e, phase.Rejected, now)
+	}
+}
+
+// Beat records a sign of life.
+func (t *Table) Beat(k Key, running Ref, state phase.ConfigState, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	e.inst.Seen = now
+	if e.inst.Running != running || (state != "" && e.inst.ConfigState != state) {
+		e.inst.Running = running
+		if state != "" {
+			e.inst.ConfigState = state
+		}
+		t.touch(e)
+	}
+	t.enter(e, e.base, now)
+}
+
+// Departure says how a stream ended.
+type Departure int
+
+// The departures.
+const (
+	Lost    Departure = iota // broken: the instance keeps its lease
+	Stopped                  // closed by the instance: it is gone
+)
+
+// Leave records the end of a stream. The end of one that was replaced by a newer changes nothing.
+func (t *Table) Leave(k Key, how Departure, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	t.touch(e)
+	if how == Stopped {
+		key := keyOf(k.ID.Namespace, k.ID.Agent)
+		delete(t.agents[key], k.ID.Instance)
+		if len(t.agents[key]) == 0 {
+			delete(t.agents, key)
+		}
+		return
+	}
+	e.inst.Connected, e.lost = false, now
+}
+
+func servingWith(faults []phase.Fault) phase.Phase {
+	for _, f := range faults {
+		if f.Severity == phase.Error {
+			return phase.Degraded
+		}
+	}
+	return phase.Applied
+}

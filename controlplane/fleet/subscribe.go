@@ -1,0 +1,67 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Subscription collects the agents whose instances changed. It is a set, so it is bounded by the number of agents
+// however slow its reader is, and the table never waits for one.
+type Subscription struct {
+	// C holds one token while something is there to Take.
+	C <-chan struct{}
+
+	c     chan struct{}
+	table *Table
+
+	mu      sync.Mutex // guards pending
+	pending map[AgentKey]struct{}
+}
+
+// Subscribe starts an empty subscription. Close ends it.
+func (t *Table) Subscribe() *Subscription {
+	c := make(chan struct{}, 1)
+	s := &Subscription{C: c, c: c, table: t, pending: map[AgentKey]struct{}{}}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.subs[s] = struct{}{}
+	return s
+}
+
+// Take gives the agents touched since the last Take, sorted. Names are as the last instance wrote them.
+func (s *Subscription) Take() []AgentKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := slices.SortedFunc(maps.Keys(s.pending), func(a, b AgentKey) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	clear(s.pending)
+	return out
+}
+
+// Close ends the subscription; it is safe twice. C is not closed.
+func (s *Subscription) Close() {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	delete(s.table.subs, s)
+}
+
+func (s *Subscription) add(k AgentKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending[k] = struct{}{}
+	select {
+	case s.c <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// touch tells the subscribers that an instance of an agent changed. The table's mutex is held.
+func (t *Table) touch(e *entry) {
+	for s := range t.subs {
+		s.add(AgentKey{Namespace: e.inst.ID.Namespace, Name: e.inst.ID.Agent})
+	}
+}

@@ -1,0 +1,179 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// Config says how long silence is tolerated. Zero durations mean the defaults.
+type Config struct {
+	// Started is when this replica started. Required.
+	Started time.Time
+	// Greeted is whether an instance ever said Hello to this store, as of the start.
+	Greeted     bool
+	StaleAfter  time.Duration // without a message, default 45 s
+	Lease       time.Duration // from the loss of a stream to OFFLINE, default 30 s
+	RemoveAfter time.Duration // from the loss of a stream until the instance is forgotten, default 10 min
+	Settle      time.Duration // from the start until the fleet counts as complete, default 35 s
+}
+
+// AgentKey names an agent. Names are equal without case.
+type AgentKey struct {
+	Namespace string
+	Name      string
+}
+
+// Table is the live instances of one replica. It never reads a clock. All methods are safe for concurrent use: one
+// mutex guards everything, and nothing blocks or calls out under it.
+type Table struct {
+	cfg Config
+
+	mu       sync.Mutex // guards what follows
+	agents   map[AgentKey]map[string]*entry
+	sessions uint64
+	subs     map[*Subscription]struct{}
+}
+
+// entry is one instance. base is its phase without regard to silence; inst.Phase is what is shown.
+type entry struct {
+	inst    Instance
+	base    phase.Phase
+	session uint64
+	lost    time.Time // when its stream was lost; zero while connected
+	hellos  []time.Time
+	refused map[manifest.Hash]refusal
+}
+
+// New makes an empty table.
+func New(cfg Config) (*Table, error) {
+	if cfg.Started.IsZero() {
+		return nil, errs.New(errs.Invalid, "fleet: no start time")
+	}
+	cfg.StaleAfter = cmp.Or(cfg.StaleAfter, 45*time.Second)
+	cfg.Lease = cmp.Or(cfg.Lease, 30*time.Second)
+	cfg.RemoveAfter = cmp.Or(cfg.RemoveAfter, 10*time.Minute)
+	cfg.Settle = cmp.Or(cfg.Settle, 35*time.Second)
+	return &Table{
+		cfg: cfg, agents: map[AgentKey]map[string]*entry{}, subs: map[*Subscription]struct{}{},
+	}, nil
+}
+
+// Complete reports whether every instance that may be alive is known (semantics.md 11): at once in a store in which no
+// instance ever said Hello, else once there was time enough for all to come back.
+func (t *Table) Complete(now time.Time) bool {
+	return !t.cfg.Greeted || now.Sub(t.cfg.Started) >= t.cfg.Settle
+}
+
+// Agent gives the instances of one agent, sorted by id. The values are the caller's own.
+func (t *Table) Agent(namespace, name string) []Instance {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return sorted(t.agents[keyOf(namespace, name)])
+}
+
+// All gives every instance, sorted by namespace, agent and id. The values are the caller's own.
+func (t *Table) All() []Instance {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []Instance
+	keys := slices.SortedFunc(maps.Keys(t.agents), func(a, b AgentKey) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	for _, k := range keys {
+		out = append(out, sorted(t.agents[k])...)
+	}
+	return out
+}
+
+// Tick lets time pass: the silent become STALE, the lost OFFLINE, the long lost are forgotten. Call it about once a second.
+func (t *Table) Tick(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, instances := range t.agents {
+		for id, e := range instances {
+			t.age(e, now)
+			if !e.inst.Connected && now.Sub(e.lost) >= t.cfg.RemoveAfter {
+				delete(instances, id)
+				t.touch(e)
+			}
+		}
+		if len(instances) == 0 {
+			delete(t.agents, key)
+		}
+	}
+}
+
+func (t *Table) age(e *entry, now time.Time) {
+	switch {
+	case !e.inst.Connected && now.Sub(e.lost) >= t.cfg.Lease:
+		t.show(e, phase.Offline, now)
+	case e.inst.Connected && now.Sub(e.inst.Seen) >= t.cfg.StaleAfter:
+		t.show(e, phase.Stale, now)
+	}
+}
+
+// enter sets what the instance does; a message proves that it is neither silent nor gone.
+func (t *Table) enter(e *entry, p phase.Phase, now time.Time) {
+	e.base = p
+	t.show(e, p, now)
+}
+
+func (t *Table) show(e *entry, p phase.Phase, now time.Time) {
+	if e.inst.Phase == p {
+		return
+	}
+	e.inst.Phase, e.inst.Since = p, now
+	t.touch(e)
+}
+
+// live finds the entry of a session. A message of a stream that a newer one replaced finds none.
+func (t *Table) live(k Key) *entry {
+	e := t.agents[keyOf(k.ID.Namespace, k.ID.Agent)][k.ID.Instance]
+	if e == nil || e.session != k.Session {
+		return nil
+	}
+	return e
+}
+
+func keyOf(namespace, name string) AgentKey {
+	return AgentKey{Namespace: namespace, Name: strings.ToLower(name)}
+}
+
+func sorted(instances map[string]*entry) []Instance {
+	out := make([]Instance, 0, len(instances))
+	for _, e := range instances {
+		out = append(out, e.copied())
+	}
+	slices.SortFunc(out, func(a, b Instance) int { return strings.Compare(a.ID.Instance, b.ID.Instance) })
+	return out
+}
+
+func (e *entry) copied() Instance {
+	i := e.inst
+	i.Capabilities = slices.Clone(i.Capabilities)
+	i.Labels = maps.Clone(i.Labels)
+	i.Endpoints = slices.Clone(i.Endpoints)
+	i.Faults = slices.Clone(i.Faults)
+	if len(e.refused) > 0 {
+		i.Refused = make(map[manifest.Hash][]phase.Fault, len(e.refused))
+		for h, r := range e.refused {
+			i.Refused[h] = slices.Clone(r.Faults)
+		}
+	}
+	return i
+}
+
+// Key names one stream of an instance: a newer stream of the same instance has a greater session.
+type Key struct {
+	ID      snapshot.InstanceID
+	Session uint64
+}
