@@ -1,0 +1,139 @@
+package openaimodel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	openai "github.com/sashabaranov/go-openai"
+
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// The codes that only a model gives.
+const (
+	codeContextLength = "context_length"
+	codeContentFilter = "content_filter"
+)
+
+// failure is one attempt's end, classified.
+type failure struct {
+	code       string
+	message    string
+	status     int
+	retryable  bool
+	retryAfter time.Duration
+}
+
+// classify names what went wrong; actx is the attempt's context, whose cause tells its own timeouts apart.
+func classify(actx context.Context, x *exchange, err error) *failure {
+	f := &failure{status: x.status}
+	var api *openai.APIError
+	var req *openai.RequestError
+	var proto *protocolError
+	var netErr net.Error
+	switch cause := context.Cause(actx); {
+	case errors.Is(cause, errTimeout), errors.Is(cause, errIdle):
+		f.set(phase.Timeout, cause.Error())
+	case errors.As(err, &api):
+		f.fromAPI(x, api)
+	case errors.As(err, &req):
+		f.fromStatus(req.HTTPStatusCode, oneLine(string(req.Body)))
+	case errors.As(err, &proto), errors.Is(err, errTooLarge):
+		f.set(phase.Invalid, err.Error())
+	case errors.Is(err, errBrokenStream), errors.Is(err, errTruncated):
+		f.set(phase.Unreachable, err.Error())
+	case errors.As(err, &netErr) && netErr.Timeout():
+		f.set(phase.Timeout, err.Error())
+	case x.status == 0 || isNet(err):
+		f.set(phase.Unreachable, err.Error())
+	default:
+		f.set(phase.Invalid, "the answer is not what the protocol says: "+err.Error())
+	}
+	f.retryAfter = parseRetryAfter(x.retryAfter)
+	return f
+}
+
+func (f *failure) set(code phase.Code, message string) {
+	f.code, f.message, f.retryable = string(code), message, code.Retryable()
+}
+
+func isNet(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || strings.Contains(err.Error(), "unexpected EOF")
+}
+
+// fromAPI reads an error object: with an HTTP status, or in the middle of a stream without one.
+func (f *failure) fromAPI(x *exchange, e *openai.APIError) {
+	kind := fmt.Sprint(e.Code)
+	if e.Code == nil {
+		kind = e.Type
+	}
+	status := e.HTTPStatusCode
+	if status == 0 && x.status < 300 { // inside a stream
+		status = http.StatusInternalServerError
+		if n, err := strconv.Atoi(kind); err == nil && n >= 400 {
+			status = n
+		} else if strings.Contains(kind, "rate_limit") {
+			status = http.StatusTooManyRequests
+		}
+	}
+	f.fromStatus(status, oneLine(e.Message))
+	switch {
+	case strings.Contains(kind, "context_length"):
+		f.code, f.retryable = codeContextLength, false
+	case strings.Contains(kind, "content_filter"), strings.Contains(kind, "content_policy"):
+		f.code, f.retryable = codeContentFilter, false
+	case strings.Contains(kind, "insufficient_quota"):
+		f.retryable = false
+	}
+}
+
+func (f *failure) fromStatus(status int, message string) {
+	if message == "" {
+		message = http.StatusText(status)
+	}
+	message = fmt.Sprintf("HTTP %d: %s", status, message)
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		f.set(phase.Unauthorized, message)
+	case status == http.StatusTooManyRequests:
+		f.set(phase.RateLimited, message)
+	case status == http.StatusRequestTimeout:
+		f.set(phase.Timeout, message)
+	case status >= 500:
+		f.set(phase.HTTP5xx, message)
+	default:
+		f.set(phase.Invalid, message)
+	}
+}
+
+// parseRetryAfter reads seconds (fractions too) or an HTTP date; 0: none.
+func parseRetryAfter(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	if sec, err := strconv.ParseFloat(s, 64); err == nil {
+		if sec <= 0 || sec > 1e6 {
+			return max(0, time.Duration(min(sec, 1e6))*time.Second)
+		}
+		return time.Duration(sec * float64(time.Second))
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 300 {
+		s = strings.ToValidUTF8(s[:300], "") + "..."
+	}
+	return s
+}

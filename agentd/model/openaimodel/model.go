@@ -1,0 +1,221 @@
+// Package openaimodel calls any OpenAI-compatible chat-completions endpoint. The assembler makes one Model per config; package
+// run calls it through the port agentd/model. It never reads the environment (but for the standard proxy variables, which never
+// apply to loopback) and never prints a key.
+package openaimodel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	openai "github.com/sashabaranov/go-openai"
+
+	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/secret"
+)
+
+// The defaults and caps of a call.
+const (
+	DefaultTimeout     = 2 * time.Minute
+	DefaultIdleTimeout = time.Minute
+	DefaultAttempts    = 3
+	DefaultBackoff     = 500 * time.Millisecond
+	maxBackoff         = 10 * time.Second
+	// MaxRetryAfter caps how long a server's Retry-After is honoured; a longer one ends the call.
+	MaxRetryAfter = 30 * time.Second
+)
+
+// Config is one endpoint with its parameters. Model and BaseURL are required.
+type Config struct {
+	Model   string
+	BaseURL string // the effective one, as spec.EffectiveBaseURL gives it
+	// APIKey and Headers are asked at every attempt, so that a rotated credential counts at once. nil: none is sent.
+	APIKey      func() secret.Value
+	Headers     map[string]func() secret.Value
+	Temperature *float64
+	TopP        *float64
+	MaxTokens   *int
+	Stop        []string
+	Seed        *int64
+	// ExtraBody is a JSON object merged over the request; it wins over the fields above but may not carry model, messages,
+	// tools or stream.
+	ExtraBody    json.RawMessage
+	SendMetadata bool
+	// Timeout bounds an attempt until its first chunk (streaming) or to its end; default 2 min.
+	Timeout time.Duration
+	// IdleTimeout bounds the wait between two chunks; default 1 min.
+	IdleTimeout time.Duration
+	Attempts    int           // including the first, default 3
+	Backoff     time.Duration // first wait, doubled each time, with full jitter; default 500 ms
+	// Transports shares connections with other Models of the same base URL; nil: connections of its own.
+	Transports *Transports
+}
+
+// Model is one endpoint. It is immutable and may be used from many goroutines.
+type Model struct {
+	cfg    Config
+	params map[string]json.RawMessage
+	// tail is params and sampled stop rendered once: what is spliced into a request without per-call additions.
+	tail    []byte
+	client  *openai.Client
+	release func()
+}
+
+var _ model.Model = (*Model)(nil)
+
+// New checks cfg and makes a Model; it makes no connection. Errors are of kind Invalid.
+func New(cfg Config) (*Model, error) {
+	if cfg.Model == "" {
+		return nil, errs.New(errs.Invalid, "model: empty")
+	}
+	u, err := url.Parse(cfg.BaseURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, errs.New(errs.Invalid, "baseUrl: want an http or https URL")
+	}
+	cfg.Timeout = orDefault(cfg.Timeout, DefaultTimeout)
+	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, DefaultIdleTimeout)
+	cfg.Backoff = orDefault(cfg.Backoff, DefaultBackoff)
+	if cfg.Attempts <= 0 {
+		cfg.Attempts = DefaultAttempts
+	}
+	params, err := parameters(cfg)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := renderTail(params)
+	if err != nil {
+		return nil, err
+	}
+	pool := cfg.Transports
+	if pool == nil {
+		pool = NewTransports()
+	}
+	base := strings.TrimRight(cfg.BaseURL, "/")
+	transport, release := pool.acquire(base)
+	m := &Model{cfg: cfg, params: params, tail: tail, release: release}
+	oc := openai.DefaultConfig("")
+	oc.BaseURL = base
+	oc.EmptyMessagesLimit = 1 << 20 // comment lines keep a slow stream alive; the size cap bounds them
+	oc.HTTPClient = &http.Client{
+		Transport:     &roundTripper{next: transport, model: m},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	m.client = openai.NewClientWithConfig(oc)
+	return m, nil
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}
+
+// Close gives back the shared connections. Calls under way go on. Calling it twice is fine.
+func (m *Model) Close() { m.release() }
+
+// Generate calls the endpoint, again after a retryable failure as long as nothing was yielded. See model.Model.
+func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.Chunk, error] {
+	return func(yield func(model.Chunk, error) bool) {
+		var attempts []model.Attempt
+		for n := 1; ; n++ {
+			started := time.Now()
+			out := &output{yield: yield}
+			fail := m.attempt(ctx, r, out)
+			if fail == nil || out.stopped {
+				return
+			}
+			if ctx.Err() != nil {
+				yield(model.Chunk{}, context.Cause(ctx))
+				return
+			}
+			fail.message = m.scrub(fail.message)
+			attempts = append(attempts, model.Attempt{Model: m.cfg.Model, Status: fail.status, Err: fail.message, Elapsed: time.Since(started)})
+			wait, again := m.wait(n, fail)
+			if out.left || !again || tooLate(ctx, wait) {
+				yield(model.Chunk{}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts})
+				return
+			}
+			if !pause(ctx, wait) {
+				yield(model.Chunk{}, context.Cause(ctx))
+				return
+			}
+		}
+	}
+}
+
+// output is where an attempt's chunks go.
+type output struct {
+	yield   func(model.Chunk, error) bool
+	left    bool // a chunk was handed on: no retry any more
+	stopped bool // the reader wants no more
+}
+
+func (o *output) chunk(c model.Chunk) bool {
+	o.left = true
+	if !o.yield(c, nil) {
+		o.stopped = true
+	}
+	return !o.stopped
+}
+
+// wait says how long to wait after the n-th attempt, and whether to try again at all.
+func (m *Model) wait(n int, f *failure) (time.Duration, bool) {
+	if !f.retryable || n >= m.cfg.Attempts {
+		return 0, false
+	}
+	if f.retryAfter > 0 {
+		return f.retryAfter, f.retryAfter <= MaxRetryAfter
+	}
+	ceiling := m.cfg.Backoff << min(n-1, 16)
+	if ceiling <= 0 || ceiling > maxBackoff {
+		ceiling = max(m.cfg.Backoff, maxBackoff)
+	}
+	return rand.N(ceiling) + 1, true // #nosec G404 -- jitter, not a secret
+}
+
+func tooLate(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= wait
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// scrub takes keys out of a text that a server wrote: some echo the key they refuse.
+func (m *Model) scrub(s string) string {
+	if m.cfg.APIKey != nil {
+		s = cut(s, m.cfg.APIKey())
+	}
+	for _, v := range m.cfg.Headers {
+		s = cut(s, v())
+	}
+	return s
+}
+
+func cut(s string, v secret.Value) string {
+	if raw := v.Reveal(); len(raw) >= 4 {
+		return strings.ReplaceAll(s, raw, secret.Redacted)
+	}
+	return s
+}
+
+var (
+	errTimeout = errors.New("no answer within the model's timeout")
+	errIdle    = errors.New("the stream went silent")
+)
