@@ -30,8 +30,31 @@ type AgentHead struct {
 	ResetEpoch      uint64    `json:"resetEpoch,omitempty"`
 	ResetGeneration int64     `json:"resetGeneration,omitempty"`
 	ResetHere       bool      `json:"resetHere,omitempty"`
-	Updated         time.Time `json:"updated"`
-	UpdatedBy       string    `json:"updatedBy"`
+	// MovedAt is the store revision of the head's last own release move; 0: this very write was one. Writers use
+	// Moved and Noted, which keep it right.
+	MovedAt   int64     `json:"movedAt,omitempty"`
+	Updated   time.Time `json:"updated"`
+	UpdatedBy string    `json:"updatedBy"`
+}
+
+// Moved gives the head to write when s came of a release move: the write's own revision becomes MovedAt.
+func (h AgentHead) Moved(s release.State) AgentHead {
+	h.State, h.MovedAt = s, 0
+	return h
+}
+
+// Noted gives the head to write when s only notes something, such as the record of a refusal that moves no head.
+// modRevision is the ModRevision at which h was read.
+func (h AgentHead) Noted(s release.State, modRevision int64) AgentHead {
+	h.State, h.MovedAt = s, h.lastMove(modRevision)
+	return h
+}
+
+func (h AgentHead) lastMove(modRevision int64) int64 {
+	if h.MovedAt != 0 {
+		return h.MovedAt
+	}
+	return modRevision
 }
 
 // VersionRef is one immutable version under a shared head.

@@ -1,0 +1,95 @@
+package view
+
+import (
+	"encoding/json"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// Heads gives what one agent's configs are built from, all at one store revision. The maps hold every head, tombstones
+// included, that the stable, candidate or held spec refers to, by the name written in the head: a reference that
+// differs in case finds nothing. The values are shared and must not be changed.
+func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	h := snapshot.Heads{
+		Epoch:       v.cluster.Epoch,
+		Prompts:     map[string]snapshot.PromptHead{},
+		MCP:         map[string]snapshot.MCPHead{},
+		Credentials: map[string]snapshot.CredentialHead{},
+	}
+	id := idOf(manifest.KindAgent, namespace, agent)
+	a := v.agents[id]
+	if a == nil || a.head.Name != agent {
+		return h, &immutables{view: v}
+	}
+	h.Agent = a.built
+	for ref := range a.refs {
+		switch ref.kind {
+		case manifest.KindPrompt:
+			if n := v.prompts[ref]; n != nil {
+				h.Prompts[n.head.Name] = n.built
+			}
+		case manifest.KindMCP:
+			if n := v.mcp[ref]; n != nil {
+				h.MCP[n.head.Name] = n.built
+			}
+		case manifest.KindCredential:
+			if n := v.credentials[ref]; n != nil {
+				h.Credentials[n.head.Name] = n.built
+			}
+		}
+	}
+	return h, &immutables{view: v, specs: a.specs, applied: v.applied[id]}
+}
+
+// Denied gives the switched-off tools of the MCP entries that an agent refers to, as "server" or "server/tool",
+// sorted, and the greatest ModRevision of those entries' heads (semantics.md 9).
+func (v *View) Denied(namespace, agent string) (names []string, revision int64) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := v.agents[idOf(manifest.KindAgent, namespace, agent)]
+	if a == nil || a.head.Name != agent {
+		return nil, 0
+	}
+	for _, ref := range sortedIDs(a.refs) {
+		n := v.mcp[ref]
+		if ref.kind != manifest.KindMCP || n == nil {
+			continue
+		}
+		revision = max(revision, n.mod)
+		for _, tool := range n.built.Denied {
+			if tool == "*" {
+				names = append(names, n.head.Name)
+			} else {
+				names = append(names, n.head.Name+"/"+tool)
+			}
+		}
+	}
+	return names, revision
+}
+
+// immutables reads blobs from the view and what can change from the moment of Heads. A blob that was collected
+// since isn't there any more; then a newer Heads doesn't name it.
+type immutables struct {
+	view    *View
+	specs   map[int64]manifest.Hash
+	applied *appliedSet
+}
+
+// Spec gives the canonical JSON of one of the agent's revisions.
+func (i *immutables) Spec(revision int64) (json.RawMessage, manifest.Hash, bool) {
+	h, ok := i.specs[revision]
+	if !ok {
+		return nil, manifest.Hash{}, false
+	}
+	b, ok := i.view.Blob(h)
+	return b, h, ok
+}
+
+// Blob gives the bytes of a version.
+func (i *immutables) Blob(h manifest.Hash) ([]byte, bool) { return i.view.Blob(h) }
+
+// Applied reports whether an instance of the agent had APPLIED a config with this line.
+func (i *immutables) Applied(line manifest.Line) bool { return i.applied.has(line) }
