@@ -56,8 +56,8 @@ func (e *entry) oldest() manifest.Hash {
 }
 
 // void forgets what no longer counts: refusals from another agentd, from below the agent's last operator retry or
-// re-creation, and one whose lines were proven differently (semantics.md 6 and 7.6). It gives the refusal that
-// still stands against the offer.
+// re-creation, and the one against this offer when its lines are proven now and that can matter (semantics.md 6
+// and 7.6). It gives the refusal that still stands against the offer.
 func (e *entry) void(o Offer) (refusal, bool) {
 	reset := manifest.Token{Epoch: o.ResetEpoch, Generation: o.ResetGeneration}
 	for h, r := range e.refused {
@@ -69,19 +69,28 @@ func (e *entry) void(o Offer) (refusal, bool) {
 	if !ok {
 		return refusal{}, false
 	}
+	returned := o.ReturnedAt > 0 && before(r.Token, manifest.Token{Epoch: o.Desired.Token.Epoch, Generation: o.ReturnedAt})
 	if !r.provenKnown {
-		returned := manifest.Token{Epoch: o.Desired.Token.Epoch, Generation: o.ReturnedAt}
 		r.proven, r.provenKnown = o.Proven, true
-		if o.ReturnedAt > 0 && before(r.Token, returned) {
-			r.proven = "" // refused before the head returned to it: the lines were not proven then
+		if returned {
+			r.proven = neverProven
 		}
 		e.refused[o.Desired.Token.Hash] = r
 	}
-	if r.proven != o.Proven {
+	if r.proven != o.Proven && (returned || r.retryable()) {
 		delete(e.refused, o.Desired.Token.Hash)
 		return refusal{}, false
 	}
 	return r, true
+}
+
+// neverProven equals no digest of proven lines: the config was refused before the head returned to it.
+const neverProven = "\x00"
+
+// retryable reports whether the refusal was the end of a retry. Only such a one can end differently because another
+// instance proved the lines; what isn't retryable is refused again.
+func (r refusal) retryable() bool {
+	return slices.ContainsFunc(r.Faults, func(f phase.Fault) bool { return f.Severity == phase.Error && f.Retryable })
 }
 
 // before orders tokens by epoch, then generation.

@@ -60,6 +60,9 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 		Faults: slices.Clone(h.Faults), Phase: e.inst.Phase, Since: e.inst.Since, Seen: now, Offered: e.inst.Offered,
 		Connected: true,
 	}
+	if h.Phase.Serving() {
+		e.health = e.inst.Faults
+	}
 	for _, r := range h.Refusals {
 		e.remember(refusal{Refusal: r})
 	}
@@ -92,21 +95,30 @@ func (t *Table) Offer(k Key, o Offer, now time.Time) (refused bool) {
 		return false
 	}
 	r, refused := e.void(o)
+	moved := e.inst.Desired.Token.Hash != o.Desired.Token.Hash
 	if e.inst.Desired != o.Desired {
 		e.inst.Desired = o.Desired
 		t.touch(e)
 	}
-	same := e.inst.Running.Token.Hash == o.Desired.Token.Hash
+	hash := o.Desired.Token.Hash
 	switch {
-	case same && !e.base.Serving():
-		// what it runs became (again) what it should run; its own words follow with the answer to Current
-		t.enter(e, servingWith(e.inst.Faults), now)
-	case !same && refused && e.base != phase.Rejected:
+	case hash.IsZero():
+		return false
+	case e.inst.Running.Token.Hash == hash:
+		if !e.base.Serving() { // what it runs is (again) what it should run; its own words follow with the answer
+			e.inst.Faults = slices.Clone(e.health)
+			t.enter(e, servingWith(e.health), now)
+			t.touch(e)
+		}
+		return false
+	case refused && e.base != phase.Rejected:
 		e.inst.Faults = slices.Clone(r.Faults)
 		t.enter(e, phase.Rejected, now)
 		t.touch(e)
+	case !refused && (moved || e.base.Serving()):
+		t.enter(e, phase.Pending, now)
 	}
-	return refused && !same
+	return refused
 }
 
 // Sent records that the desired config was put on the wire.
@@ -150,6 +162,7 @@ func (t *Table) Report(k Key, r Report, now time.Time) {
 	}
 	if r.Phase.Serving() {
 		delete(e.refused, r.Running.Token.Hash)
+		e.health = slices.Clone(r.Faults)
 	}
 	if r.Phase == phase.Rejected && !r.Unasked {
 		e.remember(refusal{

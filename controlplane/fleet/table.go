@@ -51,6 +51,7 @@ type entry struct {
 	lost    time.Time // when its stream was lost; zero while connected
 	hellos  []time.Time
 	refused map[manifest.Hash]refusal
+	health  []phase.Fault // of what it runs, as last heard
 }
 
 // New makes an empty table.

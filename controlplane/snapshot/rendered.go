@@ -20,7 +20,9 @@ type Rendered struct {
 	ResetGeneration int64
 	// ReturnedAt is the store revision of the head's last own move if that was a return to an older revision, else 0.
 	ReturnedAt int64
-	Cause      Cause
+	// ProvenKey is equal for equal sets of proven lines.
+	ProvenKey string
+	Cause     Cause
 	// Content gives the wire form of the manifest and of those resources, by index in Snapshot.Resources, for which
 	// missing is true. Equal calls share one result, which nobody writes to. It is nil for an absent snapshot.
 	Content func(missing []bool) ([]byte, error)

@@ -1,0 +1,77 @@
+// Package rpc is the one way to make a gRPC server, a connection to one, or the HTTP server of a door: keepalive and
+// its enforcement, message bounds, recovery from panics, the mapping of errors to codes, the hook that authenticates
+// and the bearer token. Both halves and agentctl use it; it decides no permission and serves nothing itself.
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// MaxMessage bounds one message in either direction, in bytes.
+const MaxMessage = 4 << 20
+
+// Keepalive of both ends. A client may ping no more often than minPing, or it is cut off.
+const (
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+	minPing     = 10 * time.Second
+)
+
+// Auth authenticates one call and decides whether it may go on. The context that it gives is the handler's. The token
+// is read with Bearer. Errors are of package errs.
+type Auth func(ctx context.Context, fullMethod string) (context.Context, error)
+
+// Config is what NewServer needs.
+type Config struct {
+	Logger *slog.Logger
+	// Auth is asked before every handler. Required; Open lets everybody in.
+	Auth Auth
+	// TLS is nil for plaintext: RequireLoopback says where that is allowed.
+	TLS *tls.Config
+	// MaxStreams bounds the concurrent calls of one connection, default 1000.
+	MaxStreams uint32
+	// Options are added last, for tests and metrics.
+	Options []grpc.ServerOption
+}
+
+// Open is the Auth of a server that anybody may call.
+func Open(ctx context.Context, _ string) (context.Context, error) { return ctx, nil }
+
+// NewServer makes a gRPC server. Whoever registers services also serves and stops it.
+func NewServer(cfg Config) (*grpc.Server, error) {
+	if cfg.Logger == nil || cfg.Auth == nil {
+		return nil, errs.New(errs.Invalid, "rpc server: logger and auth are required")
+	}
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = 1000
+	}
+	opts := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(MaxMessage),
+		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxConcurrentStreams(cfg.MaxStreams),
+		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		// Long streams with small messages: buffers that are kept per connection cost more than they save.
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4 << 10),
+		grpc.WriteBufferSize(16 << 10),
+		grpc.ChainUnaryInterceptor(unaryGuard(cfg.Logger, cfg.Auth)),
+		grpc.ChainStreamInterceptor(streamGuard(cfg.Logger, cfg.Auth)),
+		// A stream's handler runs until its calls have returned, so a stop waits for all of them.
+		grpc.WaitForHandlers(true),
+	}
+	if cfg.TLS != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+	}
+	return grpc.NewServer(append(opts, cfg.Options...)...), nil
+}
