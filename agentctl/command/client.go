@@ -1,0 +1,181 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
+	"github.com/agentry/agentry/internal/secret"
+)
+
+const (
+	defaultServer = "http://127.0.0.1:7700"
+	// unaryDeadline bounds a call that answers once.
+	unaryDeadline = 30 * time.Second
+)
+
+// client is one server, with whom we are there and where.
+type client struct {
+	server    string
+	namespace string
+	caller    *caller
+	spec      specv1connect.SpecServiceClient
+	status    releasev1connect.StatusServiceClient
+}
+
+// connect works out server, token and namespace and makes the clients. It sends nothing yet.
+func (c *cli) connect() (*client, error) {
+	ctx, err := c.currentContext()
+	if err != nil {
+		return nil, err
+	}
+	server := first(c.flags.server, c.env.Getenv("AGENTCTL_SERVER"), ctx.Server, defaultServer)
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, failf(exitUsage, "write it as http://HOST:PORT", "server %q is no address", server)
+	}
+	token, err := c.token(ctx, loopback(u.Hostname()))
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) && !token.IsZero() {
+		return nil, failf(exitUsage, "use https://", "a token is not sent over plain HTTP to %s", u.Host)
+	}
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		ForceAttemptHTTP2:   true,
+		// A command makes a few calls and ends: nothing is left open behind it. No header timeout: a watch may be quiet.
+		DisableKeepAlives: true,
+	}
+	if loopback(u.Hostname()) {
+		transport.Proxy = nil
+	}
+	way := &caller{token: token, server: server}
+	opts := connect.WithInterceptors(way)
+	httpClient := &http.Client{Transport: transport}
+	return &client{
+		server:    server,
+		namespace: c.namespace(ctx),
+		caller:    way,
+		spec:      specv1connect.NewSpecServiceClient(httpClient, server, opts),
+		status:    releasev1connect.NewStatusServiceClient(httpClient, server, opts),
+	}, nil
+}
+
+func (c *cli) namespace(ctx contextEntry) string {
+	return first(c.flags.namespace, c.env.Getenv("AGENTCTL_NAMESPACE"), ctx.Namespace, "default")
+}
+
+// token finds the token. The data directory's own is offered to this machine only.
+func (c *cli) token(ctx contextEntry, local bool) (secret.Value, error) {
+	if c.flags.tokenFile == "" {
+		if t := c.env.Getenv("AGENTCTL_TOKEN"); t != "" {
+			return secret.NewValue(strings.TrimSpace(t)), nil
+		}
+	}
+	if file := first(c.flags.tokenFile, c.env.Getenv("AGENTRY_TOKEN_FILE"), ctx.TokenFile); file != "" {
+		b, err := os.ReadFile(filepath.Clean(file))
+		if err != nil {
+			return secret.Value{}, failf(exitPermission, "the control plane writes it at its first start", "read the token: %w", err)
+		}
+		return secret.NewValue(strings.TrimSpace(string(b))), nil
+	}
+	if !local {
+		return secret.Value{}, nil
+	}
+	b, err := os.ReadFile(filepath.Join(c.stateDir(), "token"))
+	if err != nil {
+		return secret.Value{}, nil //nolint:nilerr // no token there: the server will say what it wants
+	}
+	return secret.NewValue(strings.TrimSpace(string(b))), nil
+}
+
+// stateDir is the default data directory of every process of ours.
+func (c *cli) stateDir() string {
+	base := first(c.env.Getenv("XDG_STATE_HOME"), filepath.Join(c.env.Getenv("HOME"), ".local", "state"))
+	return filepath.Join(base, "agentry")
+}
+
+// caller adds the token and a deadline to every call, and names the server where it can't be reached.
+type caller struct {
+	token  secret.Value
+	server string
+}
+
+var _ connect.Interceptor = (*caller)(nil)
+
+// WrapUnary implements connect.Interceptor.
+func (i *caller) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if !i.token.IsZero() {
+			req.Header().Set("Authorization", "Bearer "+i.token.Reveal())
+		}
+		if _, has := ctx.Deadline(); !has {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, unaryDeadline)
+			defer cancel()
+		}
+		resp, err := next(ctx, req)
+		return resp, i.explain(err)
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (i *caller) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		if !i.token.IsZero() {
+			conn.RequestHeader().Set("Authorization", "Bearer "+i.token.Reveal())
+		}
+		return conn
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor; agentctl serves nothing by it.
+func (*caller) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// explain says where nothing answered and how to change that.
+func (i *caller) explain(err error) error {
+	if connect.CodeOf(err) != connect.CodeUnavailable || connect.IsWireError(err) {
+		return err
+	}
+	cause := err
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		cause = op
+	}
+	return failf(exitUnreachable, `start one with "agentctl up DIR" or "controlplane", or name another with --server or AGENTCTL_SERVER`,
+		"no control plane answers at %s: %w", i.server, cause)
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
+}
+
+// first gives the first text that isn't empty.
+func first(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
