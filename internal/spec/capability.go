@@ -13,6 +13,8 @@ const (
 	CapModelFallbacks = "model.fallbacks"
 	CapModelResponses = "model.responses"
 	CapModelMetadata  = "model.metadata" // sendMetadata
+	CapModelPrice     = "model.price"
+	CapMCPEndpoints   = "mcp.endpoints" // more than one endpoint
 	CapApproval       = "approval"
 	CapCard           = "a2a.card" // skills, version, expose.a2a
 	CapExposeREST     = "expose.rest"

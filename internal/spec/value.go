@@ -2,9 +2,12 @@ package spec
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
+
+const wantValue = `want a string or {"credentialRef": "name"}`
 
 // Value is the value of a key, a header or a query parameter: a literal, or a reference to a credential.
 // Its JSON is a string or {"credentialRef": "name"}. In a stored spec every secret is a reference.
@@ -30,16 +33,11 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, &v.Literal)
 	}
-	var ref struct {
-		CredentialRef string `json:"credentialRef"`
+	var ref map[string]string
+	if err := json.Unmarshal(b, &ref); err != nil || len(ref) != 1 || ref["credentialRef"] == "" {
+		return errors.New(wantValue)
 	}
-	if err := json.Unmarshal(b, &ref); err != nil {
-		return err
-	}
-	if ref.CredentialRef == "" {
-		return fmt.Errorf("want a string or {\"credentialRef\": \"name\"}")
-	}
-	v.Ref = ref.CredentialRef
+	v.Ref = ref["credentialRef"]
 	return nil
 }
 

@@ -1,0 +1,60 @@
+package spec
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Requirements lists what an agentd must be able to do to honour every field of a, in field order.
+func Requirements(a Agent) []Requirement {
+	var r requirements
+	r.when(len(a.Skills) > 0, CapCard, "skills")
+	r.when(a.Version != "", CapCard, "version")
+	if l := a.Limits; l != nil {
+		r.when(l.ToolCalls > 0, CapLimitToolCalls, "limits.toolCalls")
+		r.when(l.Tokens > 0, CapLimitTokens, "limits.tokens")
+		r.when(l.CostUSD > 0, CapLimitCost, "limits.costUsd")
+		r.when(l.PartnerDepth > 0, CapLimitDepth, "limits.partnerDepth")
+		r.when(l.Concurrency > 0, CapLimitParallel, "limits.concurrency")
+	}
+	r.when(a.Approval != nil && len(a.Approval.Tools) > 0, CapApproval, "approval")
+	if e := a.Expose; e != nil {
+		r.when(len(e.A2A) > 0 && !bytes.Equal(e.A2A, []byte("false")), CapCard, "expose.a2a")
+		r.when(e.REST != nil && *e.REST, CapExposeREST, "expose.rest")
+		r.when(e.MCP != nil && *e.MCP, CapExposeMCP, "expose.mcp")
+	}
+	r.model(a.Model)
+	r.when(len(a.PartnerAgents) > 0, CapPartners, "partnerAgents")
+	m := a.Memory
+	r.when(m.StorageType == "redis", CapMemoryRedis, "memory.storageType")
+	r.when(m.CompressionStrategy == "summarize", CapMemorySummary, "memory.compressionStrategy")
+	r.when(m.SearchStrategy != "" && m.SearchStrategy != "recency" && m.SearchStrategy != "default", CapMemorySearch, "memory.searchStrategy")
+	r.when(len(a.KnowledgeBases) > 0, CapKnowledge, "knowledgeBases")
+	return r
+}
+
+// MCPRequirements lists what an agentd must be able to do to use s.
+func MCPRequirements(s MCPServer) []Requirement {
+	var r requirements
+	r.when(s.Transport == "sse", CapMCPSSE, "transport")
+	r.when(s.Transport == "stdio", CapMCPStdio, "transport")
+	r.when(len(s.Endpoints) > 1, CapMCPEndpoints, "endpoints")
+	return r
+}
+
+type requirements []Requirement
+
+func (r *requirements) when(needed bool, capability, field string) {
+	if needed {
+		*r = append(*r, Requirement{Capability: capability, Field: field})
+	}
+}
+
+func (r *requirements) model(m Model) {
+	r.when(m.API == "responses", CapModelResponses, "model.api")
+	r.when(m.Price != nil, CapModelPrice, "model.price")
+	r.when(m.SendMetadata, CapModelMetadata, "model.sendMetadata")
+	for i := range m.Fallbacks {
+		r.when(true, CapModelFallbacks, "model.fallbacks["+strconv.Itoa(i)+"]")
+	}
+}
