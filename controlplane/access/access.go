@@ -16,12 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-
-	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -54,9 +50,9 @@ func (g *Guard) Authenticate(_ context.Context, fullMethod, bearer string) (Prin
 	if err != nil {
 		return Principal{}, err
 	}
-	permission, err := Permission(fullMethod)
-	if err != nil {
-		return Principal{}, err
+	permission, ok := rpc.Permission(fullMethod)
+	if !ok {
+		return Principal{}, errs.New(errs.Denied, "method %q isn't known, or carries no permission", fullMethod)
 	}
 	if !p.Admin {
 		return Principal{}, errs.New(errs.Denied, "%s needs permission %s", fullMethod, permission)
@@ -73,32 +69,6 @@ func (g *Guard) Bearer(bearer string) (Principal, error) {
 		return Principal{}, errs.New(errs.Unauthenticated, "the token is not this control plane's")
 	}
 	return Principal{Name: "dev", Admin: true}, nil
-}
-
-// Permission gives what a caller of a method must hold. A method that isn't known or carries no option is
-// errs.Denied: nothing is open by mistake.
-func Permission(fullMethod string) (string, error) {
-	service, method, ok := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
-	if !ok {
-		return "", errs.New(errs.Denied, "%q is no method", fullMethod)
-	}
-	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
-	if err != nil {
-		return "", errs.New(errs.Denied, "service %q isn't known", service)
-	}
-	sd, ok := d.(protoreflect.ServiceDescriptor)
-	if !ok {
-		return "", errs.New(errs.Denied, "%q is no service", service)
-	}
-	md := sd.Methods().ByName(protoreflect.Name(method))
-	if md == nil {
-		return "", errs.New(errs.Denied, "method %q isn't known", fullMethod)
-	}
-	a, ok := proto.GetExtension(md.Options(), accessv1.E_Access).(*accessv1.Access)
-	if !ok || a.GetPermission() == "" {
-		return "", errs.New(errs.Denied, "method %q carries no permission", fullMethod)
-	}
-	return a.GetPermission(), nil
 }
 
 // LoadToken reads the token file, or creates it (mode 0600) when it isn't there; it survives restarts. A file that
