@@ -48,15 +48,17 @@ type Abort struct{ At time.Time }
 type Retry struct {
 	At   time.Time
 	Live bool // as in Apply
-	// Policy is that of the revision that State.Retryable names.
-	Policy Policy
+	// Policy is that of the revision that State.Retryable names, Manifest the config it resolves to now (may be zero).
+	Policy   Policy
+	Manifest manifest.Hash
 }
 
 // Delete makes the head a tombstone.
 type Delete struct{ At time.Time }
 
 // Observe is everything that counts now about the instances and configs of one agent, as of the very head that the
-// state was read from. It is judged as a whole: the same facts twice give no second action but Drop and Check.
+// state was read from. It is judged as a whole and moves the head at most once: after a write, observe again.
+// The same facts twice give no second action but Drop and Check.
 type Observe struct {
 	At time.Time
 	// Complete is false while an instance known to a peer may still come back (semantics.md 11).
@@ -64,6 +66,8 @@ type Observe struct {
 	// Stable, Candidate and Held are the configs that Build gives for these targets today; nil where there is no such
 	// revision or it can't be resolved (a dangling reference).
 	Stable, Candidate, Held *Config
+	// Proven is the same for State.Proven; it is only needed where stable is unproven.
+	Proven *Config
 	// Instances are the live ones.
 	Instances []Instance
 	// Applied are the configs that an instance of this agent APPLIED, oldest first.

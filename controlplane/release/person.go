@@ -12,7 +12,7 @@ import (
 
 const (
 	keepRevisions = 100
-	keepRefusals  = 100
+	keepRefusals  = 32
 )
 
 // step is one Step under way.
@@ -46,9 +46,9 @@ func (st *step) refuse(w Why, format string, args ...any) {
 	st.out = []Action{Refuse{Why: w, Reason: fmt.Sprintf(format, args...)}}
 }
 
-// moved logs an own move; the write's own revision becomes MovedAt.
+// moved logs an own move.
 func (st *step) moved(at time.Time, m Moved) {
-	st.s.LastMove, st.s.LastMoveAt, st.s.MovedAt = m.Move, at, 0
+	st.s.LastMove, st.s.LastMoveAt = m.Move, at
 	st.do(m)
 }
 
@@ -144,9 +144,6 @@ func (st *step) apply(e Apply) {
 	if s.Candidate != nil {
 		st.mark(s.Candidate.Revision, phase.StateSuperseded)
 		s.Candidate = nil
-	}
-	if s.Hold != nil && s.Hold.Served && !e.Live {
-		s.Stable = 0
 	}
 	s.Hold = nil
 	s.Last++
@@ -260,6 +257,13 @@ func (st *step) forget(n int64) bool {
 	return len(st.s.Refusals) != before
 }
 
+// drop drops the refusal of one config and reports whether there was one.
+func (st *step) drop(h manifest.Hash) bool {
+	before := len(st.s.Refusals)
+	st.s.Refusals = slices.DeleteFunc(st.s.Refusals, func(r Refusal) bool { return r.Hash == h })
+	return len(st.s.Refusals) != before
+}
+
 // abort is semantics.md 7.4 and 7.5.
 func (st *step) abort(at time.Time) {
 	s := &st.s
@@ -316,6 +320,7 @@ func (st *step) retry(e Retry) {
 	default:
 		from := s.Stable
 		st.forget(n)
+		st.drop(e.Manifest)
 		s.Hold = nil
 		st.open(n, e.At, e.Live, e.Policy)
 		st.do(Reset{})

@@ -2,9 +2,10 @@
 // pure: no I/O, no clock, no goroutine. The rules are semantics.md 7 and 8.
 //
 // Two callers step an agent: the spec API with what a person asks (Apply, Rollback, Abort, Retry, Delete), and the
-// releaser with what the instances answered (Observe). Each of them reads the agent's head, normalises its state with
-// State.At(head's ModRevision), calls Step, and writes the new state and what the actions ask for in one transaction
-// under the condition that the head's ModRevision is still the one read. A write that loses reads and steps again.
+// releaser with what the instances answered (Observe). Each of them reads the agent's head, calls Step, and writes the
+// new state and what the actions ask for in one transaction, under the condition that the head's ModRevision is still the
+// one read: the head by view.AgentHead's Moved if OwnMove(actions), else Noted; one view.HeadMove for every Moved. A write
+// that loses reads and steps again.
 package release
 
 import (
@@ -27,11 +28,9 @@ type State struct {
 	Refusals  []Refusal  `json:"refusals,omitempty"`
 	// LastRefusal is sticky until a config of greater generation other than the fallback is settled.
 	LastRefusal *LastRefusal `json:"lastRefusal,omitempty"`
-	// LastMove is the head's last own move: the last that changed what instances get. LastMoveAt is its time and
-	// MovedAt the store revision of its write; 0 means "the write that this state is read from" (see State.At).
+	// LastMove is the head's last own move, the last that changed what instances get, and LastMoveAt its time.
 	LastMove   Move      `json:"lastMove"`
 	LastMoveAt time.Time `json:"lastMoveAt"`
-	MovedAt    int64     `json:"movedAt,omitempty"`
 	// Opened counts the releases ever opened; it makes their ids.
 	Opened int64 `json:"opened,omitempty"`
 }
@@ -116,15 +115,6 @@ const (
 	OnRejectRollback = "rollback"
 	OnRejectHold     = "hold"
 )
-
-// At gives the state with MovedAt filled in. Whoever reads a state from a head must call it with the head's
-// ModRevision before using MovedAt or calling Step: a later rewrite of the head must not pass for a move.
-func (s State) At(modRevision int64) State {
-	if s.MovedAt == 0 {
-		s.MovedAt = modRevision
-	}
-	return s
-}
 
 // Returned reports whether the last own move took instances back: a person's rollback or abort, or the policy's
 // return from a refused candidate. It is the second source of proven lines (semantics.md 6).

@@ -1,7 +1,6 @@
 package release
 
-// Step gives what becomes of an agent's state by an event. s must have gone through State.At; it is not changed.
-// A new agent's state is the zero State. The first action is Refuse or Unchanged if nothing is to be written by a
+// Step gives what becomes of an agent's state by an event. s is not changed. A new agent's state is the zero State. The first action is Refuse or Unchanged if nothing is to be written by a
 // person's event.
 func Step(s State, e Event) (State, []Action) {
 	st := step{s: s.clone()}
@@ -26,4 +25,15 @@ func Step(s State, e Event) (State, []Action) {
 		}
 	}
 	return st.s, st.out
+}
+
+// OwnMove reports whether the actions hold a move that changes what instances get: the write that carries it is the
+// head's last own move.
+func OwnMove(actions []Action) bool {
+	for _, a := range actions {
+		if m, ok := a.(Moved); ok && m.Move != MoveProve {
+			return true
+		}
+	}
+	return false
 }

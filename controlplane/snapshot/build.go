@@ -1,0 +1,230 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/spec"
+)
+
+// DanglingError says that a spec refers to something that isn't there: deleted with force, taken offline, or a label that
+// points nowhere. Build then gives no snapshot, on every replica alike. The caller sends nothing: an instance
+// keeps what it runs (absence is never inferred), and shows the error as the reason why it isn't on its desired config.
+type DanglingError struct {
+	Resource string // kind/name of what is missing
+	Field    string // JSON path of the reference in the agent's spec
+	Reason   string
+}
+
+// Error gives resource, reason and field.
+func (e *DanglingError) Error() string {
+	return fmt.Sprintf("%s %s (%s of the agent's spec)", e.Resource, e.Reason, e.Field)
+}
+
+// MissingError says that immutable bytes are not in the store (yet): a fault of the store, or a view that waits for a blob.
+type MissingError struct {
+	Resource string // kind/name
+	Version  string
+}
+
+// Error gives the resource and its version.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("bytes of %s %s are not in the store", e.Resource, e.Version)
+}
+
+// Key is all that Build takes from the instance. Instances with the same Heads and an equal Key get the same
+// Snapshot, so callers build once per Key.
+type Key struct {
+	Namespace string
+	Agent     string
+	Target    int64 // revision; 0: nothing
+	// Returning is true for an instance that a rollback takes back: it isn't on the target's own-spec line yet.
+	Returning bool
+}
+
+// Choose gives the Key of an instance.
+func Choose(h Heads, im Immutables, in Instance) Key {
+	k := Key{Namespace: in.ID.Namespace, Agent: in.ID.Agent, Target: h.Agent.target(in)}
+	if h.Agent.Returned && k.Target != 0 && k.Target == h.Agent.Stable {
+		k.Returning = !sameSpec(im, in.RunsRevision, k.Target)
+	}
+	return k
+}
+
+// target is semantics.md 8: an instance that runs nothing is offered stable first, and the candidate after it serves
+// stable or has refused it. A hold without anything proven stays what instances get (7.4).
+func (a AgentHead) target(in Instance) int64 {
+	switch {
+	case !a.Exists || a.Deleted:
+		return 0
+	case a.Candidate != 0 && a.Stable != 0 && in.RunsRevision == 0 && !in.RefusedStable:
+		return a.Stable
+	case a.Candidate != 0:
+		return a.Candidate
+	case a.Held != 0:
+		return a.Held
+	default:
+		return a.Stable
+	}
+}
+
+func sameSpec(im Immutables, runs, target int64) bool {
+	if runs == target {
+		return true
+	}
+	if runs == 0 {
+		return false
+	}
+	_, a, ok := im.Spec(runs)
+	_, b, ok2 := im.Spec(target)
+	return ok && ok2 && a == b
+}
+
+// Build gives what one instance must run. Errors are *DanglingError, *MissingError, or a spec that can't be decoded.
+func Build(h Heads, im Immutables, in Instance) (Snapshot, error) {
+	return BuildFor(h, im, Choose(h, im, in))
+}
+
+// BuildFor is Build for every instance with this Key.
+func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
+	s := Snapshot{Token: manifest.Token{Epoch: h.Epoch, Generation: h.Agent.ModRevision}}
+	switch {
+	case !h.Agent.Exists:
+		s.Absent = Unknown
+		return s, nil
+	case h.Agent.Deleted:
+		// The tombstone's own write is above every head that the agent ever reached.
+		s.Absent = Deleted
+		return s, nil
+	case k.Target == 0:
+		s.Absent = Unknown
+		return s, nil
+	}
+	generation, err := generation(h, im, k.Agent)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.Token.Generation = generation
+	raw, sum, ok := im.Spec(k.Target)
+	if !ok {
+		return Snapshot{}, missingSpec(k.Agent, k.Target)
+	}
+	s.Resources, err = Resolve(h, im, k.Agent, raw, sum)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.Revision = k.Target
+	for _, r := range s.Resources {
+		if r.Line.Kind == manifest.KindCredential {
+			s.Credentials = append(s.Credentials, r.Line.Name)
+		}
+		if im.Applied(r.Line) || k.Returning && !h.movedSince(r.Line) {
+			s.Proven = append(s.Proven, r.Line.Resource())
+		}
+	}
+	slices.Sort(s.Credentials)
+	slices.Sort(s.Proven)
+	s.Token.Hash = manifest.Of(s.Lines())
+	return s, nil
+}
+
+// Lines gives the manifest.
+func (s Snapshot) Lines() []manifest.Line {
+	lines := make([]manifest.Line, len(s.Resources))
+	for i, r := range s.Resources {
+		lines[i] = r.Line
+	}
+	return lines
+}
+
+func missingSpec(agent string, revision int64) error {
+	return &MissingError{Resource: manifest.KindAgent + "/" + agent, Version: fmt.Sprintf("revision %d", revision)}
+}
+
+// movedSince reports whether the head behind a line was written after the agent head's last own move.
+func (h Heads) movedSince(l manifest.Line) bool {
+	switch l.Kind {
+	case manifest.KindAgent:
+		return false // the last own move is that head's
+	case manifest.KindPrompt:
+		return h.Prompts[l.Name].ModRevision > h.Agent.MovedAt
+	case manifest.KindMCP, manifest.KindPolicy:
+		return h.MCP[l.Name].ModRevision > h.Agent.MovedAt
+	case manifest.KindCredential:
+		return h.Credentials[l.Name].ModRevision > h.Agent.MovedAt
+	default:
+		return true
+	}
+}
+
+// generation is semantics.md 3: the greatest ModRevision over the union of heads that stable, candidate and held
+// specs refer to, whatever the instance gets. It can only fall by a write to the agent's head, which is greater.
+func generation(h Heads, im Immutables, agent string) (int64, error) {
+	g := h.Agent.ModRevision
+	for _, n := range []int64{h.Agent.Stable, h.Agent.Candidate, h.Agent.Held} {
+		if n == 0 {
+			continue
+		}
+		raw, _, ok := im.Spec(n)
+		if !ok {
+			return 0, missingSpec(agent, n)
+		}
+		a, err := decode(raw)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range references(a) {
+			switch r.kind {
+			case manifest.KindPrompt:
+				g = max(g, h.Prompts[r.name].ModRevision)
+			case manifest.KindMCP:
+				g = max(g, h.MCP[r.name].ModRevision)
+			case manifest.KindCredential:
+				g = max(g, h.Credentials[r.name].ModRevision)
+			}
+		}
+	}
+	return g, nil
+}
+
+func decode(raw json.RawMessage) (spec.Agent, error) {
+	var a spec.Agent
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return spec.Agent{}, fmt.Errorf("decode agent spec: %w", err)
+	}
+	return a, nil
+}
+
+// Resolve gives the resources of an own spec with the heads as they are, in manifest order. raw is canonical JSON, sum its
+// hash. Apply uses it too, to know the manifest of what it is about to write.
+func Resolve(h Heads, im Immutables, agent string, raw json.RawMessage, sum manifest.Hash) ([]Resource, error) {
+	a, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	out := []Resource{{Line: manifest.Line{Kind: manifest.KindAgent, Name: agent, Version: "-", SHA256: sum}, JSON: raw}}
+	seen := map[string]bool{}
+	for _, r := range references(a) {
+		id := r.kind + "/" + r.name
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		switch r.kind {
+		case manifest.KindPrompt:
+			out, err = h.prompt(out, im, r)
+		case manifest.KindMCP:
+			out, err = h.mcp(out, im, r)
+		case manifest.KindCredential:
+			out, err = h.credential(out, r)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Line.Text(), b.Line.Text()) })
+	return out, nil
+}
