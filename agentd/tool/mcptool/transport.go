@@ -1,0 +1,153 @@
+package mcptool
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/agentry/agentry/internal/secret"
+)
+
+// Caps on what a server may send, in bytes: an answer, one event of a stream, an error's text.
+const (
+	maxBody      = 8 << 20
+	maxErrorBody = 16 << 10
+	goodbye      = 2 * time.Second
+)
+
+var errTooLarge = errors.New("the server's answer is larger than 8 MiB")
+
+// exchange is what is learnt below the library about one request.
+type exchange struct {
+	status     atomic.Int32 // the newest HTTP status
+	record     bool
+	raw        json.RawMessage
+	rpc        bool // answered with a JSON-RPC error
+	rpcCode    int
+	rpcMessage string
+}
+
+type exchangeKey struct{}
+
+func withExchange(ctx context.Context, x *exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, x)
+}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// roundTripper adds headers and query parameters with the credentials of this moment, and caps what comes back.
+type roundTripper struct {
+	next    *http.Transport
+	headers map[string]func() secret.Value
+	query   map[string]func() secret.Value
+}
+
+func newRoundTripper(cfg Config) *roundTripper {
+	return &roundTripper{headers: cfg.Headers, query: cfg.Query, next: &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment, // never for loopback
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           64,
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+	}}
+}
+
+// client gives an HTTP client that follows no redirect: a credential never goes to another origin.
+func (t *roundTripper) client() *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// RoundTrip implements http.RoundTripper. The URL in a caller's error has no query parameter of ours.
+func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
+	ctx := in.Context()
+	cancel := context.CancelFunc(func() {})
+	if in.Method == http.MethodDelete {
+		ctx, cancel = context.WithTimeout(ctx, goodbye)
+	}
+	req := in.Clone(ctx)
+	for name, value := range t.headers {
+		req.Header.Set(name, value().Reveal())
+	}
+	if len(t.query) > 0 {
+		q := req.URL.Query()
+		for name, value := range t.query {
+			q.Set(name, value().Reveal())
+		}
+		req.URL.RawQuery = q.Encode()
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if x := exchangeOf(in.Context()); x != nil {
+		x.status.Store(int32(resp.StatusCode)) // #nosec G115 -- three digits
+	}
+	body := &cappedBody{body: resp.Body, limit: maxBody, cancel: cancel}
+	switch {
+	case resp.StatusCode >= 300:
+		body.limit, body.quiet = maxErrorBody, true
+	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
+		body.events = true
+	}
+	resp.Body = body
+	return resp, nil
+}
+
+// cappedBody ends a body at limit; with events the limit is for one event, because a stream may live for ever.
+type cappedBody struct {
+	body    io.ReadCloser
+	limit   int
+	used    int
+	quiet   bool
+	events  bool
+	newline bool
+	cancel  context.CancelFunc
+}
+
+func (b *cappedBody) Read(p []byte) (int, error) {
+	if b.used >= b.limit {
+		if b.quiet {
+			return 0, io.EOF
+		}
+		return 0, errTooLarge
+	}
+	if !b.events && len(p) > b.limit-b.used {
+		p = p[:b.limit-b.used]
+	}
+	n, err := b.body.Read(p)
+	if !b.events {
+		b.used += n
+		return n, err
+	}
+	for _, c := range p[:n] {
+		switch {
+		case c == '\n' && b.newline:
+			b.used = 0
+		case c == '\n':
+			b.newline = true
+		case c != '\r':
+			b.newline = false
+		}
+		b.used++
+	}
+	return n, err
+}
+
+func (b *cappedBody) Close() error {
+	b.cancel()
+	return b.body.Close()
+}
