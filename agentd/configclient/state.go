@@ -1,0 +1,169 @@
+package configclient
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/secret"
+)
+
+// StateConfig is what OpenState needs.
+type StateConfig struct {
+	Dir       string
+	Namespace string
+	Agent     string
+	// Instance is the id to use; empty: the one in the directory, created once.
+	Instance string
+	// KeyFile holds the key that seals credential values; empty: a key made in Dir, which protects copies of the other files only.
+	KeyFile string
+	Persist PersistSecrets
+	// Forget drops last good and everything learnt from the cluster it came from.
+	Forget bool
+}
+
+// State is an instance's state directory:
+//
+//	lock         held while an agentd uses the directory
+//	instance     the instance id
+//	key          the sealing key, when no key file was given (0600)
+//	lastgood.0/1 two generations of the last config that was swapped in
+//	memory       fence, refusals, boot attempts, Overlay, Endpoints
+//
+// It may be used from many goroutines; saveGood and wipe from one at a time.
+type State struct {
+	dir       string
+	namespace string
+	agent     string
+	instance  string
+	persist   PersistSecrets
+	kek       secret.KEK
+	lock      *os.File
+
+	mu    sync.Mutex // guards slots and mem
+	slots [2]uint64  // sequence of each generation file; 0: none or unreadable
+	mem   memoryBody
+
+	saving sync.Mutex // orders writes of the memory file
+	notes  []string   // what was found wrong at opening
+}
+
+// OpenState opens and locks a state directory and creates what is missing. A directory in use is errs.Precondition.
+func OpenState(cfg StateConfig) (*State, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &State{dir: cfg.Dir, namespace: cfg.Namespace, agent: cfg.Agent, persist: cfg.Persist, lock: lock}
+	if err := s.open(cfg); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+func (s *State) open(cfg StateConfig) (err error) {
+	if s.kek, err = openKey(cfg.Dir, cfg.KeyFile); err != nil {
+		return err
+	}
+	if s.instance, err = instanceID(cfg.Dir, cfg.Instance); err != nil {
+		return err
+	}
+	if cfg.Forget {
+		if err := s.wipe(); err != nil {
+			return err
+		}
+		if err := os.Remove(s.memoryPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget cluster: %w", err)
+		}
+	}
+	s.loadMemory()
+	for i, g := range s.generations() {
+		if g.err != nil && !errors.Is(g.err, errNoSecrets) {
+			continue // its slot is written first
+		}
+		s.slots[g.slot] = g.sequence
+		if i == 0 || s.mem.Fence.ClusterID == g.cluster {
+			s.mem.Fence = raised(s.mem.Fence, g.cluster, g.update.Token)
+		}
+	}
+	return nil
+}
+
+// Close lets the directory go.
+func (s *State) Close() error { return s.lock.Close() }
+
+// Instance gives the instance id.
+func (s *State) Instance() string { return s.instance }
+
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the state directory, from the settings
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a file descriptor fits an int
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errs.New(errs.Precondition, "state directory %s is in use by another agentd; give this one its own with --state-dir", dir)
+		}
+		return nil, fmt.Errorf("lock state directory %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// openKey opens the given key file, else the one of the directory, which it makes at the first start.
+func openKey(dir, file string) (secret.KEK, error) {
+	if file != "" {
+		k, err := secret.OpenFileKEK(file)
+		if err != nil {
+			return nil, fmt.Errorf("state key: %w", err)
+		}
+		return k, nil
+	}
+	own := filepath.Join(dir, "key")
+	k, err := secret.OpenFileKEK(own)
+	if errs.Is(err, errs.NotFound) {
+		k, err = secret.CreateFileKEK(own)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state key: %w", err)
+	}
+	return k, nil
+}
+
+// instanceID gives the id that was asked for, else the directory's, made at the first start.
+func instanceID(dir, asked string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	path := filepath.Join(dir, "instance")
+	raw, err := os.ReadFile(path) //nolint:gosec // a file of the state directory
+	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {
+		return id, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("instance id: %w", err)
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:])
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "agentd"
+	}
+	id := host + "-" + hex.EncodeToString(random[:])
+	// A directory that can't be written costs the id its permanence, not the start.
+	if err := writeFile(path, []byte(id+"\n")); err != nil {
+		return id, nil //nolint:nilerr // semantics.md 4: else host + random
+	}
+	return id, nil
+}
