@@ -46,11 +46,11 @@ func (g *connectGuard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return next(ctx, req)
 		}
 		method := req.Spec().Procedure
-		ctx, err := g.auth(withHeader(ctx, req.Header()), method)
+		in, err := g.auth(withHeader(ctx, req.Header()), method)
 		if err != nil {
 			return nil, g.mapped(ctx, method, err)
 		}
-		resp, err := next(ctx, req)
+		resp, err := next(in, req)
 		return resp, g.mapped(ctx, method, err)
 	}
 }
@@ -64,11 +64,11 @@ func (g *connectGuard) WrapStreamingClient(next connect.StreamingClientFunc) con
 func (g *connectGuard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		method := conn.Spec().Procedure
-		ctx, err := g.auth(withHeader(ctx, conn.RequestHeader()), method)
+		in, err := g.auth(withHeader(ctx, conn.RequestHeader()), method)
 		if err != nil {
 			return g.mapped(ctx, method, err)
 		}
-		return g.mapped(ctx, method, next(ctx, conn))
+		return g.mapped(ctx, method, next(in, conn))
 	}
 }
 
@@ -89,9 +89,6 @@ func (g *connectGuard) mapped(ctx context.Context, method string, err error) err
 		return err
 	}
 	if errs.Is(err, errs.Internal) {
-		if ctx == nil {
-			ctx = context.Background()
-		}
 		g.log.LogAttrs(ctx, slog.LevelError, "call broke", slog.String("method", method), slog.Any("error", err))
 		return connect.NewError(connect.CodeInternal, errors.New(internalMessage))
 	}

@@ -39,11 +39,11 @@ func BearerOf(header string) string {
 func unaryGuard(log *slog.Logger, auth Auth) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 		defer func() { err = finish(ctx, log, info.FullMethod, recover(), err) }()
-		ctx, err = auth(ctx, info.FullMethod)
+		in, err := auth(ctx, info.FullMethod)
 		if err != nil {
 			return nil, err
 		}
-		return next(ctx, req)
+		return next(in, req)
 	}
 }
 

@@ -1,0 +1,212 @@
+package publish
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// agent is one agent as of one reading of its heads. After loaded is closed only classes and contents change.
+type agent struct {
+	p      *Publisher
+	loaded chan struct{}
+
+	id         snapshot.InstanceID // without the instance
+	heads      snapshot.Heads
+	immutables snapshot.Immutables
+	base       snapshot.Rendered // what all its classes share
+
+	mu       sync.Mutex // guards what follows; never held while building
+	classes  map[class]*rendering
+	contents map[manifest.Hash]*contents
+	adopted  map[manifest.Hash]*contents // of the reading before; the same hash is the same content
+}
+
+// class is the instance facts on which a config depends. The instance's id is none as long as releases are immediate.
+type class struct {
+	runs          int64
+	refusedStable bool
+}
+
+// rendering is one class's result; done is closed when it is there.
+type rendering struct {
+	done  chan struct{}
+	asked atomic.Bool // by a stream
+	r     *snapshot.Rendered
+	err   error
+}
+
+func newAgent(p *Publisher) *agent {
+	return &agent{
+		p: p, loaded: make(chan struct{}), classes: map[class]*rendering{}, contents: map[manifest.Hash]*contents{},
+	}
+}
+
+// adopt takes over the contents of the reading before.
+func (a *agent) adopt(old *agent) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	a.adopted = make(map[manifest.Hash]*contents, len(old.contents))
+	for h, c := range old.contents {
+		a.adopted[h] = c
+	}
+}
+
+func (a *agent) read(ctx context.Context, namespace, name string) {
+	defer close(a.loaded)
+	a.id = snapshot.InstanceID{Namespace: namespace, Agent: name}
+	a.heads, a.immutables = a.p.cfg.Source.Heads(namespace, name)
+	a.base.ResetEpoch, a.base.ResetGeneration = a.p.cfg.Source.Reset(namespace, name)
+	a.base.Denied, a.base.DeniedAt = denied(a.heads)
+	if a.heads.Agent.Returned {
+		a.base.ReturnedAt = a.heads.Agent.MovedAt
+	}
+	a.p.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "agent read", slog.String("namespace", namespace),
+		slog.String("agent", name), slog.Int64("head", a.heads.Agent.ModRevision))
+}
+
+// renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs.
+func (a *agent) renderLike(old *agent) (same bool) {
+	old.mu.Lock()
+	was := make(map[class]*rendering, len(old.classes))
+	for c, r := range old.classes {
+		if r.asked.Load() {
+			was[c] = r
+		}
+	}
+	old.mu.Unlock()
+	same = (a.heads.Agent.Candidate == 0) == (old.heads.Agent.Candidate == 0)
+	for c, r := range was {
+		<-r.done
+		now, err := a.render(c, false)
+		same = same && err == nil && r.err == nil && equal(now, r.r)
+	}
+	return same
+}
+
+func equal(a, b *snapshot.Rendered) bool {
+	return a.Snapshot.Absent == b.Snapshot.Absent && a.Snapshot.Token == b.Snapshot.Token &&
+		a.Snapshot.Revision == b.Snapshot.Revision && a.ProvenKey == b.ProvenKey && slices.Equal(a.Denied, b.Denied) &&
+		a.ResetEpoch == b.ResetEpoch && a.ResetGeneration == b.ResetGeneration && a.ReturnedAt == b.ReturnedAt
+}
+
+// render gives a class's config, built by the first who asks.
+func (a *agent) render(c class, asked bool) (*snapshot.Rendered, error) {
+	a.mu.Lock()
+	r, ok := a.classes[c]
+	if !ok {
+		r = &rendering{done: make(chan struct{}), err: errs.New(errs.Internal, "the build did not end")}
+		a.classes[c] = r
+	}
+	a.mu.Unlock()
+	if asked {
+		r.asked.Store(true)
+	}
+	if ok {
+		<-r.done
+		return r.r, r.err
+	}
+	defer close(r.done)
+	r.r, r.err = a.build(c)
+	if r.err != nil {
+		a.p.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "config can't be built; instances keep what they run",
+			slog.String("namespace", a.id.Namespace), slog.String("agent", a.id.Agent), slog.Any("error", r.err))
+	}
+	return r.r, r.err
+}
+
+func (a *agent) build(c class) (*snapshot.Rendered, error) {
+	a.p.builds.Add(1)
+	s, err := a.p.cfg.Build(a.heads, a.immutables, snapshot.Instance{
+		ID: a.id, RunsRevision: c.runs, RefusedStable: c.refusedStable,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := a.base
+	r.Snapshot, r.ProvenKey = s, strings.Join(s.Proven, "\n")
+	r.Cause = a.p.cause(a.id, s.Token.Generation)
+	if s.Absent != snapshot.Present {
+		return &r, nil
+	}
+	cs := a.contentsOf(s)
+	r.Lines, r.Content = cs.lines, cs.get
+	return &r, nil
+}
+
+func (a *agent) contentsOf(s snapshot.Snapshot) *contents {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := s.Token.Hash
+	if c, ok := a.contents[h]; ok {
+		return c
+	}
+	c, ok := a.adopted[h]
+	if !ok {
+		c = newContents(s.Resources, &a.p.marshals)
+	}
+	a.contents[h] = c
+	return c
+}
+
+func (a *agent) fault() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.classes {
+		select {
+		case <-r.done:
+			if r.err != nil {
+				return r.err.Error()
+			}
+		default: // still being built
+		}
+	}
+	return ""
+}
+
+// denied gives the whole deny list and the revision that orders it: it falls never, because a server leaves the list
+// only by a write to its own head or to the agent's.
+func denied(h snapshot.Heads) (names []string, at int64) {
+	at = h.Agent.ModRevision
+	for server, head := range h.MCP {
+		at = max(at, head.ModRevision)
+		for _, tool := range head.Denied {
+			if tool == "*" {
+				names = append(names, server)
+				continue
+			}
+			names = append(names, server+"/"+tool)
+		}
+	}
+	slices.Sort(names)
+	return names, at
+}
+
+// cause finds who moved which head so that the generation came about.
+func (p *Publisher) cause(id snapshot.InstanceID, generation int64) snapshot.Cause {
+	if p.cfg.Moves == nil {
+		return snapshot.Cause{}
+	}
+	m, ok := p.cfg.Moves(id.Namespace, generation)
+	if !ok {
+		return snapshot.Cause{}
+	}
+	c := snapshot.Cause{Actor: m.Actor, Reason: m.Cause, Time: m.Time}
+	if m.Message != "" {
+		c.Reason += ": " + m.Message
+	}
+	for _, h := range m.Heads {
+		own := h.Kind == manifest.KindAgent && strings.EqualFold(h.Name, id.Agent)
+		if c.Head == "" || own {
+			c.Head = h.Kind + "/" + h.Name
+		}
+	}
+	return c
+}

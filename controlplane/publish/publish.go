@@ -1,0 +1,181 @@
+// Package publish turns changes of the view into configs that are ready to be sent. It follows the view, builds the
+// snapshot of an affected agent once per class of instances, marshals every distinct content once, and wakes the
+// streams; each stream then takes its own target from here. Package app wires it between view and stream. It sends
+// nothing, stores nothing and holds no lock while it builds or marshals.
+package publish
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// source is what an agent's configs are resolved from. A call sees at least everything that the subscription announced.
+type source interface {
+	Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables)
+	// Reset gives the (epoch, generation) below which remembered refusals of the agent are void.
+	Reset(namespace, agent string) (epoch uint64, generation int64)
+}
+
+// changes is a subscription to the view: Take gives the agents touched since the last one.
+type changes interface {
+	Take() (agents []view.AgentKey, revision int64)
+}
+
+// sink is who has streams.
+type sink interface {
+	// Changed wakes the streams of an agent and says how many there are. It doesn't block.
+	Changed(namespace, agent string) int
+}
+
+// BuildFunc is snapshot.Build.
+type BuildFunc func(snapshot.Heads, snapshot.Immutables, snapshot.Instance) (snapshot.Snapshot, error)
+
+// Config is what New needs; all but Moves is required.
+type Config struct {
+	Logger  *slog.Logger
+	Source  source
+	Build   BuildFunc
+	Changed <-chan struct{} // holds a token while Changes has something
+	Changes changes
+	// Moves finds the log of the write that made a store revision; nil: configs travel without a cause.
+	Moves func(namespace string, revision int64) (view.MoveRecord, bool)
+}
+
+// Stats counts what rendering costs.
+type Stats struct {
+	Builds   uint64 // snapshots built
+	Marshals uint64 // contents marshalled
+}
+
+// Publisher renders configs. All methods are safe for concurrent use.
+type Publisher struct {
+	cfg      Config
+	builds   atomic.Uint64
+	marshals atomic.Uint64
+
+	mu     sync.Mutex // guards agents
+	agents map[key]*agent
+}
+
+type key struct{ namespace, agent string }
+
+func keyOf(namespace, name string) key { return key{namespace, strings.ToLower(name)} }
+
+// New makes a Publisher.
+func New(cfg Config) (*Publisher, error) {
+	if cfg.Logger == nil || cfg.Source == nil || cfg.Build == nil || cfg.Changed == nil || cfg.Changes == nil {
+		return nil, errs.New(errs.Invalid, "publish: logger, source, build, changed and changes are required")
+	}
+	return &Publisher{cfg: cfg, agents: map[key]*agent{}}, nil
+}
+
+// Run follows the view until ctx ends and wakes the sink's streams after each change that matters to them.
+func (p *Publisher) Run(ctx context.Context, streams sink) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.cfg.Changed:
+		}
+		touched, _ := p.cfg.Changes.Take()
+		for _, k := range touched {
+			p.refresh(ctx, k.Namespace, k.Name, streams)
+		}
+	}
+}
+
+// refresh renders an agent anew for the classes that its instances fell into so far, then wakes their streams. An
+// agent that nobody asked for isn't rendered.
+func (p *Publisher) refresh(ctx context.Context, namespace, name string, streams sink) {
+	k := keyOf(namespace, name)
+	p.mu.Lock()
+	old := p.agents[k]
+	p.mu.Unlock()
+	if old == nil {
+		return
+	}
+	next := p.load(ctx, namespace, name, old)
+	same := next.renderLike(old)
+	p.mu.Lock()
+	p.agents[k] = next
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	if streams.Changed(namespace, name) == 0 {
+		p.forget(k, next)
+	}
+}
+
+func (p *Publisher) forget(k key, a *agent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.agents[k] == a {
+		delete(p.agents, k)
+	}
+}
+
+// Target gives what an instance must run now. runs is the revision it runs (0: nothing, -1: one we don't know);
+// refused tells whether it refused a config. A stream that is registered with the sink before it calls, and calls
+// again whenever it is woken, misses nothing. On an error it keeps what it has.
+func (p *Publisher) Target(
+	id snapshot.InstanceID, runs int64, refused func(manifest.Hash) bool,
+) (*snapshot.Rendered, error) {
+	a := p.agent(id.Namespace, id.Agent)
+	r, err := a.render(class{runs: runs}, true)
+	if err != nil || a.heads.Agent.Candidate == 0 || r.Snapshot.Absent != snapshot.Present || !refused(r.Snapshot.Token.Hash) {
+		return r, err
+	}
+	// It refused what Build gives it while a candidate is open: where that is stable, the candidate comes next.
+	return a.render(class{runs: runs, refusedStable: true}, true)
+}
+
+// Note gives the reason why an agent's config can't be built; "" if it can.
+func (p *Publisher) Note(namespace, name string) string {
+	p.mu.Lock()
+	a := p.agents[keyOf(namespace, name)]
+	p.mu.Unlock()
+	if a == nil {
+		return ""
+	}
+	return a.fault()
+}
+
+// Stats gives the counters since the start.
+func (p *Publisher) Stats() Stats {
+	return Stats{Builds: p.builds.Load(), Marshals: p.marshals.Load()}
+}
+
+// agent gives the agent as of now, or as of the last refresh. What is put into the map reads its heads only after
+// it is there, so a change either is in them or finds it there.
+func (p *Publisher) agent(namespace, name string) *agent {
+	k := keyOf(namespace, name)
+	p.mu.Lock()
+	a := p.agents[k]
+	if a != nil {
+		p.mu.Unlock()
+		<-a.loaded
+		return a
+	}
+	a = newAgent(p)
+	p.agents[k] = a
+	p.mu.Unlock()
+	a.read(context.Background(), namespace, name)
+	return a
+}
+
+func (p *Publisher) load(ctx context.Context, namespace, name string, old *agent) *agent {
+	a := newAgent(p)
+	<-old.loaded
+	a.adopt(old)
+	a.read(ctx, namespace, name)
+	return a
+}
