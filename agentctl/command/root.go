@@ -22,6 +22,12 @@ func Run(ctx context.Context, env Env, args []string) int {
 // commands is the whole list.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
+		c.contextCmd(),
+		c.deleteCmd(),
+		c.getCmd(),
+		c.historyCmd(),
+		c.rollbackCmd(),
+		c.statusCmd(),
 		c.versionCmd(),
 	}
 }
