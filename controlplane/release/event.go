@@ -66,8 +66,6 @@ type Observe struct {
 	// Stable, Candidate and Held are the configs that Build gives for these targets today; nil where there is no such
 	// revision or it can't be resolved (a dangling reference).
 	Stable, Candidate, Held *Config
-	// Proven is the same for State.Proven; it is only needed where stable is unproven.
-	Proven *Config
 	// Instances are the live ones.
 	Instances []Instance
 	// Applied are the configs that an instance of this agent APPLIED, oldest first.

@@ -66,7 +66,7 @@ func (o *observer) known(h manifest.Hash) (Config, bool) {
 	if h.IsZero() {
 		return Config{}, false
 	}
-	for _, c := range []*Config{o.e.Stable, o.e.Candidate, o.e.Held, o.e.Proven} {
+	for _, c := range []*Config{o.e.Stable, o.e.Candidate, o.e.Held} {
 		if c != nil && c.Hash == h {
 			return *c, true
 		}
@@ -247,7 +247,15 @@ func (o *observer) holdOpen(n int64) {
 // clearRefusal is semantics.md 7.7.
 func (o *observer) clearRefusal() {
 	l := o.s.LastRefusal
-	if l == nil || o.s.Candidate != nil || len(o.e.Instances) == 0 {
+	if l == nil || o.s.Candidate != nil {
+		return
+	}
+	if l.Fallback.IsZero() && l.RolledBackTo != 0 && l.RolledBackTo == o.s.Stable && o.e.Stable != nil {
+		l.Fallback = o.e.Stable.Hash // only now is it known what the revision gone back to resolves to
+		o.dirty = true
+		return
+	}
+	if len(o.e.Instances) == 0 {
 		return
 	}
 	for _, in := range o.e.Instances {

@@ -218,7 +218,7 @@ func (o *observer) refuseUnproven(v verdict) {
 	hold := s.Candidate == nil && v.config.Policy.onReject() == OnRejectHold
 	switch {
 	case s.Proven != 0:
-		v.fallback = fallback(o.e.Proven)
+		v.fallback = manifest.Hash{} // filled in once the proven revision is resolved again: see clearRefusal
 		s.Unproven = false
 		o.setStable(s.Proven, phase.StateRefused)
 		if hold {

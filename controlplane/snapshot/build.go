@@ -191,11 +191,11 @@ func generation(h Heads, im Immutables, agent string) (int64, error) {
 }
 
 func decode(raw json.RawMessage) (spec.Agent, error) {
-	var a spec.Agent
-	if err := json.Unmarshal(raw, &a); err != nil {
+	a, err := spec.DecodeAgent(raw)
+	if err != nil {
 		return spec.Agent{}, fmt.Errorf("decode agent spec: %w", err)
 	}
-	return a, nil
+	return *a, nil
 }
 
 // Resolve gives the resources of an own spec with the heads as they are, in manifest order. raw is canonical JSON, sum its

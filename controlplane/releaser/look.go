@@ -1,0 +1,208 @@
+package releaser
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+	"github.com/agentry/agentry/internal/spec"
+)
+
+// sight is one agent as it is judged: its head, what it resolves to, who is live.
+type sight struct {
+	key       view.AgentKey
+	head      view.AgentHead
+	mod       int64
+	heads     snapshot.Heads
+	im        snapshot.Immutables
+	configs   map[int64]*resolved // by revision: stable, candidate, held
+	instances []fleet.Instance    // live ones
+	applied   []view.AppliedConfig
+}
+
+// resolved is one revision as Build gives it.
+type resolved struct {
+	config release.Config
+	token  manifest.Token
+}
+
+// see reads an agent; false when there is nothing to judge.
+func (r *Releaser) see(key view.AgentKey) (*sight, bool) {
+	s := &sight{key: key, configs: map[int64]*resolved{}}
+	for {
+		var ok bool
+		s.head, s.mod, ok = r.cfg.View.Agent(key.Namespace, key.Name)
+		if !ok || s.head.Deleted {
+			return nil, false
+		}
+		s.key.Name = s.head.Name
+		s.heads, s.im = r.cfg.View.Heads(key.Namespace, s.head.Name)
+		if s.heads.Agent.ModRevision == s.mod {
+			break // else the head moved between the two reads; each turn sees a newer one
+		}
+	}
+	for _, n := range []int64{s.heads.Agent.Stable, s.heads.Agent.Candidate, s.heads.Agent.Held} {
+		if n != 0 {
+			s.resolve(n)
+		}
+	}
+	for _, in := range r.cfg.Fleet.Agent(key.Namespace, s.head.Name) {
+		if in.ID.Agent == s.head.Name && in.Phase != phase.Offline {
+			s.instances = append(s.instances, in)
+		}
+	}
+	s.applied = r.cfg.View.AppliedConfigs(key.Namespace, s.head.Name)
+	return s, true
+}
+
+// resolve builds a revision. One that can't be built is left out: nobody is offered it.
+func (s *sight) resolve(n int64) {
+	snap, err := snapshot.BuildFor(s.heads, s.im, snapshot.Key{Namespace: s.key.Namespace, Agent: s.head.Name, Target: n})
+	if err != nil || snap.Absent != snapshot.Present {
+		return
+	}
+	c := release.Config{Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines()}
+	if raw, _, ok := s.im.Spec(n); ok {
+		if a, err := spec.DecodeAgent(raw); err == nil {
+			c.Policy = release.Policy{OnReject: a.Release.OnReject, ProgressDeadline: a.Release.ProgressDeadline.Std()}
+		}
+	}
+	s.configs[n] = &resolved{config: c, token: snap.Token}
+}
+
+func (s *sight) config(n int64) *release.Config {
+	if c := s.configs[n]; c != nil {
+		return &c.config
+	}
+	return nil
+}
+
+// observe turns what was seen into the event.
+func (r *Releaser) observe(s *sight, now time.Time) release.Observe {
+	e := release.Observe{
+		At: now, Complete: r.cfg.Fleet.Complete(now),
+		Stable: s.config(s.heads.Agent.Stable), Candidate: s.config(s.heads.Agent.Candidate), Held: s.config(s.heads.Agent.Held),
+		Known: r.memo.known(s),
+	}
+	retrying := false
+	for _, in := range s.instances {
+		i := s.instance(in)
+		retrying = retrying || i.Retrying
+		e.Instances = append(e.Instances, i)
+	}
+	for i := len(s.applied) - 1; i >= 0; i-- { // the view lists them newest first
+		a := s.applied[i]
+		e.Applied = append(e.Applied, release.Config{Revision: a.Revision, Hash: a.Hash, Lines: a.Lines})
+	}
+	if retrying {
+		e.Written = r.written(s)
+	}
+	return e
+}
+
+// instance gives the facts of one instance.
+func (s *sight) instance(in fleet.Instance) release.Instance {
+	out := release.Instance{
+		ID: in.ID.Instance, Runs: in.Running.Revision, Running: in.Running.Token.Hash, Refused: in.Refused,
+	}
+	at := snapshot.Instance{ID: in.ID, RunsRevision: in.Running.Revision}
+	if stable := s.config(s.heads.Agent.Stable); stable != nil {
+		_, at.RefusedStable = in.Refused[stable.Hash]
+	}
+	out.Target = snapshot.Choose(s.heads, s.im, at).Target
+	if c := s.config(out.Target); c != nil {
+		out.Desired = c.Hash
+	}
+	if in.Phase != phase.Received || in.Desired.Token.Hash != out.Desired || out.Desired.IsZero() {
+		return out
+	}
+	for _, f := range in.Faults {
+		if f.Retryable && f.Severity == phase.Error {
+			out.Retrying, out.Faults = true, in.Faults
+		}
+	}
+	return out
+}
+
+// written tells when the shared heads behind the configs were last written.
+func (r *Releaser) written(s *sight) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, c := range s.configs {
+		for _, l := range c.config.Lines {
+			switch l.Kind {
+			case manifest.KindPrompt:
+				if h, _, ok := r.cfg.View.Prompt(s.key.Namespace, l.Name); ok {
+					out[l.Resource()] = h.Updated
+				}
+			case manifest.KindMCP, manifest.KindPolicy:
+				if h, _, ok := r.cfg.View.MCP(s.key.Namespace, l.Name); ok {
+					out[l.Resource()] = h.Updated
+				}
+			case manifest.KindCredential:
+				if h, _, ok := r.cfg.View.Credential(s.key.Namespace, l.Name); ok {
+					out[l.Resource()] = h.Updated
+				}
+			}
+		}
+	}
+	return out
+}
+
+// look judges one agent and performs what was decided.
+func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
+	s, ok := r.see(key)
+	if !ok {
+		r.memo.forget(key)
+		return outcome{}
+	}
+	now := time.Now()
+	event := r.observe(s, now)
+	next, actions := release.Step(s.head.State, event)
+	out := outcome{rest: min(time.Duration(len(s.instances))*restPerInstance, restMax)}
+	if len(s.instances) < 100 {
+		out.rest = 0
+	}
+	if !event.Complete {
+		out.due = now.Add(incompleteWait)
+	}
+	for _, a := range actions {
+		switch a := a.(type) {
+		case release.Check:
+			if out.due.IsZero() || a.At.Before(out.due) {
+				out.due = a.At
+			}
+		case release.Drop:
+			r.drop(ctx, s, a, now)
+			if again := now.Add(dropAgain); out.due.IsZero() || again.Before(out.due) {
+				out.due = again
+			}
+		}
+	}
+	t := s.transaction(next, actions, now)
+	if len(t.Puts) == 0 {
+		r.memo.succeeded(key)
+		return out
+	}
+	return r.write(ctx, s, t, actions, out)
+}
+
+// drop ends a retry, unless that was asked for a moment ago.
+func (r *Releaser) drop(ctx context.Context, s *sight, d release.Drop, now time.Time) {
+	for _, c := range s.configs {
+		if c.config.Hash != d.Hash || !r.memo.mayDrop(s.key, d, now) {
+			continue
+		}
+		id := snapshot.InstanceID{Namespace: s.key.Namespace, Agent: s.head.Name, Instance: d.Instance}
+		r.cfg.Drops.Drop(id, c.token)
+		r.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "retry ended", slog.String("namespace", id.Namespace),
+			slog.String("agent", id.Agent), slog.String("instance", id.Instance),
+			slog.String("config", manifest.ConfigName(c.config.Revision, c.config.Hash)))
+		return
+	}
+}

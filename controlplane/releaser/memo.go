@@ -1,0 +1,98 @@
+package releaser
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// maxKnown is how many configs of one agent are remembered beside those that it resolves to now: an instance may still be
+// answering for one when the next head has moved already.
+const maxKnown = 8
+
+// memo is what saves work and can be lost at any time.
+type memo struct {
+	mu     sync.Mutex // guards agents and what they point to
+	agents map[view.AgentKey]*agentMemo
+}
+
+type agentMemo struct {
+	configs []release.Config // newest last
+	drops   map[release.Drop]time.Time
+	wait    time.Duration // of the last failed write
+}
+
+func (m *memo) of(k view.AgentKey) *agentMemo {
+	a := m.agents[k]
+	if a == nil {
+		a = &agentMemo{}
+		m.agents[k] = a
+	}
+	return a
+}
+
+// known remembers what an agent resolves to and gives that and what it resolved to before.
+func (m *memo) known(s *sight) map[manifest.Hash]release.Config {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.of(s.key)
+	out := map[manifest.Hash]release.Config{}
+	for _, c := range a.configs {
+		out[c.Hash] = c
+	}
+	for _, c := range s.configs {
+		if _, ok := out[c.config.Hash]; !ok {
+			a.configs = append(a.configs, c.config)
+			out[c.config.Hash] = c.config
+		}
+	}
+	if n := len(a.configs); n > maxKnown {
+		a.configs = append([]release.Config(nil), a.configs[n-maxKnown:]...)
+	}
+	return out
+}
+
+// mayDrop reports whether a drop is to be sent (again) and notes that it is.
+func (m *memo) mayDrop(k view.AgentKey, d release.Drop, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.of(k)
+	for old, at := range a.drops {
+		if now.Sub(at) >= dropAgain {
+			delete(a.drops, old)
+		}
+	}
+	if _, asked := a.drops[d]; asked {
+		return false
+	}
+	if a.drops == nil {
+		a.drops = map[release.Drop]time.Time{}
+	}
+	a.drops[d] = now
+	return true
+}
+
+// failed gives how long to wait after one more failed write: doubled each time, with jitter.
+func (m *memo) failed(k view.AgentKey) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.of(k)
+	a.wait = min(max(2*a.wait, backoffMin), backoffMax)
+	return a.wait/2 + rand.N(a.wait/2+1) //nolint:gosec // G404: jitter
+}
+
+func (m *memo) succeeded(k view.AgentKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(k).wait = 0
+}
+
+func (m *memo) forget(k view.AgentKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.agents, k)
+}

@@ -1,0 +1,138 @@
+// Package releaser performs what package release decides: it follows the view and the fleet, gathers what counts
+// for an agent, steps its release and writes the outcome. It alone moves heads by itself; app runs one. A person's
+// events (Apply, Rollback, Delete) are stepped by the spec API within its own transaction, not here: both write under
+// the condition that the agent's head is the one they judged, so whoever loses judges again.
+//
+// It never talks to an instance except through Dropper, and keeps nothing that a restart would miss: every
+// decision follows from the head, the view and the live instances.
+package releaser
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// Dropper ends an instance's retry of a config: Command {drop} on its stream, and the instance counts as having refused it.
+type Dropper interface {
+	// Drop does not block and is safe for concurrent use. It does nothing for an instance that isn't connected or
+	// no longer retries that config. A drop that is lost is asked for again.
+	Drop(id snapshot.InstanceID, token manifest.Token)
+}
+
+// Config is what a Releaser works with. All but the durations and Workers are required.
+type Config struct {
+	View   *view.View
+	Fleet  *fleet.Table
+	Store  store.Store
+	Drops  Dropper
+	Logger *slog.Logger
+	// WriteTimeout bounds one write, default 5 s.
+	WriteTimeout time.Duration
+	// Workers is how many agents are judged at once, default 4.
+	Workers int
+}
+
+// Bounds of the work.
+const (
+	defaultWriteTimeout = 5 * time.Second
+	defaultWorkers      = 4
+	backoffMin          = 50 * time.Millisecond
+	backoffMax          = 5 * time.Second
+	conflictWait        = 5 * time.Millisecond
+	incompleteWait      = 250 * time.Millisecond
+	dropAgain           = 10 * time.Second
+	// restPerInstance is how long an agent rests between two looks, for each of its instances, at most restMax: while
+	// thousands of instances answer one change, it is looked at ten times a second and not for every answer.
+	restPerInstance = 20 * time.Microsecond
+	restMax         = 100 * time.Millisecond
+)
+
+// Releaser judges agents. Make it with New.
+type Releaser struct {
+	cfg  Config
+	work *queue
+	memo memo
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Releaser, error) {
+	if cfg.View == nil || cfg.Fleet == nil || cfg.Store == nil || cfg.Drops == nil || cfg.Logger == nil {
+		return nil, errs.New(errs.Invalid, "releaser: view, fleet, store, drops and logger are required")
+	}
+	if cfg.WriteTimeout <= 0 {
+		cfg.WriteTimeout = defaultWriteTimeout
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = defaultWorkers
+	}
+	return &Releaser{cfg: cfg, work: newQueue(), memo: memo{agents: map[view.AgentKey]*agentMemo{}}}, nil
+}
+
+// Run judges every agent once and then each whenever something about it changed, until ctx ends (nil). It outlives an
+// unavailable store. It may be called once.
+func (r *Releaser) Run(ctx context.Context) error {
+	heads := r.cfg.View.Subscribe()
+	defer heads.Close()
+	instances := r.cfg.Fleet.Subscribe()
+	defer instances.Close()
+	now := time.Now()
+	for _, a := range r.cfg.View.Agents("") {
+		r.work.add(view.AgentKey{Namespace: a.Namespace, Name: a.Head.Name}, now)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		r.follow(ctx, heads, instances)
+		return nil
+	})
+	for range r.cfg.Workers {
+		g.Go(func() error {
+			for {
+				key, ok := r.work.take(ctx)
+				if !ok {
+					return nil
+				}
+				r.work.done(key, r.look(ctx, key))
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// follow turns changes and due times into work.
+func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instances *fleet.Subscription) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		if next, ok := r.work.release(now); ok {
+			timer.Reset(next.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-r.work.rescheduled:
+		case <-heads.C:
+			keys, _ := heads.Take()
+			for _, k := range keys {
+				r.work.add(k, now)
+			}
+		case <-instances.C:
+			for _, k := range instances.Take() {
+				if h, _, ok := r.cfg.View.Agent(k.Namespace, k.Name); ok {
+					r.work.add(view.AgentKey{Namespace: k.Namespace, Name: h.Name}, now)
+				}
+			}
+		}
+	}
+}
