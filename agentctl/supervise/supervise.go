@@ -34,15 +34,30 @@ type Process struct {
 
 // Supervisor keeps children running. Its methods may be called from many goroutines.
 type Supervisor struct {
-	out *prefixer
+	out     *prefixer
+	changed chan struct{}
 
-	mu   sync.Mutex // guards pids
-	pids map[string]int
+	mu     sync.Mutex // guards pids and starts
+	pids   map[string]int
+	starts map[string]int
 }
 
 // New makes a supervisor that writes the children's output, line by line, to w.
 func New(w io.Writer) *Supervisor {
-	return &Supervisor{out: &prefixer{w: w}, pids: map[string]int{}}
+	return &Supervisor{out: &prefixer{w: w}, changed: make(chan struct{}, 1), pids: map[string]int{}, starts: map[string]int{}}
+}
+
+// Say prints a line of the supervisor's own among those of the children.
+func (s *Supervisor) Say(format string, args ...any) { s.out.line("up", fmt.Sprintf(format, args...)) }
+
+// Changed delivers a value after one or more children started or ended.
+func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
+
+// Starts answers how often a child was started.
+func (s *Supervisor) Starts(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.starts[name]
 }
 
 // PID answers the process id of a running child; 0 while it isn't running.
@@ -70,7 +85,7 @@ func (s *Supervisor) Run(ctx context.Context, p Process) error {
 		if time.Since(began) > healthyAfter {
 			backoff = firstBackoff
 		}
-		s.out.line("up", fmt.Sprintf("%s ended (%s); starting it again in %s", p.Name, how, backoff))
+		s.Say("%s ended (%s); starting it again in %s", p.Name, how, backoff)
 		timer := time.NewTimer(backoff)
 		select {
 		case <-ctx.Done():
@@ -113,7 +128,12 @@ func (s *Supervisor) setPID(name string, pid int) {
 	defer s.mu.Unlock()
 	if pid == 0 {
 		delete(s.pids, name)
-		return
+	} else {
+		s.pids[name] = pid
+		s.starts[name]++
 	}
-	s.pids[name] = pid
+	select {
+	case s.changed <- struct{}{}:
+	default: // the reader hasn't looked since the last change: one look shows both
+	}
 }
