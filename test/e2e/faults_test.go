@@ -212,8 +212,8 @@ func TestStartErrorsAreClear(t *testing.T) {
 		args []string
 		want string
 	}{
-		"data directory in use":         {[]string{"--data-dir", w.cp.DataDir, "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, "in use"},
-		"port taken":                    {taken, w.cp.People},
+		"data directory in use":        {[]string{"--data-dir", w.cp.DataDir, "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, "in use"},
+		"port taken":                   {taken, w.cp.People},
 		"not loopback and without TLS": {[]string{"--data-dir", t.TempDir(), "--people-addr", "0.0.0.0:0", "--runtime-addr", "127.0.0.1:0"}, "TLS"},
 	}
 	for name, c := range cases {
