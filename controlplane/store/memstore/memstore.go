@@ -204,9 +204,12 @@ func (s *Store) ready(ctx context.Context) error {
 func (s *Store) at(key string, revision int64) (store.KV, bool) {
 	for _, v := range slices.Backward(s.history[key]) {
 		if v.kv.ModRevision <= revision {
+			if v.deleted {
+				break
+			}
 			kv := v.kv
 			kv.Value = slices.Clone(kv.Value)
-			return kv, !v.deleted
+			return kv, true
 		}
 	}
 	return store.KV{}, false

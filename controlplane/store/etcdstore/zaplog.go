@@ -1,0 +1,62 @@
+package etcdstore
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapLogger gives etcd a logger whose warnings and errors end in log; the rest is dropped.
+func zapLogger(log *slog.Logger) *zap.Logger {
+	if log == nil {
+		return zap.NewNop()
+	}
+	return zap.New(&bridge{log: log})
+}
+
+// bridge is a zapcore.Core over slog.
+type bridge struct {
+	log    *slog.Logger
+	fields []zapcore.Field
+}
+
+// Enabled lets warnings and worse through.
+func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+
+// With adds fields.
+func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
+	all := append(append([]zapcore.Field(nil), b.fields...), fields...)
+	return &bridge{log: b.log, fields: all}
+}
+
+// Check takes an entry that is enabled.
+func (b *bridge) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if b.Enabled(e.Level) {
+		return ce.AddCore(e, b)
+	}
+	return ce
+}
+
+// Write passes an entry on. etcd's message becomes an attribute: ours is constant.
+func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	level := slog.LevelWarn
+	if e.Level >= zapcore.ErrorLevel {
+		level = slog.LevelError
+	}
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range append(append([]zapcore.Field(nil), b.fields...), fields...) {
+		f.AddTo(enc)
+	}
+	attrs := []slog.Attr{slog.String("message", e.Message)}
+	for key, value := range enc.Fields {
+		attrs = append(attrs, slog.Any(strings.ReplaceAll(key, "-", "_"), value))
+	}
+	b.log.LogAttrs(context.Background(), level, "etcd says", attrs...)
+	return nil
+}
+
+// Sync has nothing to flush.
+func (b *bridge) Sync() error { return nil }
