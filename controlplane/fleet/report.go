@@ -272,3 +272,15 @@ func servingWith(faults []phase.Fault) phase.Phase {
 	}
 	return phase.Applied
 }
+
+// Refused reports whether an instance remembers having refused a config, void or not.
+func (t *Table) Refused(k Key, h manifest.Hash) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return false
+	}
+	_, ok := e.refused[h]
+	return ok
+}

@@ -31,7 +31,7 @@ func (t *Table) Subscribe() *Subscription {
 	return s
 }
 
-// Take gives the agents touched since the last Take, sorted. Names are as the last instance wrote them.
+// Take gives the agents touched since the last Take, sorted.
 func (s *Subscription) Take() []AgentKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,7 @@ type Config struct {
 	Settle      time.Duration // from the start until the fleet counts as complete, default 35 s
 }
 
-// AgentKey names an agent. Names are equal without case.
+// AgentKey names an agent, as its instances write it: another case is another agent, which doesn't exist.
 type AgentKey struct {
 	Namespace string
 	Name      string
@@ -145,9 +145,7 @@ func (t *Table) live(k Key) *entry {
 	return e
 }
 
-func keyOf(namespace, name string) AgentKey {
-	return AgentKey{Namespace: namespace, Name: strings.ToLower(name)}
-}
+func keyOf(namespace, name string) AgentKey { return AgentKey{Namespace: namespace, Name: name} }
 
 func sorted(instances map[string]*entry) []Instance {
 	out := make([]Instance, 0, len(instances))

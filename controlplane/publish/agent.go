@@ -24,15 +24,9 @@ type agent struct {
 	base       snapshot.Rendered // what all its classes share
 
 	mu       sync.Mutex // guards what follows; never held while building
-	classes  map[class]*rendering
+	classes  map[snapshot.Key]*rendering
 	contents map[manifest.Hash]*contents
 	adopted  map[manifest.Hash]*contents // of the reading before; the same hash is the same content
-}
-
-// class is the instance facts on which a config depends. The instance's id is none as long as releases are immediate.
-type class struct {
-	runs          int64
-	refusedStable bool
 }
 
 // rendering is one class's result; done is closed when it is there.
@@ -45,7 +39,7 @@ type rendering struct {
 
 func newAgent(p *Publisher) *agent {
 	return &agent{
-		p: p, loaded: make(chan struct{}), classes: map[class]*rendering{}, contents: map[manifest.Hash]*contents{},
+		p: p, loaded: make(chan struct{}), classes: map[snapshot.Key]*rendering{}, contents: map[manifest.Hash]*contents{},
 	}
 }
 
@@ -63,7 +57,7 @@ func (a *agent) read(ctx context.Context, namespace, name string) {
 	defer close(a.loaded)
 	a.id = snapshot.InstanceID{Namespace: namespace, Agent: name}
 	a.heads, a.immutables = a.p.cfg.Source.Heads(namespace, name)
-	a.base.ResetEpoch, a.base.ResetGeneration = a.p.cfg.Source.Reset(namespace, name)
+	a.base.ResetEpoch, a.base.ResetGeneration = a.reset()
 	a.base.Denied, a.base.DeniedAt = denied(a.heads)
 	if a.heads.Agent.Returned {
 		a.base.ReturnedAt = a.heads.Agent.MovedAt
@@ -72,10 +66,24 @@ func (a *agent) read(ctx context.Context, namespace, name string) {
 		slog.String("agent", name), slog.Int64("head", a.heads.Agent.ModRevision))
 }
 
+// reset gives the (epoch, generation) below which remembered refusals are void. A head that is newer than the heads
+// that were read only voids earlier, which the next reading would do anyway.
+func (a *agent) reset() (epoch uint64, generation int64) {
+	head, _, ok := a.p.cfg.Source.Agent(a.id.Namespace, a.id.Agent)
+	if !ok {
+		return 0, 0
+	}
+	return head.ResetEpoch, head.ResetGeneration
+}
+
+func (a *agent) choose(in snapshot.Instance) snapshot.Key {
+	return a.p.cfg.Choose(a.heads, a.immutables, in)
+}
+
 // renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs.
 func (a *agent) renderLike(old *agent) (same bool) {
 	old.mu.Lock()
-	was := make(map[class]*rendering, len(old.classes))
+	was := make(map[snapshot.Key]*rendering, len(old.classes))
 	for c, r := range old.classes {
 		if r.asked.Load() {
 			was[c] = r
@@ -98,7 +106,7 @@ func equal(a, b *snapshot.Rendered) bool {
 }
 
 // render gives a class's config, built by the first who asks.
-func (a *agent) render(c class, asked bool) (*snapshot.Rendered, error) {
+func (a *agent) render(c snapshot.Key, asked bool) (*snapshot.Rendered, error) {
 	a.mu.Lock()
 	r, ok := a.classes[c]
 	if !ok {
@@ -122,17 +130,15 @@ func (a *agent) render(c class, asked bool) (*snapshot.Rendered, error) {
 	return r.r, r.err
 }
 
-func (a *agent) build(c class) (*snapshot.Rendered, error) {
+func (a *agent) build(c snapshot.Key) (*snapshot.Rendered, error) {
 	a.p.builds.Add(1)
-	s, err := a.p.cfg.Build(a.heads, a.immutables, snapshot.Instance{
-		ID: a.id, RunsRevision: c.runs, RefusedStable: c.refusedStable,
-	})
+	s, err := a.p.cfg.Build(a.heads, a.immutables, c)
 	if err != nil {
 		return nil, err
 	}
 	r := a.base
 	r.Snapshot, r.ProvenKey = s, strings.Join(s.Proven, "\n")
-	r.Cause = a.p.cause(a.id, s.Token.Generation)
+	r.Cause = a.cause(s.Token.Generation)
 	if s.Absent != snapshot.Present {
 		return &r, nil
 	}
@@ -190,23 +196,43 @@ func denied(h snapshot.Heads) (names []string, at int64) {
 }
 
 // cause finds who moved which head so that the generation came about.
-func (p *Publisher) cause(id snapshot.InstanceID, generation int64) snapshot.Cause {
-	if p.cfg.Moves == nil {
+func (a *agent) cause(generation int64) snapshot.Cause {
+	kind, name := a.headAt(generation)
+	if kind == "" {
 		return snapshot.Cause{}
 	}
-	m, ok := p.cfg.Moves(id.Namespace, generation)
-	if !ok {
-		return snapshot.Cause{}
+	for _, m := range a.p.cfg.Source.Moves(a.id.Namespace, kind, name) {
+		if m.Seq > generation {
+			continue
+		}
+		c := snapshot.Cause{Actor: m.Actor, Reason: m.Cause, Head: kind + "/" + name, Time: m.Time}
+		if m.Message != "" {
+			c.Reason += ": " + m.Message
+		}
+		return c
 	}
-	c := snapshot.Cause{Actor: m.Actor, Reason: m.Cause, Time: m.Time}
-	if m.Message != "" {
-		c.Reason += ": " + m.Message
+	return snapshot.Cause{Head: kind + "/" + name}
+}
+
+// headAt gives the head whose last write made the generation.
+func (a *agent) headAt(generation int64) (kind, name string) {
+	if a.heads.Agent.ModRevision == generation {
+		return manifest.KindAgent, a.id.Agent
 	}
-	for _, h := range m.Heads {
-		own := h.Kind == manifest.KindAgent && strings.EqualFold(h.Name, id.Agent)
-		if c.Head == "" || own {
-			c.Head = h.Kind + "/" + h.Name
+	for n, h := range a.heads.Prompts {
+		if h.ModRevision == generation {
+			return manifest.KindPrompt, n
 		}
 	}
-	return c
+	for n, h := range a.heads.MCP {
+		if h.ModRevision == generation {
+			return manifest.KindMCP, n
+		}
+	}
+	for n, h := range a.heads.Credentials {
+		if h.ModRevision == generation {
+			return manifest.KindCredential, n
+		}
+	}
+	return "", ""
 }

@@ -7,7 +7,6 @@ package publish
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,8 +19,10 @@ import (
 // source is what an agent's configs are resolved from. A call sees at least everything that the subscription announced.
 type source interface {
 	Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables)
-	// Reset gives the (epoch, generation) below which remembered refusals of the agent are void.
-	Reset(namespace, agent string) (epoch uint64, generation int64)
+	// Agent gives the agent's whole head and its ModRevision.
+	Agent(namespace, name string) (view.AgentHead, int64, bool)
+	// Moves gives the log of one head's moves, newest first.
+	Moves(namespace, kind, name string) []view.Move
 }
 
 // changes is a subscription to the view: Take gives the agents touched since the last one.
@@ -35,18 +36,20 @@ type sink interface {
 	Changed(namespace, agent string) int
 }
 
-// BuildFunc is snapshot.Build.
-type BuildFunc func(snapshot.Heads, snapshot.Immutables, snapshot.Instance) (snapshot.Snapshot, error)
+// ChooseFunc is snapshot.Choose: instances with an equal Key get the same snapshot.
+type ChooseFunc func(snapshot.Heads, snapshot.Immutables, snapshot.Instance) snapshot.Key
 
-// Config is what New needs; all but Moves is required.
+// BuildFunc is snapshot.BuildFor.
+type BuildFunc func(snapshot.Heads, snapshot.Immutables, snapshot.Key) (snapshot.Snapshot, error)
+
+// Config is what New needs; everything is required.
 type Config struct {
 	Logger  *slog.Logger
 	Source  source
+	Choose  ChooseFunc
 	Build   BuildFunc
 	Changed <-chan struct{} // holds a token while Changes has something
 	Changes changes
-	// Moves finds the log of the write that made a store revision; nil: configs travel without a cause.
-	Moves func(namespace string, revision int64) (view.MoveRecord, bool)
 }
 
 // Stats counts what rendering costs.
@@ -67,12 +70,10 @@ type Publisher struct {
 
 type key struct{ namespace, agent string }
 
-func keyOf(namespace, name string) key { return key{namespace, strings.ToLower(name)} }
-
 // New makes a Publisher.
 func New(cfg Config) (*Publisher, error) {
-	if cfg.Logger == nil || cfg.Source == nil || cfg.Build == nil || cfg.Changed == nil || cfg.Changes == nil {
-		return nil, errs.New(errs.Invalid, "publish: logger, source, build, changed and changes are required")
+	if cfg.Logger == nil || cfg.Source == nil || cfg.Choose == nil || cfg.Build == nil || cfg.Changed == nil || cfg.Changes == nil {
+		return nil, errs.New(errs.Invalid, "publish: logger, source, choose, build, changed and changes are required")
 	}
 	return &Publisher{cfg: cfg, agents: map[key]*agent{}}, nil
 }
@@ -95,7 +96,7 @@ func (p *Publisher) Run(ctx context.Context, streams sink) error {
 // refresh renders an agent anew for the classes that its instances fell into so far, then wakes their streams. An
 // agent that nobody asked for isn't rendered.
 func (p *Publisher) refresh(ctx context.Context, namespace, name string, streams sink) {
-	k := keyOf(namespace, name)
+	k := key{namespace, name}
 	p.mu.Lock()
 	old := p.agents[k]
 	p.mu.Unlock()
@@ -130,18 +131,21 @@ func (p *Publisher) Target(
 	id snapshot.InstanceID, runs int64, refused func(manifest.Hash) bool,
 ) (*snapshot.Rendered, error) {
 	a := p.agent(id.Namespace, id.Agent)
-	r, err := a.render(class{runs: runs}, true)
+	in := snapshot.Instance{ID: a.id, RunsRevision: runs}
+	in.ID.Instance = id.Instance
+	r, err := a.render(a.choose(in), true)
 	if err != nil || a.heads.Agent.Candidate == 0 || r.Snapshot.Absent != snapshot.Present || !refused(r.Snapshot.Token.Hash) {
 		return r, err
 	}
 	// It refused what Build gives it while a candidate is open: where that is stable, the candidate comes next.
-	return a.render(class{runs: runs, refusedStable: true}, true)
+	in.RefusedStable = true
+	return a.render(a.choose(in), true)
 }
 
 // Note gives the reason why an agent's config can't be built; "" if it can.
 func (p *Publisher) Note(namespace, name string) string {
 	p.mu.Lock()
-	a := p.agents[keyOf(namespace, name)]
+	a := p.agents[key{namespace, name}]
 	p.mu.Unlock()
 	if a == nil {
 		return ""
@@ -157,7 +161,7 @@ func (p *Publisher) Stats() Stats {
 // agent gives the agent as of now, or as of the last refresh. What is put into the map reads its heads only after
 // it is there, so a change either is in them or finds it there.
 func (p *Publisher) agent(namespace, name string) *agent {
-	k := keyOf(namespace, name)
+	k := key{namespace, name}
 	p.mu.Lock()
 	a := p.agents[k]
 	if a != nil {

@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+)
+
+// target gives what the instance must run now and whether it refused that; nil: nothing is to be done.
+func (c *conn) target() (r *snapshot.Rendered, refused bool) {
+	if !c.hub.pushing() {
+		return nil, false
+	}
+	c.mu.Lock()
+	runs := c.slot.running.Revision
+	c.mu.Unlock()
+	r, err := c.hub.cfg.Targets.Target(c.key.ID, runs, c.refused)
+	if err != nil {
+		return nil, false // publish shows why; the instance keeps what it runs
+	}
+	o := fleet.Offer{
+		Proven: r.ProvenKey, ResetEpoch: r.ResetEpoch, ResetGeneration: r.ResetGeneration, ReturnedAt: r.ReturnedAt,
+	}
+	if r.Snapshot.Absent == snapshot.Present {
+		o.Desired = fleet.Ref{Token: r.Snapshot.Token, Revision: r.Snapshot.Revision}
+	}
+	return r, c.hub.cfg.Fleet.Offer(c.key, o, time.Now())
+}
+
+func (c *conn) refused(h manifest.Hash) bool { return c.hub.cfg.Fleet.Refused(c.key, h) }
+
+// look wakes the sender if there is something to send.
+func (c *conn) look() {
+	r, refused := c.target()
+	if r == nil {
+		return
+	}
+	c.mu.Lock()
+	idle := c.overlaid(r) && c.slot.next(r, refused).kind == nothing
+	c.mu.Unlock()
+	if !idle {
+		c.poke()
+	}
+}
+
+// overlaid reports whether the instance has the deny list.
+func (c *conn) overlaid(r *snapshot.Rendered) bool {
+	if r.Snapshot.Absent != snapshot.Present {
+		return true
+	}
+	return c.deniedAt != 0 && slices.Equal(c.denied, r.Denied)
+}
+
+// compose gives the next message, nil if there is none. What it gives counts as sent.
+func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
+	r, refused := c.target()
+	if r == nil {
+		return nil
+	}
+	c.mu.Lock()
+	if !c.overlaid(r) {
+		c.denied, c.deniedAt = r.Denied, max(r.DeniedAt, 1)
+		c.mu.Unlock()
+		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Overlay{Overlay: &pushv1.Overlay{
+			Epoch: r.Snapshot.Token.Epoch, ModRevision: r.DeniedAt, Denied: r.Denied,
+		}}}
+	}
+	o := c.slot.next(r, refused)
+	if o.kind == nothing {
+		c.mu.Unlock()
+		if refused {
+			c.hub.counts.withheld.Add(1)
+		}
+		return nil
+	}
+	var flags []bool
+	if o.kind == snapshots {
+		flags, _ = c.slot.missing(r.Snapshot.Resources)
+	}
+	c.mu.Unlock()
+
+	var w *pushv1.Snapshot
+	if o.kind == snapshots {
+		var err error
+		if w, err = c.render(r, flags); err != nil {
+			c.log.LogAttrs(ctx, slog.LevelError, "config can't be sent; the instance keeps what it runs", slog.Any("error", err))
+			return nil
+		}
+	}
+	// Only this goroutine sends, and answers only free the slot, so what next allowed is still allowed.
+	c.mu.Lock()
+	resent := o.kind == snapshots && c.slot.last.kind == snapshots && c.slot.last.token.Hash == o.token.Hash
+	nonce := c.slot.sent(o)
+	c.mu.Unlock()
+	if resent {
+		c.hub.counts.resends.Add(1)
+	}
+	if o.kind == snapshots {
+		c.hub.cfg.Fleet.Sent(c.key, time.Now()) // before the send: an answer must not be overtaken
+	}
+	return c.message(o, nonce, w)
+}
+
+func (c *conn) message(o offer, nonce uint64, w *pushv1.Snapshot) *pushv1.StreamResponse {
+	switch o.kind {
+	case snapshots:
+		w.Nonce = nonce
+		c.hub.counts.snapshots.Add(1)
+		c.hub.counts.bytes.Add(uint64(len(w.GetContent())))
+		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Snapshot{Snapshot: w}}
+	case current:
+		c.hub.counts.currents.Add(1)
+		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Current{Current: &pushv1.Current{
+			Nonce: nonce, Token: tokenToWire(o.token), Revision: o.revision,
+		}}}
+	case absent:
+		reason := pushv1.AbsentReason_ABSENT_REASON_UNKNOWN
+		if o.absence == snapshot.Deleted {
+			reason = pushv1.AbsentReason_ABSENT_REASON_DELETED
+		}
+		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Absent{Absent: &pushv1.Absent{
+			Nonce: nonce, Reason: reason, Token: tokenToWire(o.token),
+		}}}
+	case drop:
+		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Command{Command: &pushv1.Command{
+			Nonce: nonce, Kind: pushv1.CommandKind_COMMAND_KIND_DROP,
+		}}}
+	default:
+		return nil
+	}
+}
+
+// render makes the envelope of a snapshot. Credential values are opened here and exist in it only.
+func (c *conn) render(r *snapshot.Rendered, missing []bool) (*pushv1.Snapshot, error) {
+	content, err := r.Content(missing)
+	if err != nil {
+		return nil, err
+	}
+	w := &pushv1.Snapshot{
+		Token: tokenToWire(r.Snapshot.Token), Revision: r.Snapshot.Revision, Content: content, Proven: r.Snapshot.Proven,
+		Cause: causeToWire(r.Cause),
+	}
+	for _, l := range r.Lines {
+		if l.Kind != manifest.KindCredential {
+			continue
+		}
+		version, err := versionOf(l)
+		if err != nil {
+			return nil, err
+		}
+		v, err := c.hub.cfg.Reveal(c.key.ID.Namespace, l.Name, version)
+		if err != nil {
+			return nil, fmt.Errorf("credential %s version %d: %w", l.Name, version, err)
+		}
+		w.Credentials = append(w.Credentials, &pushv1.CredentialValue{Name: l.Name, Version: version, Value: []byte(v.Reveal())})
+	}
+	return w, nil
+}
+
+func versionOf(l manifest.Line) (int64, error) {
+	var n int64
+	if _, err := fmt.Sscanf(l.Version, "%d", &n); err != nil {
+		return 0, errs.New(errs.Internal, "credential %s has version %q", l.Name, l.Version)
+	}
+	return n, nil
+}

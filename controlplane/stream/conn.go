@@ -1,0 +1,347 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+type serverStream = grpc.BidiStreamingServer[pushv1.StreamRequest, pushv1.StreamResponse]
+
+// conn is one stream. The handler's goroutine sends, one reader takes what the instance says; both end with the stream.
+// Memory is constant: a slot, a wake-up token, and a share in what publish rendered.
+type conn struct {
+	hub    *Hub
+	stream serverStream
+	log    *slog.Logger
+	key    fleet.Key // set before ready is closed, then constant
+
+	hello chan *pushv1.Hello // the first message
+	ready chan struct{}      // closed when the instance is registered: reports count from here
+	wake  chan struct{}      // look again; one token
+	stops chan end           // how to end; the first counts
+	gone  chan struct{}      // closed when the handler returns
+
+	mu       sync.Mutex // guards what follows; not held while building or sending
+	slot     slot
+	denied   []string // the overlay sent last
+	deniedAt int64    // 0: none sent
+	unread   int      // bytes sent that no answer confirmed
+	since    int      // of those, sent after the last nonce
+}
+
+// end is how a stream ends.
+type end struct {
+	err    error
+	goaway *pushv1.Goaway
+	clean  bool // the instance closed it
+}
+
+// Stream serves one instance: semantics.md 4.
+func (h *Hub) Stream(s serverStream) error {
+	if err := h.open(); err != nil {
+		return err
+	}
+	defer h.closed()
+	c := &conn{
+		hub: h, stream: s, log: h.cfg.Logger,
+		hello: make(chan *pushv1.Hello, 1), ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		stops: make(chan end, 1), gone: make(chan struct{}),
+	}
+	defer close(c.gone)
+	h.children.Add(1)
+	go c.read()
+	in, err := c.introduced()
+	if err != nil {
+		return err
+	}
+	return h.serve(c, in)
+}
+
+// introduced waits for a valid Hello.
+func (c *conn) introduced() (introduction, error) {
+	t := time.NewTimer(c.hub.cfg.HelloWait)
+	defer t.Stop()
+	select {
+	case w := <-c.hello:
+		return introduce(w)
+	case e := <-c.stops:
+		if e.err != nil {
+			return introduction{}, e.err
+		}
+		return introduction{}, errs.New(errs.Invalid, "the stream ended before a hello")
+	case <-t.C:
+		return introduction{}, errs.New(errs.Timeout, "no hello within %s", c.hub.cfg.HelloWait)
+	}
+}
+
+// serve registers the instance and sends until the stream ends.
+func (h *Hub) serve(c *conn, in introduction) error {
+	ctx := c.stream.Context()
+	h.greet(ctx)
+	in.Running.Revision = c.known(in.ID)(in.Running.Token.Hash)
+	c.slot.running, c.slot.held = in.Running, in.held
+	g := h.enter(c, in.Hello)
+	c.key = g.Key
+	c.log = h.cfg.Logger.With(slog.String("namespace", in.ID.Namespace), slog.String("agent", in.ID.Agent),
+		slog.String("instance", in.ID.Instance))
+	close(c.ready)
+	how := fleet.Lost
+	defer func() { h.leave(c, how) }()
+	if g.Takeovers >= 3 {
+		c.log.LogAttrs(ctx, slog.LevelWarn, "instance id is used by several processes: give each its own state directory or AGENTD_INSTANCE_ID",
+			slog.Int("takeovers_in_a_minute", g.Takeovers))
+	}
+	cluster := h.cfg.View.Cluster()
+	if err := c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Welcome{Welcome: &pushv1.Welcome{
+		ClusterId: cluster.ID, ReplicaId: h.cfg.ReplicaID, Epoch: cluster.Epoch,
+		ViewRevision: h.cfg.View.Revision(), FleetComplete: h.cfg.Fleet.Complete(time.Now()),
+	}}}); err != nil {
+		return err
+	}
+	away, err := h.behind(ctx, in)
+	switch {
+	case err != nil:
+		return err
+	case away != nil:
+		return c.finish(end{goaway: away})
+	}
+	c.poke()
+	e := c.write(ctx)
+	if e.clean {
+		how = fleet.Stopped
+	}
+	return c.finish(e)
+}
+
+// write sends what there is to send whenever it is woken.
+func (c *conn) write(ctx context.Context) end {
+	for {
+		select {
+		case e := <-c.stops:
+			return e
+		case <-ctx.Done():
+			return end{err: ctx.Err()}
+		case <-c.wake:
+		}
+		for {
+			m := c.compose(ctx)
+			if m == nil {
+				break
+			}
+			if err := c.send(m); err != nil {
+				return end{err: err}
+			}
+		}
+	}
+}
+
+// finish says goodbye where there is a goodbye to say. A broken stream is the instance's business, not an error of ours.
+func (c *conn) finish(e end) error {
+	if e.goaway != nil {
+		return c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: e.goaway}})
+	}
+	return e.err
+}
+
+func (c *conn) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+func (c *conn) stop(e end) {
+	select {
+	case c.stops <- e:
+	default: // it ends already
+	}
+}
+
+// read takes what the instance says until the stream ends. It outlives the handler by a moment; Shutdown waits for it.
+func (c *conn) read() {
+	defer c.hub.children.Done()
+	m, err := c.stream.Recv()
+	if err == nil {
+		hello := m.GetHello()
+		if hello == nil {
+			c.stop(end{err: errs.New(errs.Invalid, "the first message must be a hello")})
+			return
+		}
+		c.hello <- hello
+		select {
+		case <-c.ready:
+		case <-c.gone:
+			return
+		}
+	}
+	for err == nil {
+		m, err = c.stream.Recv()
+		if err == nil {
+			err = c.heard(m)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		c.stop(end{clean: true})
+		return
+	}
+	c.stop(end{err: fmt.Errorf("stream: %w", err)})
+}
+
+func (c *conn) heard(m *pushv1.StreamRequest) error {
+	switch m := m.GetMessage().(type) {
+	case *pushv1.StreamRequest_Report:
+		return c.reported(m.Report)
+	case *pushv1.StreamRequest_Beat:
+		return c.beat(m.Beat)
+	default:
+		return errs.New(errs.Invalid, "a hello must come once, and nothing but reports and beats after it")
+	}
+}
+
+// reported takes a report, tells the fleet, and wakes the sender if there is something to send now.
+func (c *conn) reported(w *pushv1.Report) error {
+	running, err := tokenOf(w.GetRunning())
+	if err != nil {
+		return err
+	}
+	desired, err := tokenOf(w.GetDesired())
+	if err != nil {
+		return err
+	}
+	p := phaseOf(w.GetPhase())
+	if p == "" {
+		return errs.New(errs.Invalid, "a report without a phase")
+	}
+	faults := faultsOf(w.GetFaults())
+	retryable := slices.ContainsFunc(faults, func(f phase.Fault) bool { return f.Retryable && f.Severity == phase.Error })
+	c.mu.Lock()
+	if c.slot.stale(w.GetNonce()) {
+		c.mu.Unlock()
+		return nil
+	}
+	if w.GetNonce() != 0 {
+		c.unread = c.since
+	}
+	c.slot.answered(answer{nonce: w.GetNonce(), phase: p, running: running, retryable: retryable}, c.known(c.key.ID))
+	r := fleet.Report{
+		Phase: p, Desired: desired, Running: c.slot.running, Faults: faults, Unasked: w.GetNonce() == 0, Proven: c.slot.last.proven,
+	}
+	c.mu.Unlock()
+	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
+	c.look()
+	return nil
+}
+
+func (c *conn) beat(w *pushv1.Beat) error {
+	running, err := tokenOf(w.GetRunning())
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.slot.runs(running, c.known(c.key.ID))
+	lost := c.slot.lost()
+	now := c.slot.running
+	c.mu.Unlock()
+	if lost {
+		c.hub.counts.resends.Add(1)
+	}
+	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), time.Now())
+	c.look()
+	return nil
+}
+
+// known finds the revision of a config that an instance runs; -1: one we don't know.
+func (c *conn) known(id snapshot.InstanceID) func(manifest.Hash) int64 {
+	return func(h manifest.Hash) int64 {
+		if h.IsZero() {
+			return 0
+		}
+		for _, a := range c.hub.cfg.View.AppliedConfigs(id.Namespace, id.Agent) {
+			if a.Hash == h {
+				return a.Revision
+			}
+		}
+		return -1
+	}
+}
+
+// drop ends the retry, if there is one.
+func (c *conn) drop() bool {
+	c.mu.Lock()
+	retrying, last := c.slot.retrying, c.slot.last
+	c.slot.dropping = retrying
+	c.mu.Unlock()
+	if retrying {
+		c.hub.cfg.Fleet.Refuse(c.key, last.token, last.proven, time.Now())
+		c.poke()
+	}
+	return retrying
+}
+
+// ample is what a stream's reader may leave unread before a send could block: gRPC takes messages of a stream as long
+// as less than 64 KiB of it wait.
+const ample = 32 << 10
+
+// send puts one message on the wire. While little is unread it can't block; else it gets a goroutine of its own, so that
+// a stuck reader ends its own stream and nothing else.
+func (c *conn) send(m *pushv1.StreamResponse) error {
+	size := proto.Size(m)
+	c.mu.Lock()
+	before := c.unread
+	c.unread += size
+	if nonceOf(m) == 0 {
+		c.since += size
+	} else {
+		c.since = 0
+	}
+	c.mu.Unlock()
+	if before < ample {
+		return c.stream.Send(m)
+	}
+	done := make(chan error, 1)
+	c.hub.children.Add(1)
+	go func() {
+		defer c.hub.children.Done()
+		done <- c.stream.Send(m)
+	}()
+	t := time.NewTimer(c.hub.cfg.SendWait)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		c.hub.counts.stuck.Add(1)
+		return errs.New(errs.Timeout, "the instance reads nothing for %s", c.hub.cfg.SendWait)
+	}
+}
+
+func nonceOf(m *pushv1.StreamResponse) uint64 {
+	switch m := m.GetMessage().(type) {
+	case *pushv1.StreamResponse_Snapshot:
+		return m.Snapshot.GetNonce()
+	case *pushv1.StreamResponse_Current:
+		return m.Current.GetNonce()
+	case *pushv1.StreamResponse_Absent:
+		return m.Absent.GetNonce()
+	case *pushv1.StreamResponse_Command:
+		return m.Command.GetNonce()
+	default:
+		return 0
+	}
+}

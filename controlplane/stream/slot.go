@@ -1,0 +1,188 @@
+package stream
+
+import (
+	"slices"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// slot is what one stream knows of its instance and what it sent last. There is no queue: whoever wants to send asks
+// next with what the instance must run now, so what was overtaken is never sent (push-protocol.md rule 2). It is
+// pure; the connection's mutex guards it.
+type slot struct {
+	nonce    uint64
+	asked    kind  // what went out under nonce
+	open     bool  // nonce is unanswered: nothing else may be sent
+	last     offer // the last content sent; zero: nothing yet
+	retrying bool  // last is a snapshot that the instance retries
+	dropping bool  // the retry must end
+
+	running fleet.Ref
+	// held is what the instance surely holds: what it said in Hello, then the manifest it acknowledged.
+	held []manifest.Line
+}
+
+// kind is what is sent under a nonce.
+type kind int
+
+const (
+	nothing kind = iota
+	snapshots
+	current
+	absent
+	drop
+)
+
+// offer is one thing to send.
+type offer struct {
+	kind     kind
+	token    manifest.Token
+	revision int64
+	proven   string
+	absence  snapshot.Absence
+	lines    []manifest.Line
+}
+
+func wanted(r *snapshot.Rendered, running fleet.Ref) offer {
+	o := offer{
+		kind: snapshots, token: r.Snapshot.Token, revision: r.Snapshot.Revision, proven: r.ProvenKey,
+		absence: r.Snapshot.Absent, lines: r.Lines,
+	}
+	switch {
+	case o.absence != snapshot.Present:
+		o.kind = absent
+	case o.token.Hash == running.Token.Hash:
+		o.kind = current
+	}
+	return o
+}
+
+// next gives what to send now for what the instance must run. refused: it refused that config and the refusal counts.
+func (s *slot) next(r *snapshot.Rendered, refused bool) offer {
+	if s.open {
+		return offer{}
+	}
+	o := wanted(r, s.running)
+	if (o.kind != snapshots || !refused) && !s.told(o) {
+		return o
+	}
+	if s.dropping && s.retrying {
+		return offer{kind: drop}
+	}
+	return offer{}
+}
+
+// told reports whether the instance knows already: it was sent this very thing, or retries it from the bytes it holds.
+func (s *slot) told(o offer) bool {
+	switch {
+	case s.last.kind == nothing:
+		return false
+	case s.retrying && o.kind == snapshots && o.token.Hash == s.last.token.Hash:
+		return o.proven == s.last.proven // a newer generation of the same config would only end the retry
+	case o.token != s.last.token || o.revision != s.last.revision || o.absence != s.last.absence:
+		return false
+	case o.kind == snapshots:
+		return s.last.kind == snapshots && o.proven == s.last.proven
+	default:
+		return true
+	}
+}
+
+// sent records that an offer goes out and gives its nonce.
+func (s *slot) sent(o offer) uint64 {
+	s.nonce++
+	s.asked, s.open = o.kind, true
+	if o.kind != drop {
+		s.last, s.retrying, s.dropping = o, false, false
+	}
+	return s.nonce
+}
+
+// answer is a report as far as the slot cares.
+type answer struct {
+	nonce     uint64
+	phase     phase.Phase
+	running   manifest.Token
+	retryable bool // it carries a retryable fault
+}
+
+// stale reports whether an answer is to something older than the last thing sent: it is ignored whole (rule 3).
+func (s *slot) stale(nonce uint64) bool { return nonce != 0 && nonce != s.nonce }
+
+// answered takes a report that isn't stale. known gives the revision of a config that the slot can't know.
+func (s *slot) answered(a answer, known func(manifest.Hash) int64) {
+	s.runs(a.running, known)
+	if a.nonce == 0 {
+		return // on bytes from an earlier stream, or unasked
+	}
+	if s.asked == snapshots && a.phase == phase.Received {
+		if !a.retryable {
+			return // building
+		}
+		s.open, s.retrying = false, true
+		return
+	}
+	s.open, s.retrying, s.dropping = false, false, false
+}
+
+// runs records what the instance says it runs.
+func (s *slot) runs(t manifest.Token, known func(manifest.Hash) int64) {
+	before := s.running.Token.Hash
+	switch {
+	case t.Hash.IsZero():
+		s.running = fleet.Ref{}
+		if !before.IsZero() {
+			s.held = nil
+		}
+		return
+	case t.Hash == s.last.token.Hash && s.last.kind != nothing:
+		s.running = fleet.Ref{Token: t, Revision: s.last.revision}
+		s.held = s.last.lines
+		return
+	case t.Hash == before:
+		s.running.Token = t
+		return
+	}
+	s.running = fleet.Ref{Token: t, Revision: known(t.Hash)}
+	s.held = nil // it changed on its own: what it still holds isn't known
+}
+
+// lost reports whether the instance runs something else than what it acknowledged, with nothing on the way. The
+// offer is then made anew, at most once per beat.
+func (s *slot) lost() bool {
+	adrift := !s.open && !s.retrying && (s.last.kind == snapshots || s.last.kind == current) &&
+		s.running.Token.Hash != s.last.token.Hash
+	if adrift {
+		s.last = offer{}
+	}
+	return adrift
+}
+
+// missing flags the resources that the instance lacks, and counts them.
+func (s *slot) missing(resources []snapshot.Resource) (flags []bool, n int) {
+	flags = make([]bool, len(resources))
+	var set map[manifest.Line]bool
+	if len(s.held) > 32 {
+		set = make(map[manifest.Line]bool, len(s.held))
+		for _, l := range s.held {
+			set[l] = true
+		}
+	}
+	for i, r := range resources {
+		if r.Line.Kind == manifest.KindCredential {
+			continue // its value travels in the envelope
+		}
+		holds := set[r.Line]
+		if set == nil {
+			holds = slices.Contains(s.held, r.Line)
+		}
+		if !holds {
+			flags[i] = true
+			n++
+		}
+	}
+	return flags, n
+}

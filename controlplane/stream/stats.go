@@ -1,0 +1,30 @@
+package stream
+
+import "sync/atomic"
+
+// Stats counts what the streams did since the start.
+type Stats struct {
+	Streams   int    // open now
+	Snapshots uint64 // sent
+	Currents  uint64
+	Resends   uint64 // of a hash whose proven lines changed, or that an instance lost
+	Withheld  uint64 // refused configs that were not sent again
+	Bytes     uint64 // of content sent
+	Stuck     uint64 // streams ended because their reader was stuck
+}
+
+type counters struct {
+	snapshots, currents, resends, withheld, bytes, stuck atomic.Uint64
+}
+
+// Stats gives the counters.
+func (h *Hub) Stats() Stats {
+	h.mu.RLock()
+	open := h.streams
+	h.mu.RUnlock()
+	c := &h.counts
+	return Stats{
+		Streams: open, Snapshots: c.snapshots.Load(), Currents: c.currents.Load(), Resends: c.resends.Load(),
+		Withheld: c.withheld.Load(), Bytes: c.bytes.Load(), Stuck: c.stuck.Load(),
+	}
+}
