@@ -34,7 +34,7 @@ type ServerSettings struct {
 	Entry       spec.MCPServer
 	Ref         spec.MCPServerRef // its tool filter and required are the assembler's business
 	Credentials Credentials
-	// Changed is called after every change of State, from any goroutine; it returns at once.
+	// Changed is to be called after every change of State, from any goroutine; it returns at once.
 	Changed func()
 }
 
@@ -45,14 +45,27 @@ type ServerFactory interface {
 
 // Server is a supervised client of one MCP server. Its methods may be used from many goroutines.
 type Server interface {
-	// Connect connects, initializes and lists the tools: the first attempt. It is called once. On an error the client keeps
-	// trying in the background, with backoff, until Close; ending ctx gives the wait up, not the client.
+	// Connect waits until the server is connected, initialized and its tools are listed, or an attempt failed: nil at once
+	// while connected. The error is a *ServerError. The client keeps trying in the background, with backoff, until
+	// Close; ending ctx gives the wait up, not the client.
 	Connect(ctx context.Context) error
 	// State is how the server stands now. The value is immutable.
 	State() ServerState
 	// Close ends the client and waits for its goroutines. Twice is once.
 	Close() error
 }
+
+// ServerError is why a server can't be used.
+type ServerError struct {
+	Code phase.Code
+	Err  error
+}
+
+// Error gives the text.
+func (e *ServerError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ServerError) Unwrap() error { return e.Err }
 
 // ServerState is a server's health and what it offers.
 type ServerState struct {
