@@ -340,8 +340,11 @@ func kindOf(v any) string {
 	}
 }
 
-// shown quotes a value, shortened to what helps to find it.
+// shown quotes a value, shortened to what helps to find it; what looks like a secret is not repeated.
 func shown(s string) string {
+	if LooksSecret(s) {
+		return "this value"
+	}
 	if r := []rune(s); len(r) > maxShown {
 		s = string(r[:maxShown]) + "..."
 	}
