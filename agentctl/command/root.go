@@ -22,13 +22,24 @@ func Run(ctx context.Context, env Env, args []string) int {
 // commands is the whole list.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
+		c.completionCmd(),
+		c.configCmd(),
 		c.contextCmd(),
+		c.credentialCmd(),
 		c.deleteCmd(),
+		c.describeCmd(),
+		c.eventsCmd(),
+		c.exportCmd(),
 		c.getCmd(),
 		c.historyCmd(),
+		c.invokeCmd(),
+		c.mcpCmd(),
+		c.modelCmd(),
+		c.promptCmd(),
 		c.rollbackCmd(),
 		c.statusCmd(),
 		c.versionCmd(),
+		c.waitCmd(),
 	}
 }
 
