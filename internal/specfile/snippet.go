@@ -12,6 +12,7 @@ var (
 	secretWord   = regexp.MustCompile(`(?i)key["']?\s*:|api_?key|credential|passw|token["']?\s*:|secret|authorization|headers|queryParams|bearer|\bvalue["']?\s*:`)
 	valueSection = regexp.MustCompile(`(?i)(headers|query_?params|credential)`)
 	keyOnLine    = regexp.MustCompile(`([A-Za-z$]+)["']?\s*:`)
+	separator    = regexp.MustCompile(`[?&=;@]`)
 	word         = regexp.MustCompile(`[^\s"':,{}\[\]]+`)
 )
 
