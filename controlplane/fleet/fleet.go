@@ -11,14 +11,19 @@ import (
 	"github.com/agentry/agentry/internal/phase"
 )
 
-// Ref names one config of one agent.
+// Ref names one config of one agent. Revision is -1 for a config that this control plane has no record of.
 type Ref struct {
 	Token    manifest.Token
 	Revision int64
 }
 
-// Config gives the name such as "8-3f2a91c4"; "" for none.
-func (r Ref) Config() string { return manifest.ConfigName(r.Revision, r.Token.Hash) }
+// Config gives the name such as "8-3f2a91c4"; "" for none, "?-3f2a91c4" if the revision isn't known.
+func (r Ref) Config() string {
+	if r.Revision < 0 && !r.Token.Hash.IsZero() {
+		return "?-" + r.Token.Hash.String()[:8]
+	}
+	return manifest.ConfigName(r.Revision, r.Token.Hash)
+}
 
 // Instance is one agentd process as this replica knows it. A value read from the table is the reader's own.
 type Instance struct {

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"time"
 
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
@@ -25,6 +26,16 @@ type refusal struct {
 
 // maxRefusals bounds the memory of one instance; the oldest by (epoch, generation) is forgotten first.
 const maxRefusals = 8
+
+// departed is the refusals of an instance that stopped: one that comes back soon is not offered them again, even if it
+// lost its own memory.
+type departed struct {
+	refused map[manifest.Hash]refusal
+	at      time.Time
+}
+
+// maxDeparted bounds the instances remembered like this; beyond it only their own memory counts.
+const maxDeparted = 10_000
 
 // remember keeps a refusal that counts. What is known of the proven lines is never lost to a Hello that repeats it.
 func (e *entry) remember(r refusal) {

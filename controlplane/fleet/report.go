@@ -46,8 +46,9 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	e := t.agents[key][h.ID.Instance]
 	switch {
 	case e == nil:
-		e = &entry{}
+		e = &entry{refused: t.departed[h.ID].refused}
 		t.agents[key][h.ID.Instance] = e
+		delete(t.departed, h.ID)
 	case e.inst.Connected:
 		g.Replaced = e.session
 		e.hellos = slices.DeleteFunc(append(e.hellos, now), func(at time.Time) bool { return now.Sub(at) > time.Minute })
@@ -256,6 +257,9 @@ func (t *Table) Leave(k Key, how Departure, now time.Time) {
 	if how == Stopped {
 		key := keyOf(k.ID.Namespace, k.ID.Agent)
 		delete(t.agents[key], k.ID.Instance)
+		if len(e.refused) > 0 && len(t.departed) < maxDeparted {
+			t.departed[k.ID] = departed{refused: e.refused, at: now}
+		}
 		if len(t.agents[key]) == 0 {
 			delete(t.agents, key)
 		}

@@ -39,6 +39,7 @@ type Table struct {
 
 	mu       sync.Mutex // guards what follows
 	agents   map[AgentKey]map[string]*entry
+	departed map[snapshot.InstanceID]departed
 	sessions uint64
 	subs     map[*Subscription]struct{}
 }
@@ -64,7 +65,8 @@ func New(cfg Config) (*Table, error) {
 	cfg.RemoveAfter = cmp.Or(cfg.RemoveAfter, 10*time.Minute)
 	cfg.Settle = cmp.Or(cfg.Settle, 35*time.Second)
 	return &Table{
-		cfg: cfg, agents: map[AgentKey]map[string]*entry{}, subs: map[*Subscription]struct{}{},
+		cfg: cfg, agents: map[AgentKey]map[string]*entry{}, departed: map[snapshot.InstanceID]departed{},
+		subs: map[*Subscription]struct{}{},
 	}, nil
 }
 
@@ -109,6 +111,11 @@ func (t *Table) Tick(now time.Time) {
 		}
 		if len(instances) == 0 {
 			delete(t.agents, key)
+		}
+	}
+	for id, d := range t.departed {
+		if now.Sub(d.at) >= t.cfg.RemoveAfter {
+			delete(t.departed, id)
 		}
 	}
 }

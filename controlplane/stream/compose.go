@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -83,7 +84,7 @@ func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
 	}
 	var flags []bool
 	if o.kind == snapshots {
-		flags, _ = c.slot.missing(r.Snapshot.Resources)
+		flags = c.slot.missing(r.Snapshot.Resources)
 	}
 	c.mu.Unlock()
 
@@ -91,7 +92,8 @@ func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
 	if o.kind == snapshots {
 		var err error
 		if w, err = c.render(r, flags); err != nil {
-			c.log.LogAttrs(ctx, slog.LevelError, "config can't be sent; the instance keeps what it runs", slog.Any("error", err))
+			c.hub.cfg.Logger.LogAttrs(ctx, slog.LevelError, "config can't be sent; the instance keeps what it runs",
+				c.who(), slog.Any("error", err))
 			return nil
 		}
 	}
@@ -166,8 +168,8 @@ func (c *conn) render(r *snapshot.Rendered, missing []bool) (*pushv1.Snapshot, e
 }
 
 func versionOf(l manifest.Line) (int64, error) {
-	var n int64
-	if _, err := fmt.Sscanf(l.Version, "%d", &n); err != nil {
+	n, err := strconv.ParseInt(l.Version, 10, 64)
+	if err != nil {
 		return 0, errs.New(errs.Internal, "credential %s has version %q", l.Name, l.Version)
 	}
 	return n, nil

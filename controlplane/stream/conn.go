@@ -28,7 +28,6 @@ type serverStream = grpc.BidiStreamingServer[pushv1.StreamRequest, pushv1.Stream
 type conn struct {
 	hub    *Hub
 	stream serverStream
-	log    *slog.Logger
 	key    fleet.Key // set before ready is closed, then constant
 
 	hello chan *pushv1.Hello // the first message
@@ -59,7 +58,7 @@ func (h *Hub) Stream(s serverStream) error {
 	}
 	defer h.closed()
 	c := &conn{
-		hub: h, stream: s, log: h.cfg.Logger,
+		hub: h, stream: s,
 		hello: make(chan *pushv1.Hello, 1), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		stops: make(chan end, 1), gone: make(chan struct{}),
 	}
@@ -94,18 +93,16 @@ func (c *conn) introduced() (introduction, error) {
 func (h *Hub) serve(c *conn, in introduction) error {
 	ctx := c.stream.Context()
 	h.greet(ctx)
-	in.Running.Revision = c.known(in.ID)(in.Running.Token.Hash)
+	in.Running.Revision = h.revision(in)
 	c.slot.running, c.slot.held = in.Running, in.held
 	g := h.enter(c, in.Hello)
 	c.key = g.Key
-	c.log = h.cfg.Logger.With(slog.String("namespace", in.ID.Namespace), slog.String("agent", in.ID.Agent),
-		slog.String("instance", in.ID.Instance))
 	close(c.ready)
 	how := fleet.Lost
 	defer func() { h.leave(c, how) }()
 	if g.Takeovers >= 3 {
-		c.log.LogAttrs(ctx, slog.LevelWarn, "instance id is used by several processes: give each its own state directory or AGENTD_INSTANCE_ID",
-			slog.Int("takeovers_in_a_minute", g.Takeovers))
+		h.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "instance id is used by several processes: give each its own state directory or AGENTD_INSTANCE_ID",
+			c.who(), slog.Int("takeovers_in_a_minute", g.Takeovers))
 	}
 	cluster := h.cfg.View.Cluster()
 	if err := c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Welcome{Welcome: &pushv1.Welcome{
@@ -139,11 +136,7 @@ func (c *conn) write(ctx context.Context) end {
 			return end{err: ctx.Err()}
 		case <-c.wake:
 		}
-		for {
-			m := c.compose(ctx)
-			if m == nil {
-				break
-			}
+		for m := c.compose(ctx); m != nil; m = c.compose(ctx) {
 			if err := c.send(m); err != nil {
 				return end{err: err}
 			}
@@ -157,6 +150,12 @@ func (c *conn) finish(e end) error {
 		return c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: e.goaway}})
 	}
 	return e.err
+}
+
+// who names the instance in logs.
+func (c *conn) who() slog.Attr {
+	id := c.key.ID
+	return slog.Group("instance", slog.String("namespace", id.Namespace), slog.String("agent", id.Agent), slog.String("id", id.Instance))
 }
 
 func (c *conn) poke() {
@@ -238,7 +237,7 @@ func (c *conn) reported(w *pushv1.Report) error {
 	if w.GetNonce() != 0 {
 		c.unread = c.since
 	}
-	c.slot.answered(answer{nonce: w.GetNonce(), phase: p, running: running, retryable: retryable}, c.known(c.key.ID))
+	c.slot.answered(answer{nonce: w.GetNonce(), phase: p, running: running, retryable: retryable}, c.hub.known(c.key.ID))
 	r := fleet.Report{
 		Phase: p, Desired: desired, Running: c.slot.running, Faults: faults, Unasked: w.GetNonce() == 0, Proven: c.slot.last.proven,
 	}
@@ -254,25 +253,38 @@ func (c *conn) beat(w *pushv1.Beat) error {
 		return err
 	}
 	c.mu.Lock()
-	c.slot.runs(running, c.known(c.key.ID))
-	lost := c.slot.lost()
+	c.slot.runs(running, c.hub.known(c.key.ID))
+	adrift := c.slot.adrift()
 	now := c.slot.running
 	c.mu.Unlock()
-	if lost {
-		c.hub.counts.resends.Add(1)
+	if adrift {
+		c.hub.counts.adrift.Add(1)
 	}
 	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), time.Now())
 	c.look()
 	return nil
 }
 
+// revision finds what an instance runs, first in what it should run, which is free.
+func (h *Hub) revision(in introduction) int64 {
+	hash := in.Running.Token.Hash
+	if hash.IsZero() {
+		return 0
+	}
+	never := func(manifest.Hash) bool { return false }
+	if r, err := h.cfg.Targets.Target(in.ID, -1, never); err == nil && r.Snapshot.Token.Hash == hash {
+		return r.Snapshot.Revision
+	}
+	return h.known(in.ID)(hash)
+}
+
 // known finds the revision of a config that an instance runs; -1: one we don't know.
-func (c *conn) known(id snapshot.InstanceID) func(manifest.Hash) int64 {
+func (h *Hub) known(id snapshot.InstanceID) func(manifest.Hash) int64 {
 	return func(h manifest.Hash) int64 {
 		if h.IsZero() {
 			return 0
 		}
-		for _, a := range c.hub.cfg.View.AppliedConfigs(id.Namespace, id.Agent) {
+		for _, a := range h.cfg.View.AppliedConfigs(id.Namespace, id.Agent) {
 			if a.Hash == h {
 				return a.Revision
 			}
@@ -325,6 +337,11 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 	select {
 	case err := <-done:
 		return err
+	case e := <-c.stops: // no goodbye fits behind a blocked message
+		if e.err != nil {
+			return e.err
+		}
+		return errs.New(errs.Unavailable, "the stream ended while a message was being taken")
 	case <-t.C:
 		c.hub.counts.stuck.Add(1)
 		return errs.New(errs.Timeout, "the instance reads nothing for %s", c.hub.cfg.SendWait)

@@ -19,6 +19,7 @@ type slot struct {
 	last     offer // the last content sent; zero: nothing yet
 	retrying bool  // last is a snapshot that the instance retries
 	dropping bool  // the retry must end
+	serving  bool  // last was answered by APPLIED or DEGRADED
 
 	running fleet.Ref
 	// held is what the instance surely holds: what it said in Hello, then the manifest it acknowledged.
@@ -96,7 +97,7 @@ func (s *slot) sent(o offer) uint64 {
 	s.nonce++
 	s.asked, s.open = o.kind, true
 	if o.kind != drop {
-		s.last, s.retrying, s.dropping = o, false, false
+		s.last, s.retrying, s.dropping, s.serving = o, false, false, false
 	}
 	return s.nonce
 }
@@ -126,6 +127,7 @@ func (s *slot) answered(a answer, known func(manifest.Hash) int64) {
 		return
 	}
 	s.open, s.retrying, s.dropping = false, false, false
+	s.serving = s.asked != drop && a.phase.Serving()
 }
 
 // runs records what the instance says it runs.
@@ -150,20 +152,20 @@ func (s *slot) runs(t manifest.Token, known func(manifest.Hash) int64) {
 	s.held = nil // it changed on its own: what it still holds isn't known
 }
 
-// lost reports whether the instance runs something else than what it acknowledged, with nothing on the way. The
-// offer is then made anew, at most once per beat.
-func (s *slot) lost() bool {
-	adrift := !s.open && !s.retrying && (s.last.kind == snapshots || s.last.kind == current) &&
+// adrift reports whether the instance runs something else than what it acknowledged, with nothing on the way. The offer
+// is then made anew, at most once per beat.
+func (s *slot) adrift() bool {
+	adrift := !s.open && s.serving && (s.last.kind == snapshots || s.last.kind == current) &&
 		s.running.Token.Hash != s.last.token.Hash
 	if adrift {
-		s.last = offer{}
+		s.last, s.serving = offer{}, false
 	}
 	return adrift
 }
 
-// missing flags the resources that the instance lacks, and counts them.
-func (s *slot) missing(resources []snapshot.Resource) (flags []bool, n int) {
-	flags = make([]bool, len(resources))
+// missing flags the resources that the instance lacks.
+func (s *slot) missing(resources []snapshot.Resource) []bool {
+	flags := make([]bool, len(resources))
 	var set map[manifest.Line]bool
 	if len(s.held) > 32 {
 		set = make(map[manifest.Line]bool, len(s.held))
@@ -179,10 +181,7 @@ func (s *slot) missing(resources []snapshot.Resource) (flags []bool, n int) {
 		if set == nil {
 			holds = slices.Contains(s.held, r.Line)
 		}
-		if !holds {
-			flags[i] = true
-			n++
-		}
+		flags[i] = !holds
 	}
-	return flags, n
+	return flags
 }

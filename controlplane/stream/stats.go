@@ -7,14 +7,15 @@ type Stats struct {
 	Streams   int    // open now
 	Snapshots uint64 // sent
 	Currents  uint64
-	Resends   uint64 // of a hash whose proven lines changed, or that an instance lost
+	Resends   uint64 // of a hash whose proven lines changed
+	Adrift    uint64 // instances found running something else than what they acknowledged
 	Withheld  uint64 // refused configs that were not sent again
 	Bytes     uint64 // of content sent
 	Stuck     uint64 // streams ended because their reader was stuck
 }
 
 type counters struct {
-	snapshots, currents, resends, withheld, bytes, stuck atomic.Uint64
+	snapshots, currents, resends, adrift, withheld, bytes, stuck atomic.Uint64
 }
 
 // Stats gives the counters.
@@ -24,7 +25,8 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	c := &h.counts
 	return Stats{
-		Streams: open, Snapshots: c.snapshots.Load(), Currents: c.currents.Load(), Resends: c.resends.Load(),
+		Streams: open, Snapshots: c.snapshots.Load(), Currents: c.currents.Load(), Resends: c.resends.Load(), Adrift: c.adrift.Load(),
+
 		Withheld: c.withheld.Load(), Bytes: c.bytes.Load(), Stuck: c.stuck.Load(),
 	}
 }
