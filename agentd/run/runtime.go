@@ -29,6 +29,8 @@ type Runtime struct {
 	WallTime  time.Duration
 	ToolCalls int
 	Tokens    int64
+	// Concurrency bounds requests at a time; one more is refused. 0: no limit.
+	Concurrency int
 }
 
 // Source hands out the current Runtime. release must be called once when the request ended; the set drains until then. The error

@@ -1,0 +1,153 @@
+// Package engine is the think-act loop as a pure machine: Step takes an event and gives the effects to perform. Package run performs
+// them and steps back in; doors use its nouns. It does no I/O, reads no clock, starts no goroutine.
+package engine
+
+// Role of a message.
+type Role string
+
+// The roles.
+const (
+	System    Role = "system"
+	User      Role = "user"
+	Assistant Role = "assistant"
+	Tool      Role = "tool"
+)
+
+// Message is one message of a conversation.
+type Message struct {
+	Role   Role
+	Text   string
+	Calls  []Call // of an assistant
+	CallID string // of a tool result
+}
+
+// Call is a model's wish to call a tool; Arguments is JSON as the model wrote it.
+type Call struct {
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// Usage counts tokens; Estimated is true when any part of it is.
+type Usage struct {
+	Input     int64
+	Output    int64
+	Estimated bool
+}
+
+func (u Usage) plus(v Usage) Usage {
+	return Usage{Input: u.Input + v.Input, Output: u.Output + v.Output, Estimated: u.Estimated || v.Estimated}
+}
+
+// Total gives input and output tokens together.
+func (u Usage) Total() int64 { return u.Input + u.Output }
+
+// Config bounds one request. Zero ToolCalls or Tokens: no limit of their own.
+type Config struct {
+	System        string
+	MaxIterations int // model calls, at least 1
+	ToolCalls     int
+	Tokens        int64
+}
+
+// Event is something that happened.
+type Event interface{ event() }
+
+// The events.
+type (
+	// Request begins: what memory recalled, what the caller says beside (system messages) and what is new.
+	Request struct {
+		Recalled []Message
+		Context  []Message
+		Input    []Message
+		// Remember asks for a Remember effect at the end.
+		Remember bool
+	}
+	// Delta is a piece of the model's message as it streams.
+	Delta struct{ Text, Reasoning string }
+	// Answered is the model's whole message; its text came as deltas before.
+	Answered struct {
+		Calls        []Call
+		Usage        Usage
+		FinishReason string
+	}
+	// Failed says that the model call failed for good.
+	Failed struct{ Code, Message string }
+	// ToolResult answers one call of CallTools. Malformed: the arguments did not fit, nothing ran.
+	ToolResult struct {
+		CallID    string
+		Text      string
+		IsError   bool
+		Malformed bool
+	}
+	// Deadline says that the request's wall time is over.
+	Deadline struct{}
+	// Cancel says that nobody waits any more.
+	Cancel struct{}
+)
+
+func (Request) event()    {}
+func (Delta) event()      {}
+func (Answered) event()   {}
+func (Failed) event()     {}
+func (ToolResult) event() {}
+func (Deadline) event()   {}
+func (Cancel) event()     {}
+
+// Effect is something to do.
+type Effect interface{ effect() }
+
+// The effects.
+type (
+	// CallModel asks the model. Messages may be kept but not changed.
+	CallModel struct {
+		Iteration int // from 1
+		Messages  []Message
+	}
+	// CallTools asks for these calls, side by side; each is answered by one ToolResult, in any order.
+	CallTools struct{ Calls []Call }
+	// Emit gives a piece of the answer to the caller.
+	Emit struct{ Text, Reasoning string }
+	// Remember keeps these turns; only a request that ended by an answer is remembered, and no tool payload.
+	Remember struct{ Turns []Message }
+	// Finish ends the request; nothing follows it.
+	Finish struct{ Result Result }
+)
+
+func (CallModel) effect() {}
+func (CallTools) effect() {}
+func (Emit) effect()      {}
+func (Remember) effect()  {}
+func (Finish) effect()    {}
+
+// End is how a request ended.
+type End string
+
+// The ends.
+const (
+	ByAnswer        End = "answer"
+	ByMaxIterations End = "max_iterations"
+	ByToolCalls     End = "budget_tool_calls"
+	ByTokens        End = "budget_tokens"
+	ByDeadline      End = "deadline"
+	ByCancel        End = "canceled"
+	ByFault         End = "fault"
+)
+
+// Step is one tool call that was made, for telling what was done.
+type Step struct {
+	Tool    string
+	IsError bool
+}
+
+// Result is what a request came to.
+type Result struct {
+	End          End
+	Text         string // everything that was emitted
+	FinishReason string // of the last model message
+	Usage        Usage
+	Iterations   int
+	Steps        []Step
+	Code         string // of a fault
+	Message      string // for a person, where End is not ByAnswer
+}

@@ -1,0 +1,149 @@
+package run
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/agentry/agentry/agentd/engine"
+	"github.com/agentry/agentry/agentd/memory"
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// DefaultWallTime bounds a request whose Runtime sets none.
+const DefaultWallTime = 10 * time.Minute
+
+// Config is what a Runner needs. Source is required.
+type Config struct {
+	Source   Source
+	Instance string               // for spans
+	Tracer   trace.TracerProvider // nil: no spans
+	Log      *slog.Logger         // nil: none
+}
+
+// Runner runs requests, any number side by side.
+type Runner struct {
+	cfg      Config
+	tracer   trace.Tracer
+	inFlight atomic.Int64
+	ledger   ledger
+}
+
+// Request is what a door was asked.
+type Request struct {
+	Principal string // who asks; "" where the door knows nobody
+	Session   string // "": stateless, the messages are the whole context
+	// Messages as the caller sent them. In a session only those after the last assistant message are new. System messages are
+	// context beside the agent's own prompt, never in its place, and are not remembered.
+	Messages []engine.Message
+	Stream   bool
+	Stop     []string
+	Metadata map[string]string
+}
+
+// New makes a Runner.
+func New(cfg Config) (*Runner, error) {
+	if cfg.Source == nil {
+		return nil, errs.New(errs.Invalid, "run: no source")
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{cfg: cfg, tracer: cfg.Tracer.Tracer("github.com/agentry/agentry/agentd/run"), ledger: ledger{usage: map[string]*Usage{}}}, nil
+}
+
+// InFlight gives the number of requests under way.
+func (r *Runner) InFlight() int { return int(r.inFlight.Load()) }
+
+// Serving gives the agent's name and its config now, or why there is none.
+func (r *Runner) Serving() (agent string, revision int64, config string, err error) {
+	rt, release, err := r.cfg.Source.Acquire()
+	if err != nil {
+		return "", 0, "", notServing(err)
+	}
+	defer release()
+	return rt.Agent, rt.Revision, rt.Config, nil
+}
+
+func notServing(err error) *Error {
+	e := fail(errs.KindOf(err), CodeNotServing, err.Error())
+	if e.kind == errs.Internal {
+		e.kind = errs.Unavailable
+	}
+	return e
+}
+
+// Start takes the Runtime, which the request keeps to its end, and recalls the session. Its error is an *Error. A Turn must be run once
+// with Do, which gives the Runtime back. Where Start fails after a Runtime was taken the Turn still names the config (and has no Do).
+func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
+	started := time.Now()
+	rt, release, err := r.cfg.Source.Acquire()
+	if err != nil {
+		return nil, notServing(err)
+	}
+	t := &Turn{Agent: rt.Agent, Revision: rt.Revision, Config: rt.Config, runner: r, rt: rt, req: req, started: started}
+	t.release = func() {
+		r.inFlight.Add(-1)
+		release()
+	}
+	n := r.inFlight.Add(1)
+	if rt.Concurrency > 0 && n > int64(rt.Concurrency) {
+		return t, t.abandon(fail(errs.Exhausted, CodeConcurrency, "the agent answers as many requests as limits.concurrency allows; try again"))
+	}
+	t.split()
+	if len(t.input) == 0 {
+		return t, t.abandon(fail(errs.Invalid, CodeInvalid, "messages: no message to answer (in a session only messages after the last assistant message are new)"))
+	}
+	if req.Session == "" || rt.Memory == nil {
+		return t, nil
+	}
+	t.key = memory.Key{Namespace: rt.Namespace, Agent: rt.Agent, Principal: req.Principal, Session: req.Session}
+	turns, config, err := rt.Memory.Recall(ctx, t.key)
+	if err != nil {
+		r.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "recall failed", slog.String("error", err.Error()))
+		return t, t.abandon(fail(errs.Unavailable, CodeMemory, "the agent's memory can't be read"))
+	}
+	for _, turn := range turns {
+		t.recalled = append(t.recalled, engine.Message{Role: engine.Role(turn.Role), Text: turn.Text})
+	}
+	if config != rt.Config {
+		t.PreviousConfig = config
+	}
+	t.remember = true
+	return t, nil
+}
+
+// abandon ends a Turn that can't run.
+func (t *Turn) abandon(e *Error) error {
+	t.runner.ledger.add(t.Config, time.Since(t.started), engine.Usage{}, e.kind != errs.Invalid)
+	t.release()
+	return e
+}
+
+// split sorts the caller's messages into context and input.
+func (t *Turn) split() {
+	var rest []engine.Message
+	for _, m := range t.req.Messages {
+		if m.Role == engine.System {
+			t.context = append(t.context, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	if t.req.Session != "" {
+		for i := len(rest) - 1; i >= 0; i-- {
+			if rest[i].Role == engine.Assistant {
+				rest = rest[i+1:]
+				break
+			}
+		}
+	}
+	t.input = rest
+}
