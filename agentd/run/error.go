@@ -11,6 +11,7 @@ import (
 // The codes of an Error beside those of package phase and of a model ("context_length", "content_filter").
 const (
 	CodeNotServing    = "not_serving"
+	CodeNotExposed    = "not_exposed"
 	CodeInvalid       = "invalid_request"
 	CodeConcurrency   = "concurrency"
 	CodeMemory        = "memory_unavailable"

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ type Runner struct {
 
 // Request is what a door was asked.
 type Request struct {
+	Door      Door   // through which it came
 	Principal string // who asks; "" where the door knows nobody
 	Session   string // "": stateless, the messages are the whole context
 	// Messages as the caller sent them. In a session only those after the last assistant message are new. System messages are
@@ -62,14 +64,22 @@ func New(cfg Config) (*Runner, error) {
 // InFlight gives the number of requests under way.
 func (r *Runner) InFlight() int { return int(r.inFlight.Load()) }
 
-// Serving gives the agent's name and its config now, or why there is none.
-func (r *Runner) Serving() (agent string, revision int64, config string, err error) {
+// Serving says what would answer now.
+type Serving struct {
+	Agent    string
+	Revision int64
+	Config   string
+	Open     bool // the asked door is not switched off
+}
+
+// Serving gives what would answer through door now; the error is an *Error that says why nothing would.
+func (r *Runner) Serving(door Door) (Serving, error) {
 	rt, release, err := r.cfg.Source.Acquire()
 	if err != nil {
-		return "", 0, "", notServing(err)
+		return Serving{}, notServing(err)
 	}
 	defer release()
-	return rt.Agent, rt.Revision, rt.Config, nil
+	return Serving{Agent: rt.Agent, Revision: rt.Revision, Config: rt.Config, Open: !slices.Contains(rt.Closed, door)}, nil
 }
 
 func notServing(err error) *Error {
@@ -96,6 +106,9 @@ func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
 	n := r.inFlight.Add(1)
 	if rt.Concurrency > 0 && n > int64(rt.Concurrency) {
 		return t, t.abandon(fail(errs.Exhausted, CodeConcurrency, "the agent answers as many requests as limits.concurrency allows; try again"))
+	}
+	if slices.Contains(rt.Closed, req.Door) {
+		return t, t.abandon(fail(errs.NotFound, CodeNotExposed, "the agent does not answer here (expose."+string(req.Door)+" is off)"))
 	}
 	t.split()
 	if len(t.input) == 0 {

@@ -31,7 +31,15 @@ type Runtime struct {
 	Tokens    int64
 	// Concurrency bounds requests at a time; one more is refused. 0: no limit.
 	Concurrency int
+	// Closed are the doors that the spec switched off (expose).
+	Closed []Door
 }
+
+// Door names a way in that a spec can switch off.
+type Door string
+
+// DoorOpenAI is expose.openai.
+const DoorOpenAI Door = "openai"
 
 // Source hands out the current Runtime. release must be called once when the request ended; the set drains until then. The error
 // is of package errs (Unavailable with the reason) while there is nothing to serve.
