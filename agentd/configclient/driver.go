@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,8 @@ type driver struct {
 	desired    manifest.Token
 	rejected   *Verdict // of the desired one
 	reason     string   // why there is nothing (newer) to run
+	disk       string   // why there was nothing on disk to start from
+	away       string   // why there is no stream
 	job        *job     // the desired one while it isn't settled
 	inFlight   *job     // the attempt that runs, perhaps of an older job
 	next       func()   // what to do when that attempt has ended
@@ -196,7 +199,7 @@ func (d *driver) onClosed(ctx context.Context, err error) {
 	}
 	wait := max(l.retryAfter, backoff(d.failures, d.pace.connectMin, d.pace.connectMax))
 	d.failures++
-	d.reason = "control plane " + l.address + ": " + why
+	d.away = "control plane " + l.address + ": " + why
 	level := slog.LevelWarn
 	if d.failures > 3 {
 		level = slog.LevelDebug
@@ -307,7 +310,7 @@ func (d *driver) shown() (phase.Phase, []phase.Fault) {
 // publish makes the state readable from outside.
 func (d *driver) publish() {
 	p, faults := d.shown()
-	st := Status{Phase: p, Faults: faults, ConfigState: d.state, Desired: d.desired, Reason: d.reason}
+	st := Status{Phase: p, Faults: faults, ConfigState: d.state, Desired: d.desired, Reason: d.why()}
 	if d.link != nil {
 		st.Connected, st.Address = d.link.welcomed, d.link.address
 	}
@@ -317,6 +320,15 @@ func (d *driver) publish() {
 	d.mu.Lock()
 	d.status = st
 	d.mu.Unlock()
+}
+
+// why puts every reason for not running the newest config in one line.
+func (d *driver) why() string {
+	parts := []string{d.disk, d.reason, d.away}
+	if d.running != nil {
+		parts = parts[1:]
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "; ")
 }
 
 // note logs a local fault that nothing else can be done about.

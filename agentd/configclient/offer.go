@@ -57,6 +57,7 @@ func (d *driver) onWelcome(ctx context.Context, w *pushv1.Welcome) {
 	}
 	d.welcome.Stop()
 	d.link.welcomed = true
+	d.away = ""
 	d.link.cluster = w.GetClusterId()
 	d.log.LogAttrs(ctx, slog.LevelDebug, "control plane welcomed", slog.String("address", d.link.address), slog.String("replica", w.GetReplicaId()))
 	if d.running == nil && d.job == nil && d.rejected == nil {

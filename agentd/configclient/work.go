@@ -43,7 +43,7 @@ func (d *driver) startFromDisk(ctx context.Context) {
 	good, crashed, faults := d.cfg.State.boot(d.cfg.Version, d.skip)
 	for _, f := range faults {
 		d.log.LogAttrs(ctx, slog.LevelWarn, "last good passed over", slog.Any("error", f))
-		d.reason = f.Error()
+		d.disk = f.Error()
 	}
 	for _, g := range crashed {
 		d.keep(g.update)
