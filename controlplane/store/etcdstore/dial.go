@@ -9,6 +9,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
@@ -19,8 +20,10 @@ const (
 	// keepAlive is the wish for both pings and their answers. gRPC pings every 10 s at most, but it takes the time-out
 	// for TCP's as well: a connection on which something sent isn't acknowledged for so long is given up.
 	keepAlive = 2 * time.Second
-	// readRetries bounds how often the client repeats a read by itself, 25 ms apart: about a second.
-	readRetries   = 40
+	// readRetries bounds how often the client tries a read, readPause apart. Writes are never repeated: the first try
+	// may have happened.
+	readRetries   = 4
+	readPause     = 100 * time.Millisecond
 	reconnectMax  = time.Second
 	connectWithin = 2 * time.Second
 )
@@ -52,9 +55,11 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Store, error) {
 		DialKeepAliveTimeout: keepAlive,
 		MaxCallSendMsgSize:   maxRequest + 1<<20,
 		MaxUnaryRetries:      readRetries,
-		Logger:               zapLogger(cfg.Logger),
+		BackoffWaitBetween:   readPause,
+		Logger:               zapLogger(cfg.Logger, zapcore.ErrorLevel), // it warns of every try; the error tells the caller
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectWithin}),
+			grpc.WithChainUnaryInterceptor(failFast),
 		},
 	})
 	if err != nil {
@@ -70,16 +75,25 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Store, error) {
 	return s, nil
 }
 
+// failFast takes back the client's default of waiting for a connection as long as the deadline allows.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+}
+
 // reach asks for a linearizable read until one comes: an etcd that is just starting is waited for.
 func (s *Store) reach(ctx context.Context) error {
+	var last error
 	for {
 		_, err := s.Get(ctx, "\x00")
-		if err == nil || errs.Is(err, errs.NotFound) {
+		switch {
+		case err == nil, errs.Is(err, errs.NotFound):
 			return nil
-		}
-		if !errs.Is(err, errs.Unavailable) {
+		case errs.Is(err, errs.Timeout) && last != nil:
+			return last // why there was no connection tells more
+		case !errs.Is(err, errs.Unavailable):
 			return err
 		}
+		last = err
 		timer := time.NewTimer(retryMin)
 		select {
 		case <-timer.C:

@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
@@ -75,7 +76,7 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.Dir = filepath.Join(cfg.Dir, "etcd")
 	c.ListenClientUrls, c.ListenPeerUrls = nil, nil
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(cfg.Logger.With(slog.String("part", "etcd"))))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(cfg.Logger, zapcore.WarnLevel))
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
 	c.QuotaBackendBytes = cfg.QuotaBytes
 	c.BootstrapDefragThresholdMegabytes = defragAtMB

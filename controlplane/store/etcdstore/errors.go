@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -27,10 +28,16 @@ func (s *Store) fault(what string, err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrTooManyOps):
 		return errs.New(errs.Invalid, "store %s: more operations than etcd takes at once (--max-txn-ops): %w", what, err)
-	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+	case tooLarge(err):
 		return errs.New(errs.Invalid, "store %s: more bytes than etcd takes at once (--max-request-bytes): %w", what, err)
 	}
 	return errs.New(kindOf(err), "store %s: %w", what, err)
+}
+
+// tooLarge knows etcd's own answer and that of gRPC, whose limit lies a little above.
+func tooLarge(err error) bool {
+	return errors.Is(err, rpctypes.ErrRequestTooLarge) ||
+		status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
 }
 
 func kindOf(err error) errs.Kind {

@@ -31,7 +31,7 @@ func open(t *testing.T, cfg etcdstore.EmbeddedConfig) *etcdstore.Store {
 	return s
 }
 
-// TestEmbeddedConformance runs the suite on one member: each case gets a fresh view of it by a prefix of its own.
+// TestEmbeddedConformance gives each case a member of its own: closing the store ends the member.
 func TestEmbeddedConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, etcdstore.EmbeddedConfig{Dir: t.TempDir()}) })
 }

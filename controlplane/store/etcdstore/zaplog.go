@@ -9,27 +9,28 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// zapLogger gives etcd a logger whose warnings and errors end in log; the rest is dropped.
-func zapLogger(log *slog.Logger) *zap.Logger {
+// zapLogger gives etcd a logger whose entries from a level on end in log; the rest is dropped.
+func zapLogger(log *slog.Logger, from zapcore.Level) *zap.Logger {
 	if log == nil {
 		return zap.NewNop()
 	}
-	return zap.New(&bridge{log: log})
+	return zap.New(&bridge{log: log, from: from})
 }
 
 // bridge is a zapcore.Core over slog.
 type bridge struct {
 	log    *slog.Logger
+	from   zapcore.Level
 	fields []zapcore.Field
 }
 
-// Enabled lets warnings and worse through.
-func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+// Enabled lets the levels from b.from on through.
+func (b *bridge) Enabled(l zapcore.Level) bool { return l >= b.from }
 
 // With adds fields.
 func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
 	all := append(append([]zapcore.Field(nil), b.fields...), fields...)
-	return &bridge{log: b.log, fields: all}
+	return &bridge{log: b.log, from: b.from, fields: all}
 }
 
 // Check takes an entry that is enabled.
