@@ -48,6 +48,17 @@ func (c *change) head(kind, name string, mod int64, value []byte) {
 	c.puts = append(c.puts, store.KV{Key: key, Value: value})
 }
 
+// replace writes a head together with its log entry; a second write of the same head takes the place of the first.
+func (c *change) replace(kind, name string, mod int64, value []byte, m view.HeadMove) {
+	key := view.HeadKey(kind, c.namespace, name)
+	if i := slices.IndexFunc(c.puts, func(kv store.KV) bool { return kv.Key == key }); i >= 0 {
+		c.puts[i].Value = value
+	} else {
+		c.head(kind, name, mod, value)
+	}
+	c.move(m)
+}
+
 func (c *change) blob(b []byte) manifest.Hash {
 	h := manifest.Sum(b)
 	c.blobs[h] = b

@@ -1,0 +1,112 @@
+package specapi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/controlplane/view"
+	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// Delete puts a tombstone. Numbers and versions go on from it when the object is made again.
+func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.DeleteRequest]) (*connect.Response[specv1.DeleteResponse], error) {
+	m := req.Msg
+	namespace := namespaceOf(m.GetNamespace())
+	if err := checkKind(m.GetKind()); err != nil {
+		return nil, err
+	}
+	if m.CheckRevision != nil && m.GetKind() != kindAgent {
+		return nil, errs.New(errs.Invalid, "check_revision is for agents only")
+	}
+	resp := &specv1.DeleteResponse{}
+	rev, err := s.retrying(ctx, why{actor: actor(ctx), cause: "delete", message: m.GetMessage()}, func() (*change, error) {
+		resp.Notes = nil
+		c := newChange(namespace)
+		if err := s.tombstone(c, m, actor(ctx)); err != nil {
+			return nil, err
+		}
+		if users := s.usersOf(namespace, m.GetKind(), m.GetName()); len(users) > 0 {
+			text := fmt.Sprintf("%s %s is referred to by %s", m.GetKind(), m.GetName(), strings.Join(users, ", "))
+			if !m.GetForce() {
+				return nil, errs.New(errs.Precondition, "%s; force deletes it all the same", text)
+			}
+			resp.Notes = append(resp.Notes, text+": their instances keep what they run")
+		}
+		if m.GetDryRun() {
+			return newChange(namespace), nil
+		}
+		return c, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp.StoreRevision = rev
+	if rev > 0 && m.GetKind() == kindAgent {
+		s.notify(Notice{Namespace: namespace, Agent: m.GetName(), Type: "deleted", Message: actor(ctx) + " deleted it"})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// usersOf names the agents whose specs in play refer to an object; an agent that names itself doesn't count.
+func (s *Service) usersOf(namespace, kind, name string) []string {
+	var out []string
+	for _, a := range s.view.Dependents(kind, namespace, name) {
+		if kind != kindAgent || !strings.EqualFold(a.Name, name) {
+			out = append(out, "agent/"+a.Name)
+		}
+	}
+	return out
+}
+
+func (s *Service) tombstone(c *change, m *specv1.DeleteRequest, who string) error {
+	namespace, kind, name, now := c.namespace, m.GetKind(), m.GetName(), s.now().UTC()
+	switch kind {
+	case kindAgent:
+		head, mod, err := s.agentHead(namespace, name)
+		if err != nil {
+			return err
+		}
+		if err := checkRevision(m.CheckRevision, name, head.State.Desired()); err != nil {
+			return err
+		}
+		st := step(head, release.Delete{At: now})
+		if err := st.err(); err != nil {
+			return err
+		}
+		head.Deleted = true
+		s.moveAgent(c, head, mod, st, who)
+	case kindPrompt:
+		h, mod, ok := s.view.Prompt(namespace, name)
+		if !ok || h.Deleted || h.Name != name {
+			return notFound(kind, namespace, name)
+		}
+		from := h.Labels[labelLatest]
+		h.Deleted, h.Labels, h.Updated, h.By = true, map[string]string{}, now, who
+		for i := range h.Versions {
+			h.Versions[i].Online = false
+		}
+		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: from})
+	case kindMCP:
+		h, mod, ok := s.view.MCP(namespace, name)
+		if !ok || h.Deleted || h.Name != name {
+			return notFound(kind, namespace, name)
+		}
+		h.Deleted, h.Updated, h.By = true, now, who
+		h.Enabled, h.Tools = nil, nil
+		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: h.Current})
+	case kindCredential:
+		h, mod, ok := s.view.Credential(namespace, name)
+		if !ok || h.Deleted || h.Name != name {
+			return notFound(kind, namespace, name)
+		}
+		h.Deleted, h.Updated, h.By = true, now, who
+		h.Sealed, h.Fingerprint, h.Rotated = nil, "", false
+		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: number(h.Version)})
+	}
+	return nil
+}
