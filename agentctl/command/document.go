@@ -107,8 +107,8 @@ type faultsDoc struct {
 
 type fileFaultDoc struct {
 	File    string `json:"file"`
-	Line    int32  `json:"line"`
-	Column  int32  `json:"column"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
 	Path    string `json:"path"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`

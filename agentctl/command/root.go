@@ -22,12 +22,14 @@ func Run(ctx context.Context, env Env, args []string) int {
 // commands is the whole list.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
+		c.applyCmd(),
 		c.completionCmd(),
 		c.configCmd(),
 		c.contextCmd(),
 		c.credentialCmd(),
 		c.deleteCmd(),
 		c.describeCmd(),
+		c.diffCmd(),
 		c.eventsCmd(),
 		c.exportCmd(),
 		c.getCmd(),
@@ -38,6 +40,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.promptCmd(),
 		c.rollbackCmd(),
 		c.statusCmd(),
+		c.validateCmd(),
 		c.versionCmd(),
 		c.waitCmd(),
 	}
