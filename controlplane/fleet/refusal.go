@@ -42,6 +42,9 @@ func (e *entry) remember(r refusal) {
 	if r.Token.Hash.IsZero() || r.Version != e.inst.Version {
 		return // void: another agentd may accept it
 	}
+	if before(r.Token, e.reset) {
+		return // void: an answer that crossed the operator's retry
+	}
 	if old, ok := e.refused[r.Token.Hash]; ok && !r.provenKnown && !before(old.Token, r.Token) {
 		return
 	}
@@ -70,9 +73,9 @@ func (e *entry) oldest() manifest.Hash {
 // re-creation, and the one against this offer when its lines are proven now and that can matter (semantics.md 6
 // and 7.6). It gives the refusal that still stands against the offer.
 func (e *entry) void(o Offer) (refusal, bool) {
-	reset := manifest.Token{Epoch: o.ResetEpoch, Generation: o.ResetGeneration}
+	e.reset = manifest.Token{Epoch: o.ResetEpoch, Generation: o.ResetGeneration}
 	for h, r := range e.refused {
-		if r.Version != e.inst.Version || before(r.Token, reset) {
+		if r.Version != e.inst.Version || before(r.Token, e.reset) {
 			delete(e.refused, h)
 		}
 	}

@@ -52,6 +52,7 @@ type entry struct {
 	lost    time.Time // when its stream was lost; zero while connected
 	hellos  []time.Time
 	refused map[manifest.Hash]refusal
+	reset   manifest.Token // of the last offer: refusals from below it are void
 	health  []phase.Fault // of what it runs, as last heard
 }
 

@@ -83,12 +83,11 @@ func (s *sight) config(n int64) *release.Config {
 	return nil
 }
 
-// observe turns what was seen into the event.
-func (r *Releaser) observe(s *sight, now time.Time) release.Observe {
+// observe turns what was seen into the event. written is only called while an instance retries.
+func (s *sight) observe(now time.Time, complete bool, known map[manifest.Hash]release.Config, written func() map[string]time.Time) release.Observe {
 	e := release.Observe{
-		At: now, Complete: r.cfg.Fleet.Complete(now),
+		At: now, Complete: complete, Known: known,
 		Stable: s.config(s.heads.Agent.Stable), Candidate: s.config(s.heads.Agent.Candidate), Held: s.config(s.heads.Agent.Held),
-		Known: r.memo.known(s),
 	}
 	retrying := false
 	for _, in := range s.instances {
@@ -101,21 +100,36 @@ func (r *Releaser) observe(s *sight, now time.Time) release.Observe {
 		e.Applied = append(e.Applied, release.Config{Revision: a.Revision, Hash: a.Hash, Lines: a.Lines})
 	}
 	if retrying {
-		e.Written = r.written(s)
+		e.Written = written()
 	}
 	return e
+}
+
+// refused gives the refusals that count. Until the table was offered something from after an operator's retry, it still
+// shows those from before (semantics.md 7.6).
+func (s *sight) refused(in fleet.Instance) map[manifest.Hash][]phase.Fault {
+	desired := in.Desired.Token
+	if desired.Epoch < s.head.ResetEpoch || desired.Epoch == s.head.ResetEpoch && desired.Generation < s.head.ResetGeneration {
+		return nil
+	}
+	return in.Refused
+}
+
+// facts is what Build must know of an instance.
+func (s *sight) facts(in fleet.Instance) snapshot.Instance {
+	at := snapshot.Instance{ID: in.ID, RunsRevision: in.Running.Revision}
+	if stable := s.config(s.heads.Agent.Stable); stable != nil {
+		_, at.RefusedStable = s.refused(in)[stable.Hash]
+	}
+	return at
 }
 
 // instance gives the facts of one instance.
 func (s *sight) instance(in fleet.Instance) release.Instance {
 	out := release.Instance{
-		ID: in.ID.Instance, Runs: in.Running.Revision, Running: in.Running.Token.Hash, Refused: in.Refused,
+		ID: in.ID.Instance, Runs: in.Running.Revision, Running: in.Running.Token.Hash, Refused: s.refused(in),
 	}
-	at := snapshot.Instance{ID: in.ID, RunsRevision: in.Running.Revision}
-	if stable := s.config(s.heads.Agent.Stable); stable != nil {
-		_, at.RefusedStable = in.Refused[stable.Hash]
-	}
-	out.Target = snapshot.Choose(s.heads, s.im, at).Target
+	out.Target = snapshot.Choose(s.heads, s.im, s.facts(in)).Target
 	if c := s.config(out.Target); c != nil {
 		out.Desired = c.Hash
 	}
@@ -162,7 +176,7 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 		return outcome{}
 	}
 	now := time.Now()
-	event := r.observe(s, now)
+	event := s.observe(now, r.cfg.Fleet.Complete(now), r.memo.known(s), func() map[string]time.Time { return r.written(s) })
 	next, actions := release.Step(s.head.State, event)
 	out := outcome{rest: min(time.Duration(len(s.instances))*restPerInstance, restMax)}
 	if len(s.instances) < 100 {
