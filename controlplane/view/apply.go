@@ -17,11 +17,12 @@ type change struct {
 	*View
 	touched map[headID]struct{}
 	fresh   map[headID]*appliedSet // made in this batch, so nobody has seen them
+	gone    map[AgentKey]struct{}  // agents whose heads were deleted
 }
 
 // begin opens a change; v.mu must be held for writing until its finish.
 func (v *View) begin() change {
-	return change{View: v, touched: map[headID]struct{}{}, fresh: map[headID]*appliedSet{}}
+	return change{View: v, touched: map[headID]struct{}{}, fresh: map[headID]*appliedSet{}, gone: map[AgentKey]struct{}{}}
 }
 
 // apply takes whole store revisions in, all at once for every reader. It is the watch's emit and never fails.
@@ -45,7 +46,7 @@ func (v *View) apply(b store.Batch) error {
 // finish shows the new revision to everyone.
 func (c change) finish(revision int64) {
 	c.revision = revision
-	keys := make(map[AgentKey]struct{}, len(c.touched))
+	keys := maps.Clone(c.gone)
 	for id := range c.touched {
 		if a, ok := c.agents[id]; ok {
 			keys[AgentKey{Namespace: id.namespace, Name: a.head.Name}] = struct{}{}
@@ -150,7 +151,6 @@ func (c change) headEvent(e store.Event) error {
 	switch id.kind {
 	case manifest.KindAgent:
 		if e.Deleted { // never in a store that we write, but a repair may do it
-			c.touch(id)
 			c.unlink(id)
 			return nil
 		}
@@ -273,6 +273,7 @@ func (c change) link(id headID, a *agentNode) {
 
 func (c change) unlink(id headID) {
 	if old := c.agents[id]; old != nil {
+		c.gone[AgentKey{Namespace: id.namespace, Name: old.head.Name}] = struct{}{}
 		for ref := range old.refs {
 			c.forget(ref, id)
 		}
