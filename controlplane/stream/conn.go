@@ -280,12 +280,12 @@ func (h *Hub) revision(in introduction) int64 {
 
 // known finds the revision of a config that an instance runs; -1: one we don't know.
 func (h *Hub) known(id snapshot.InstanceID) func(manifest.Hash) int64 {
-	return func(h manifest.Hash) int64 {
-		if h.IsZero() {
+	return func(hash manifest.Hash) int64 {
+		if hash.IsZero() {
 			return 0
 		}
 		for _, a := range h.cfg.View.AppliedConfigs(id.Namespace, id.Agent) {
-			if a.Hash == h {
+			if a.Hash == hash {
 				return a.Revision
 			}
 		}
