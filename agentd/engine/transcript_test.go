@@ -1,0 +1,229 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/agentry/agentry/agentd/engine"
+)
+
+var update = flag.Bool("update", false, "rewrite the effects in testdata")
+
+// TestTranscripts plays testdata/*.txt: a line that starts with ">" is an event, what follows it are the effects. -update
+// rewrites the effects; review reads the diff. The events:
+//
+//	> config maxIterations=3 toolCalls=2 tokens=100 system="..."   (no effects; must come first)
+//	> recall user=q1 assistant=a1                                   (no effects; what memory gave)
+//	> context "..."                                                 (no effects; a caller's system message)
+//	> ask "..." [stateless]
+//	> delta "..." [reasoning]
+//	> answered [finish=stop] [in=10] [out=5] [id:name:arguments ...]
+//	> failed code "message"
+//	> result id "text" [error] [malformed]
+//	> deadline
+//	> cancel
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(want))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+type player struct {
+	loop *engine.Loop
+	cfg  engine.Config
+	req  engine.Request
+	out  strings.Builder
+}
+
+func play(t *testing.T, script string) string {
+	t.Helper()
+	p := &player{cfg: engine.Config{MaxIterations: 10}}
+	for line := range strings.Lines(script) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "#") || line == "" {
+			p.out.WriteString(line + "\n")
+			continue
+		}
+		event, ok := strings.CutPrefix(line, "> ")
+		if !ok {
+			continue
+		}
+		p.out.WriteString(line + "\n")
+		words := split(t, event)
+		for _, effect := range p.event(t, words) {
+			p.show(effect)
+		}
+	}
+	return p.out.String()
+}
+
+// split cuts at spaces, but not within double quotes.
+func split(t *testing.T, s string) []string {
+	t.Helper()
+	var words []string
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimSpace(s) {
+		if i := strings.IndexAny(s, ` "`); i >= 0 && s[i] == '"' && (i == 0 || s[i-1] == '=') {
+			quoted, err := strconv.QuotedPrefix(s[i:])
+			if err != nil {
+				t.Fatalf("%s: %v", s, err)
+			}
+			text, _ := strconv.Unquote(quoted)
+			words = append(words, s[:i]+text)
+			s = s[i+len(quoted):]
+			continue
+		}
+		word, rest, _ := strings.Cut(s, " ")
+		words = append(words, word)
+		s = rest
+	}
+	return words
+}
+
+func (p *player) event(t *testing.T, w []string) []engine.Effect {
+	t.Helper()
+	has := func(word string) bool {
+		for _, x := range w[1:] {
+			if x == word {
+				return true
+			}
+		}
+		return false
+	}
+	if p.loop == nil && w[0] == "ask" {
+		p.loop = engine.New(p.cfg)
+	}
+	switch w[0] {
+	case "config":
+		for _, x := range w[1:] {
+			name, value, _ := strings.Cut(x, "=")
+			n, _ := strconv.Atoi(value)
+			switch name {
+			case "maxIterations":
+				p.cfg.MaxIterations = n
+			case "toolCalls":
+				p.cfg.ToolCalls = n
+			case "tokens":
+				p.cfg.Tokens = int64(n)
+			case "system":
+				p.cfg.System = value
+			}
+		}
+		return nil
+	case "recall":
+		for _, x := range w[1:] {
+			role, text, _ := strings.Cut(x, "=")
+			p.req.Recalled = append(p.req.Recalled, engine.Message{Role: engine.Role(role), Text: text})
+		}
+		return nil
+	case "context":
+		p.req.Context = append(p.req.Context, engine.Message{Role: engine.System, Text: w[1]})
+		return nil
+	case "ask":
+		p.req.Input = []engine.Message{{Role: engine.User, Text: w[1]}}
+		p.req.Remember = !has("stateless")
+		return p.loop.Step(p.req)
+	case "delta":
+		if has("reasoning") {
+			return p.loop.Step(engine.Delta{Reasoning: w[1]})
+		}
+		return p.loop.Step(engine.Delta{Text: w[1]})
+	case "answered":
+		return p.loop.Step(answered(w[1:]))
+	case "failed":
+		return p.loop.Step(engine.Failed{Code: w[1], Message: w[2]})
+	case "result":
+		return p.loop.Step(engine.ToolResult{CallID: w[1], Text: w[2], IsError: has("error"), Malformed: has("malformed")})
+	case "deadline":
+		return p.loop.Step(engine.Deadline{})
+	case "cancel":
+		return p.loop.Step(engine.Cancel{})
+	default:
+		t.Fatalf("unknown event %q", w[0])
+		return nil
+	}
+}
+
+func answered(w []string) engine.Answered {
+	a := engine.Answered{FinishReason: "stop"}
+	for _, x := range w {
+		if name, value, ok := strings.Cut(x, "="); ok && (name == "finish" || name == "in" || name == "out") {
+			n, _ := strconv.Atoi(value)
+			switch name {
+			case "finish":
+				a.FinishReason = value
+			case "in":
+				a.Usage.Input = int64(n)
+			case "out":
+				a.Usage.Output = int64(n)
+			}
+			continue
+		}
+		parts := strings.SplitN(x, ":", 3)
+		a.Calls = append(a.Calls, engine.Call{ID: parts[0], Name: parts[1], Arguments: parts[2]})
+		a.FinishReason = "tool_calls"
+	}
+	return a
+}
+
+func (p *player) show(e engine.Effect) {
+	switch e := e.(type) {
+	case engine.CallModel:
+		fmt.Fprintf(&p.out, "call model, iteration %d\n", e.Iteration)
+		p.messages(e.Messages)
+	case engine.CallTools:
+		p.out.WriteString("call tools\n")
+		for _, c := range e.Calls {
+			fmt.Fprintf(&p.out, "  %s %s %s\n", c.ID, c.Name, c.Arguments)
+		}
+	case engine.Emit:
+		fmt.Fprintf(&p.out, "emit %q %q\n", e.Text, e.Reasoning)
+	case engine.Remember:
+		p.out.WriteString("remember\n")
+		p.messages(e.Turns)
+	case engine.Finish:
+		b, _ := json.MarshalIndent(e.Result, "  ", " ")
+		fmt.Fprintf(&p.out, "finish %s\n", b)
+	}
+}
+
+func (p *player) messages(ms []engine.Message) {
+	for _, m := range ms {
+		fmt.Fprintf(&p.out, "  %s", m.Role)
+		if m.CallID != "" {
+			fmt.Fprintf(&p.out, " %s", m.CallID)
+		}
+		fmt.Fprintf(&p.out, ": %q\n", m.Text)
+		for _, c := range m.Calls {
+			fmt.Fprintf(&p.out, "    calls %s %s %s\n", c.ID, c.Name, c.Arguments)
+		}
+	}
+}
