@@ -91,6 +91,9 @@ func TestReleaseWithSnapshotsAndInstances(t *testing.T) {
 			"work":     func(t *rapid.T) { w.work(instance.Draw(t, "instance")) },
 			"work2":    func(t *rapid.T) { w.work(instance.Draw(t, "instance")) },
 			"observe":  func(*rapid.T) { w.observe() },
+			"all":      func(*rapid.T) { w.settle() },
+			"all2":     func(*rapid.T) { w.settle() },
+			"all3":     func(*rapid.T) { w.settle() },
 			"time":     func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
 			"": func(t *rapid.T) {
 				if fault := w.check(); fault != "" {
@@ -102,6 +105,15 @@ func TestReleaseWithSnapshotsAndInstances(t *testing.T) {
 			t.Fatalf("%s\nstate %+v\n%s", fault, w.head.State, strings.Join(w.log, "\n"))
 		}
 	})
+}
+
+// settle lets everyone do one thing in turn, as it is when nothing is slow.
+func (w *world) settle() {
+	for _, in := range w.instances {
+		w.publish(in)
+		w.work(in)
+	}
+	w.observe()
 }
 
 // apply is the event of a person's apply, as the spec API makes it.
