@@ -31,6 +31,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.describeCmd(),
 		c.diffCmd(),
 		c.eventsCmd(),
+		c.explainCmd(),
 		c.exportCmd(),
 		c.getCmd(),
 		c.historyCmd(),
@@ -40,6 +41,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.promptCmd(),
 		c.rollbackCmd(),
 		c.statusCmd(),
+		c.upCmd(),
 		c.validateCmd(),
 		c.versionCmd(),
 		c.waitCmd(),
@@ -62,6 +64,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetOut(c.env.Stdout)
 	root.SetErr(c.env.Stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return failf(exitUsage, "see "+cmd.CommandPath()+" --help", "%w", err)
 	})
