@@ -16,10 +16,11 @@ import (
 
 const firstVersion = "1.0.0"
 
-// given reports whether a file names a field of an object itself, rather than leaving it to its default.
+// given reports whether a file names a field of an object itself: a field that isn't there is located at what is
+// around it.
 func given(o specfile.Object, field string) bool {
-	path := o.Locate(field).Path
-	return path == field || strings.HasSuffix(path, "."+field)
+	at, root := o.Locate(field), o.Locate("")
+	return at.Line != root.Line || at.Column != root.Column
 }
 
 // versioned is a shared head's list of versions with the content that a file brings for it.

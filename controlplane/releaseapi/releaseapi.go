@@ -1,0 +1,208 @@
+// Package releaseapi is the service that tells what became of every change: the status of agents and their instances, and
+// recent events. The people door mounts it; agentctl, the Studio and the debug page read it. It writes nothing.
+package releaseapi
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/view"
+	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
+	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// refresh is how often a status is looked at again where nothing announces a change: silence makes an instance STALE.
+const refresh = time.Second
+
+// Info is what Info answers beside what changes.
+type Info struct {
+	ReplicaID      string
+	Version        string
+	RuntimeAddress string
+}
+
+// Config is what a Service needs; everything is required.
+type Config struct {
+	View  *view.View
+	Fleet *fleet.Table
+	// Desired gives the config that an agent is meant to run now; an error where it doesn't resolve.
+	Desired func(namespace, agent string) (fleet.Ref, error)
+	Events  *Ring
+	Now     func() time.Time
+	Info    Info
+}
+
+// Service implements agentry.release.v1.StatusService. It is safe for concurrent use.
+type Service struct {
+	releasev1connect.UnimplementedStatusServiceHandler
+
+	cfg Config
+}
+
+// New makes a Service.
+func New(cfg Config) (*Service, error) {
+	if cfg.View == nil || cfg.Fleet == nil || cfg.Desired == nil || cfg.Events == nil || cfg.Now == nil {
+		return nil, errs.New(errs.Invalid, "releaseapi: something required is missing")
+	}
+	return &Service{cfg: cfg}, nil
+}
+
+// Condition gives an agent's condition: the first that holds (semantics.md 15).
+func (s *Service) Condition(namespace, agent string) phase.Condition {
+	head, _, ok := s.cfg.View.Agent(namespace, agent)
+	if !ok {
+		return ""
+	}
+	now := s.cfg.Now()
+	instances := s.cfg.Fleet.Agent(namespace, agent)
+	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now))
+}
+
+// had reports whether the agent, as it is since its creation, ever had an instance that served it.
+func (s *Service) had(_ string, head view.AgentHead) bool {
+	return head.State.Proven != 0
+}
+
+// GetStatus answers one agent.
+func (s *Service) GetStatus(_ context.Context, req *connect.Request[releasev1.GetStatusRequest]) (*connect.Response[releasev1.GetStatusResponse], error) {
+	namespace := namespaceOf(req.Msg.GetNamespace())
+	head, _, ok := s.cfg.View.Agent(namespace, req.Msg.GetAgent())
+	if !ok || head.Name != req.Msg.GetAgent() {
+		return nil, errs.New(errs.NotFound, "agent %s doesn't exist in namespace %s", req.Msg.GetAgent(), namespace)
+	}
+	return connect.NewResponse(&releasev1.GetStatusResponse{Status: s.status(namespace, head)}), nil
+}
+
+// ListStatus answers all agents that aren't deleted, or are and still have instances.
+func (s *Service) ListStatus(_ context.Context, req *connect.Request[releasev1.ListStatusRequest]) (*connect.Response[releasev1.ListStatusResponse], error) {
+	namespace := namespaceOf(req.Msg.GetNamespace())
+	if req.Msg.GetAllNamespaces() {
+		namespace = ""
+	}
+	return connect.NewResponse(&releasev1.ListStatusResponse{Statuses: s.Statuses(namespace)}), nil
+}
+
+// Statuses gives the status of every agent of a namespace ("": all) in name order.
+func (s *Service) Statuses(namespace string) []*releasev1.AgentStatus {
+	var out []*releasev1.AgentStatus
+	for _, e := range s.cfg.View.Agents(namespace) {
+		if st := s.status(e.Namespace, e.Head); !e.Head.Deleted || len(st.GetInstances()) > 0 {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
+// WatchStatus sends the present status of one agent, or of all, and then every change. Only the newest status of an
+// agent is kept for a slow reader.
+func (s *Service) WatchStatus(ctx context.Context, req *connect.Request[releasev1.WatchStatusRequest], stream *connect.ServerStream[releasev1.WatchStatusResponse]) error {
+	namespace, agent := namespaceOf(req.Msg.GetNamespace()), req.Msg.GetAgent()
+	changes := s.cfg.View.Subscribe()
+	defer changes.Close()
+	reports := s.cfg.Fleet.Subscribe()
+	defer reports.Close()
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	sent := map[string]*releasev1.AgentStatus{}
+	for {
+		for _, st := range s.Statuses(namespace) {
+			if agent != "" && st.GetAgent() != agent {
+				continue
+			}
+			if same(sent[st.GetAgent()], st) {
+				continue
+			}
+			if err := stream.Send(&releasev1.WatchStatusResponse{Status: st}); err != nil {
+				return err
+			}
+			sent[st.GetAgent()] = st
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes.C:
+			changes.Take()
+		case <-reports.C:
+			reports.Take()
+		case <-tick.C:
+		}
+	}
+}
+
+// same compares two statuses without the age, which always differs.
+func same(a, b *releasev1.AgentStatus) bool {
+	if a == nil || len(a.GetInstances()) != len(b.GetInstances()) {
+		return false
+	}
+	c, ok := proto.Clone(b).(*releasev1.AgentStatus)
+	if !ok {
+		return false
+	}
+	for i, in := range c.GetInstances() {
+		in.Age = a.GetInstances()[i].GetAge()
+	}
+	return proto.Equal(a, c)
+}
+
+// WatchEvents sends the events held in memory, then new ones if follow is set.
+func (s *Service) WatchEvents(ctx context.Context, req *connect.Request[releasev1.WatchEventsRequest], stream *connect.ServerStream[releasev1.WatchEventsResponse]) error {
+	m := req.Msg
+	seq := m.GetSinceSeq()
+	for {
+		events, changed := s.cfg.Events.Since(seq)
+		for _, e := range events {
+			seq = e.Seq
+			if (m.GetNamespace() != "" && e.Namespace != m.GetNamespace()) || (m.GetAgent() != "" && e.Agent != m.GetAgent()) {
+				continue
+			}
+			if err := stream.Send(&releasev1.WatchEventsResponse{Event: wireEvent(e)}); err != nil {
+				return err
+			}
+		}
+		if !m.GetFollow() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// Info tells what this control plane is.
+func (s *Service) Info(context.Context, *connect.Request[releasev1.InfoRequest]) (*connect.Response[releasev1.InfoResponse], error) {
+	c := s.cfg.View.Cluster()
+	return connect.NewResponse(&releasev1.InfoResponse{
+		ClusterId: c.ID, Epoch: c.Epoch, ReplicaId: s.cfg.Info.ReplicaID, ViewRevision: s.cfg.View.Revision(),
+		FleetComplete: s.cfg.Fleet.Complete(s.cfg.Now()), Version: s.cfg.Info.Version, RuntimeAddress: s.cfg.Info.RuntimeAddress,
+		Insecure: true, // this version serves the loopback without TLS
+	}), nil
+}
+
+func namespaceOf(given string) string {
+	if given == "" {
+		return "default"
+	}
+	return given
+}
+
+func releaseLine(head view.AgentHead) string {
+	switch st := head.State; {
+	case st.Candidate != nil:
+		return fmt.Sprintf("%s: revision %d since %s", st.Candidate.Release, st.Candidate.Revision, st.Candidate.Since.UTC().Format(time.RFC3339))
+	case st.Hold != nil:
+		return fmt.Sprintf("%s: revision %d held since %s", st.Hold.Release, st.Hold.Revision, st.Hold.Since.UTC().Format(time.RFC3339))
+	default:
+		return ""
+	}
+}
+
+var _ releasev1connect.StatusServiceHandler = (*Service)(nil)

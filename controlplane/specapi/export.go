@@ -1,0 +1,151 @@
+package specapi
+
+import (
+	"context"
+	"slices"
+
+	"connectrpc.com/connect"
+
+	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/spec"
+	"github.com/agentry/agentry/internal/specfile"
+)
+
+// Export answers canonical files from which Apply makes the same objects. Credentials are write-only: only references
+// to them are exported.
+func (s *Service) Export(_ context.Context, req *connect.Request[specv1.ExportRequest]) (*connect.Response[specv1.ExportResponse], error) {
+	m := req.Msg
+	namespace := namespaceOf(m.GetNamespace())
+	e := &exporter{svc: s, namespace: namespace, done: map[headRef]bool{}}
+	var err error
+	switch {
+	case m.GetKind() == "" && len(m.GetNames()) > 0:
+		err = errs.New(errs.Invalid, "names need a kind")
+	case m.GetRevision() != 0 && (m.GetKind() != kindAgent || len(m.GetNames()) != 1):
+		err = errs.New(errs.Invalid, "a revision needs one agent's name")
+	case m.GetKind() == kindCredential:
+		err = errs.New(errs.Unsupported, "credentials are write-only: they are not exported")
+	case m.GetKind() == "":
+		err = e.kinds(kindAgent, kindPrompt, kindMCP)
+	default:
+		err = checkKind(m.GetKind())
+		if err == nil && len(m.GetNames()) == 0 {
+			err = e.kinds(m.GetKind())
+		}
+		for _, name := range m.GetNames() {
+			if err == nil {
+				err = e.add(headRef{kind: m.GetKind(), name: name}, number(m.GetRevision()))
+			}
+		}
+	}
+	if err == nil && m.GetWithReferences() {
+		err = e.references()
+	}
+	if err != nil {
+		return nil, err
+	}
+	files, err := specfile.Files(&e.set)
+	if err != nil {
+		return nil, err
+	}
+	resp := &specv1.ExportResponse{}
+	for _, f := range files {
+		resp.Files = append(resp.Files, &specv1.File{Path: f.Path, Content: f.Content})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// exporter gathers a set of stored objects.
+type exporter struct {
+	svc       *Service
+	namespace string
+	set       specfile.Set
+	done      map[headRef]bool
+}
+
+func (e *exporter) kinds(kinds ...string) error {
+	for _, kind := range kinds {
+		all, err := e.svc.objects(e.namespace, kind)
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
+			if o.GetDeleted() {
+				continue
+			}
+			if err := e.add(headRef{kind: kind, name: o.GetName()}, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *exporter) add(ref headRef, version string) error {
+	if e.done[ref] {
+		return nil
+	}
+	e.done[ref] = true
+	o, err := e.svc.object(e.namespace, ref.kind, ref.name, version)
+	if err != nil {
+		return err
+	}
+	if o.GetDeleted() && version == "" {
+		return errs.New(errs.NotFound, "%s %s is deleted", ref.kind, ref.name)
+	}
+	content := []byte(o.GetJson())
+	switch ref.kind {
+	case kindAgent:
+		a, err := spec.DecodeAgent(content)
+		if err != nil {
+			return err
+		}
+		e.set.Agents = append(e.set.Agents, &specfile.Agent{Spec: *a})
+	case kindPrompt:
+		p, err := spec.DecodePrompt(content)
+		if err != nil {
+			return err
+		}
+		e.set.Prompts = append(e.set.Prompts, &specfile.Prompt{Spec: *p})
+	case kindMCP:
+		srv, err := spec.DecodeMCPServer(content)
+		if err != nil {
+			return err
+		}
+		head, _, _ := e.svc.view.MCP(e.namespace, ref.name)
+		e.set.MCPServers = append(e.set.MCPServers, &specfile.MCPServer{Spec: *srv, Head: spec.MCPHead{Enabled: head.Enabled, Tools: head.Tools}})
+	}
+	return nil
+}
+
+// references adds what the set's agents refer to, as it counts now.
+func (e *exporter) references() error {
+	for _, a := range slices.Clone(e.set.Agents) {
+		for _, r := range a.Spec.References() {
+			if r.Kind != kindPrompt && r.Kind != kindMCP {
+				continue
+			}
+			if err := e.add(headRef{kind: r.Kind, name: r.Name}, r.Version); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Schema answers the JSON Schema that Apply validates with.
+func (s *Service) Schema(_ context.Context, req *connect.Request[specv1.SchemaRequest]) (*connect.Response[specv1.SchemaResponse], error) {
+	resp := &specv1.SchemaResponse{Kinds: spec.Kinds()}
+	if kind := req.Msg.GetKind(); kind != "" {
+		if !slices.Contains(spec.Kinds(), kind) {
+			return nil, errs.New(errs.NotFound, "there is no schema %q", kind)
+		}
+		b, err := spec.Schema(kind)
+		if err != nil {
+			return nil, err
+		}
+		resp.JsonSchema = string(b)
+	}
+	return connect.NewResponse(resp), nil
+}
