@@ -142,7 +142,6 @@ func (o *observer) settleStable() {
 		}
 		o.prove()
 		o.drop(in.Running)
-		o.dirty = true
 		o.do(Moved{
 			Move: MoveProve, From: o.s.Stable, To: o.s.Stable, Instance: in.ID,
 			Config: manifest.ConfigName(o.s.Stable, in.Running), Cause: "instance " + in.ID + " applied it first",
