@@ -8,6 +8,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/agentry/agentry/agentd/assembler"
+	"github.com/agentry/agentry/agentd/memory"
+	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
@@ -118,6 +120,23 @@ func (s server) State() assembler.ServerState {
 func (s server) Close() error {
 	s.client.Close()
 	return nil
+}
+
+// memories gives views of one store in the process, so that a config change loses no session. Another storage type is answered
+// not_supported by the assembler and kept here too.
+type memories struct{ store *inmemory.Store }
+
+var _ assembler.MemoryFactory = memories{}
+
+// NewMemory makes a view.
+func (f memories) NewMemory(m spec.Memory, _ assembler.Credentials) (memory.Memory, error) {
+	cfg := inmemory.Config{Store: f.store, TTL: m.TTL.Std(), MaxTurns: m.MaxTurns, MaxTokens: m.MaxTokens, Strategy: inmemory.TokenBudget}
+	switch s := inmemory.Strategy(m.CompressionStrategy); s {
+	case inmemory.None, inmemory.Window:
+		cfg.Strategy = s
+	default: // token-budget, default, and summarize, which the assembler warns of
+	}
+	return inmemory.New(cfg)
 }
 
 // values resolves a map of header or query values at call time.

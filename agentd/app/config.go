@@ -24,12 +24,12 @@ type Config struct {
 	Listen       string   // AGENTD_LISTEN, default 127.0.0.1:8800; port 0 chooses one
 	Advertise    string   // AGENTD_ADVERTISE: where others reach this instance; empty: the address listened on
 	Instance     string   // AGENTD_INSTANCE_ID; empty: one made in the state directory
-	StateDir     string // default agentd/NAMESPACE/AGENT in the data directory
-	StateKeyFile string // AGENTD_STATE_KEY_FILE
+	StateDir     string   // default agentd/NAMESPACE/AGENT in the data directory
+	StateKeyFile string   // AGENTD_STATE_KEY_FILE
 	Persist      configclient.PersistSecrets
 	// ApplyDeadline bounds one attempt to assemble a config, default 10 s.
 	ApplyDeadline time.Duration
-	// DrainTimeout bounds the wait for running requests when agentd ends, default 10 s.
+	// DrainTimeout bounds the wait for running requests when agentd ends, default 8 s.
 	DrainTimeout  time.Duration
 	TokenFile     string // AGENTRY_TOKEN_FILE, default "token" in the data directory
 	ModelBaseURL  string // AGENTD_MODEL_BASE_URL
@@ -54,7 +54,7 @@ func Default(env func(string) string) Config {
 	c := Config{
 		Agent: env("AGENT_NAME"), Namespace: "default", ControlPlane: []string{"127.0.0.1:7701"}, Listen: "127.0.0.1:8800",
 		Advertise: env("AGENTD_ADVERTISE"), Instance: env("AGENTD_INSTANCE_ID"), StateKeyFile: env("AGENTD_STATE_KEY_FILE"),
-		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 10 * time.Second,
+		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 8 * time.Second,
 		TokenFile: filepath.Join(data, "token"), ModelBaseURL: env("AGENTD_MODEL_BASE_URL"), LogLevel: "info", LogFormat: "text", Lookup: env,
 	}
 	for name, into := range map[string]*string{"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen, "AGENTRY_TOKEN_FILE": &c.TokenFile} {

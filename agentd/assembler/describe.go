@@ -34,6 +34,7 @@ type ServerDescription struct {
 // ToolDescription is one discovered tool. Offered is false when the filter, the Overlay or a changed definition takes it away.
 type ToolDescription struct {
 	Name        string `json:"name"`
+	Description string `json:"description"`
 	Definition  string `json:"definition"` // digest
 	Pin         Pin    `json:"pin"`
 	Offered     bool   `json:"offered"`
@@ -72,7 +73,7 @@ func (a *Assembler) describeServer(m *member) ServerDescription {
 	}
 	for _, t := range st.Tools {
 		name := t.Tool.Spec().Tool
-		td := ToolDescription{Name: name, Definition: t.Digest, Pin: m.pin(t), SwitchedOff: a.denied.off(m.ref.MCPServerName, name)}
+		td := ToolDescription{Name: name, Description: t.Tool.Spec().Description, Definition: t.Digest, Pin: m.pin(t), SwitchedOff: a.denied.off(m.ref.MCPServerName, name)}
 		td.Offered = chosen(m.ref.Tools, name) && !td.SwitchedOff && td.Pin != Changed
 		sd.Tools = append(sd.Tools, td)
 	}

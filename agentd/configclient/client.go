@@ -40,8 +40,8 @@ type Config struct {
 	Applier Applier
 	// ApplyDeadline bounds one attempt, default 10 s.
 	ApplyDeadline time.Duration
-	// Beat gives what a beat tells beside the running token; nil: nothing. It returns at once.
-	Beat func() Beat
+	// Beat gives what a beat tells beside the running token; nil: nothing. first is true for the first of a stream. It returns at once.
+	Beat func(first bool) Beat
 	// Drain is called once for Command drain; nil: ignored. It returns at once.
 	Drain func()
 	// Redactor learns every credential value that arrives and cleans the faults' messages; nil: a private one.

@@ -258,8 +258,9 @@ func (d *driver) sendBeat(ctx context.Context) {
 	if d.running != nil {
 		b.Running = tokenToWire(d.running.Token)
 	}
-	if d.cfg.Beat != nil {
-		d.cfg.Beat().fill(b)
+	if d.cfg.Beat != nil && d.link != nil {
+		d.cfg.Beat(!d.link.beaten).fill(b)
+		d.link.beaten = true
 	}
 	d.send(ctx, &pushv1.StreamRequest{Message: &pushv1.StreamRequest_Beat{Beat: b}})
 }

@@ -27,6 +27,7 @@ type link struct {
 	welcomed   bool
 	confirmed  bool // something was answered for good: backoff starts anew
 	left       bool // out is closed
+	beaten     bool // a beat was sent
 	ended      string
 	retryAfter time.Duration
 	cluster    string

@@ -1,0 +1,220 @@
+// Package app wires agentd: it reads the settings, builds every part in order and runs them until the process is asked to
+// end. main calls it. It alone names adapters and holds no logic of its own.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentry/agentry/agentd/assembler"
+	"github.com/agentry/agentry/agentd/configclient"
+	"github.com/agentry/agentry/agentd/memory/inmemory"
+	"github.com/agentry/agentry/agentd/model/openaimodel"
+	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/rpc"
+	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/internal/spec"
+	"github.com/agentry/agentry/internal/telemetry"
+)
+
+// Exit codes of the process.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 64
+)
+
+// release is this agentd's version without the build's revision.
+const release = "0.1.0"
+
+// version names this build: a refusal counts for the version that refused.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return release
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return release + "+" + s.Value[:12]
+		}
+	}
+	return release
+}
+
+// Main runs agentd and gives its exit code. SIGTERM and SIGINT end it cleanly.
+func Main(args []string, env func(string) string, stdout, stderr io.Writer) int {
+	cfg, err := ParseConfig(args, env, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		for line := range strings.Lines(err.Error() + "\n") {
+			_, _ = fmt.Fprint(stderr, "agentd: "+line)
+		}
+		return exitUsage
+	case cfg.ShowVersion:
+		_, _ = fmt.Fprintln(stdout, "agentd "+version())
+		return exitOK
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := Run(ctx, cfg, stderr); err != nil {
+		_, _ = fmt.Fprintln(stderr, "agentd: "+err.Error())
+		return exitFailure
+	}
+	return exitOK
+}
+
+// Run runs agentd until ctx ends, then drains. Errors are start errors, or a part that broke.
+func Run(ctx context.Context, cfg Config, logs io.Writer) (err error) {
+	redactor := &secret.Redactor{}
+	plain, err := telemetry.NewLogger(logs, cfg.LogLevel, cfg.LogFormat)
+	if err != nil {
+		return err
+	}
+	log := slog.New(secret.NewHandler(plain.Handler(), redactor))
+	state, err := configclient.OpenState(configclient.StateConfig{
+		Dir: cfg.StateDir, Namespace: cfg.Namespace, Agent: cfg.Agent, Instance: cfg.Instance,
+		KeyFile: cfg.StateKeyFile, Persist: cfg.Persist, Forget: cfg.ForgetCluster,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("open the door: %w", err)
+	}
+	tracing, err := telemetry.Setup(ctx, telemetry.ServiceConfig{Name: "agentd", Version: version(), Instance: state.Instance(), Lookup: cfg.Lookup})
+	if err != nil {
+		return errors.Join(fmt.Errorf("tracing: %w", err), listener.Close())
+	}
+	d := &daemon{cfg: cfg, log: log, state: state, redactor: redactor, tracing: tracing, address: listener.Addr().String()}
+	if err := d.build(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return d.run(ctx, listener)
+}
+
+// daemon is the parts of one agentd.
+type daemon struct {
+	cfg      Config
+	log      *slog.Logger
+	state    *configclient.State
+	redactor *secret.Redactor
+	tracing  *telemetry.Provider
+	address  string
+
+	assembler *assembler.Assembler
+	runner    *run.Runner
+	client    *configclient.Client
+	draining  atomic.Bool // not ready any more; still answers
+	ending    atomic.Bool // takes no new requests
+}
+
+func (d *daemon) build() (err error) {
+	store, err := inmemory.NewStore(inmemory.StoreConfig{})
+	if err != nil {
+		return err
+	}
+	d.assembler, err = assembler.New(assembler.Config{
+		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
+		Models: models{openaimodel.NewTransports()}, Servers: servers{d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.runner, err = run.New(run.Config{Source: d.assembler, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
+	if err != nil {
+		return err
+	}
+	endpoint := d.cfg.Advertise
+	if endpoint == "" {
+		endpoint = d.address
+	}
+	beats := &beats{runner: d.runner, assembler: d.assembler}
+	d.client, err = configclient.New(configclient.Config{
+		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version(), Capabilities: spec.ThisRelease(),
+		Endpoints: []string{endpoint}, Addresses: d.cfg.ControlPlane, Dial: d.dial, State: d.state, Applier: d.assembler,
+		ApplyDeadline: d.cfg.ApplyDeadline, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
+	})
+	return err
+}
+
+// dial connects to a control plane with the token as it is now: it may have been made after agentd started.
+func (d *daemon) dial(address string) (configclient.Conn, error) {
+	raw, err := os.ReadFile(d.cfg.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	token := secret.NewValue(strings.TrimSpace(string(raw)))
+	d.redactor.Add(token)
+	return rpc.Dial(address, rpc.DialConfig{Token: token, UserAgent: "agentd/" + version()})
+}
+
+// drain makes the instance unready. Who routes requests here goes elsewhere; what still comes is answered.
+func (d *daemon) drain() { d.draining.Store(true) }
+
+// ready says whether requests are served, and else why not.
+func (d *daemon) ready() (reason string, ok bool) {
+	if d.draining.Load() {
+		return "draining", false
+	}
+	why, ok := d.assembler.Serving()
+	if ok {
+		return "", true
+	}
+	if st := d.client.Status(); st.Reason != "" {
+		why = st.Reason
+	}
+	return fmt.Sprintf("agent %s/%s is not ready: %s", d.cfg.Namespace, d.cfg.Agent, why), false
+}
+
+// run runs every part. The door and the stream stay until the requests that run when ctx ends are answered.
+func (d *daemon) run(ctx context.Context, listener net.Listener) error {
+	server, err := d.server()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if err := writeInfo(d.cfg.InfoFile, info{Address: d.address, Instance: d.state.Instance(), PID: os.Getpid()}); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	d.log.LogAttrs(ctx, slog.LevelInfo, "agentd started", slog.String("agent", d.cfg.Namespace+"/"+d.cfg.Agent),
+		slog.String("instance", d.state.Instance()), slog.String("address", d.address), slog.String("version", version()))
+	outer := context.WithoutCancel(ctx)
+	parts, stop := context.WithCancel(outer)
+	defer stop()
+	g, gctx := errgroup.WithContext(parts)
+	for _, part := range []func(context.Context) error{
+		d.client.Run,
+		d.assembler.Run,
+		func(context.Context) error { return serve(server, listener) },
+		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },
+	} {
+		g.Go(func() error { return part(gctx) })
+	}
+	err = g.Wait()
+	d.assembler.Close()
+	flush, cancel := context.WithTimeout(outer, 2*time.Second)
+	defer cancel()
+	if terr := d.tracing.Shutdown(flush); terr != nil {
+		d.log.LogAttrs(outer, slog.LevelDebug, "flush traces", slog.Any("error", terr))
+	}
+	d.log.LogAttrs(outer, slog.LevelInfo, "agentd ended")
+	return err
+}
