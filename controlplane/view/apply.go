@@ -188,7 +188,7 @@ func (c change) headEvent(e store.Event) error {
 }
 
 // put takes one shared head in or out of its table.
-func put[H Record, S any](table map[headID]*node[H, S], id headID, e store.Event, make func(H, store.KV) (*node[H, S], error)) error {
+func put[H Record, S any](table map[headID]*node[H, S], id headID, e store.Event, build func(H, store.KV) (*node[H, S], error)) error {
 	if e.Deleted {
 		delete(table, id)
 		return nil
@@ -197,7 +197,7 @@ func put[H Record, S any](table map[headID]*node[H, S], id headID, e store.Event
 	if err != nil {
 		return err
 	}
-	n, err := make(h, e.KV)
+	n, err := build(h, e.KV)
 	if err != nil {
 		return err
 	}

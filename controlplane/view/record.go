@@ -27,9 +27,9 @@ type AgentHead struct {
 	State   release.State `json:"state"`
 	// Reset is the store's epoch and the head's generation at the last operator retry or re-creation: refusals that
 	// an instance remembers from below it are void (semantics.md 7.6). ResetHere means "this write's own revision".
-	ResetEpoch      uint64    `json:"resetEpoch,omitempty"`
-	ResetGeneration int64     `json:"resetGeneration,omitempty"`
-	ResetHere       bool      `json:"resetHere,omitempty"`
+	ResetEpoch      uint64 `json:"resetEpoch,omitempty"`
+	ResetGeneration int64  `json:"resetGeneration,omitempty"`
+	ResetHere       bool   `json:"resetHere,omitempty"`
 	// MovedAt is the store revision of the head's last own release move; 0: this very write was one. Writers use
 	// Moved and Noted, which keep it right.
 	MovedAt   int64     `json:"movedAt,omitempty"`

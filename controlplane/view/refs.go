@@ -30,36 +30,9 @@ func readRefs(namespace string, canonical []byte) (refs, error) {
 		return nil, fmt.Errorf("decode agent spec: %w", err)
 	}
 	r := refs{}
-	add := func(kind, name string) {
-		if name != "" {
-			r[idOf(kind, namespace, name)] = struct{}{}
-		}
+	for _, ref := range a.References() {
+		r[idOf(ref.Kind, namespace, ref.Name)] = struct{}{}
 	}
-	values := func(m map[string]spec.Value) {
-		for _, v := range m {
-			add(manifest.KindCredential, v.Ref)
-		}
-	}
-	var model func(m spec.Model)
-	model = func(m spec.Model) {
-		add(manifest.KindCredential, m.APIKey.Ref)
-		values(m.Headers)
-		for _, f := range m.Fallbacks {
-			model(f)
-		}
-	}
-	add(manifest.KindPrompt, a.PromptKey)
-	model(a.Model)
-	for _, s := range a.MCPServers {
-		add(manifest.KindMCP, s.MCPServerName)
-		values(s.Headers)
-		values(s.QueryParams)
-	}
-	for _, p := range a.PartnerAgents {
-		add(manifest.KindAgent, p.AgentName)
-		values(p.Headers)
-	}
-	add(manifest.KindCredential, a.Memory.Credential.Ref)
 	return r, nil
 }
 

@@ -24,20 +24,20 @@ func main() {
 	key := flag.String("key", "", "key file of the certificate")
 	clientCA := flag.String("client-ca", "", "CA file that client certificates must come from; empty: none asked")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	c := embed.NewConfig()
 	c.MaxTxnOps = *maxOps
 	c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = *cert, *key
 	c.ClientTLSInfo.TrustedCAFile, c.ClientTLSInfo.ClientCertAuth = *clientCA, *clientCA != ""
-	if err := run(ctx, c, *dir, *listen); err != nil {
+	if err := run(c, *dir, *listen); err != nil {
 		fmt.Fprintln(os.Stderr, "etcdserver:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx ends. The line "ready" on stdout says that the member takes requests.
-func run(ctx context.Context, c *embed.Config, dir, listen string) error {
+// run serves until SIGTERM or an interrupt. The line "ready" on stdout says that the member takes requests.
+func run(c *embed.Config, dir, listen string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	if dir == "" || listen == "" {
 		return errors.New("--dir and --listen are required")
 	}

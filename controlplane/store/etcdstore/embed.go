@@ -142,15 +142,20 @@ func lockDir(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := root.OpenFile("LOCK", os.O_RDWR|os.O_CREATE, 0o600)
+	if err = errors.Join(err, root.Close()); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if err := flock(f); err != nil {
 		pid, _ := io.ReadAll(io.LimitReader(f, 32))
 		return nil, errors.Join(errs.New(errs.Precondition, "data directory %s is in use by process %s", dir, pid), f.Close())
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintf(f, "%d", os.Getpid())
 	}
 	if err != nil {

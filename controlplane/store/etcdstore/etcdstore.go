@@ -199,4 +199,3 @@ func span(prefix string) (from, end string) {
 	}
 	return prefix, clientv3.GetPrefixRangeEnd(prefix)
 }
-

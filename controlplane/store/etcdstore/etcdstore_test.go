@@ -33,7 +33,11 @@ func open(t *testing.T, cfg etcdstore.EmbeddedConfig) *etcdstore.Store {
 
 // TestEmbeddedConformance gives each case a member of its own: closing the store ends the member.
 func TestEmbeddedConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, etcdstore.EmbeddedConfig{Dir: t.TempDir()}) })
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Helper()
+		t.Parallel()
+		return open(t, etcdstore.EmbeddedConfig{Dir: t.TempDir()})
+	})
 }
 
 func TestEmbeddedKeepsWhatWasAcknowledged(t *testing.T) {

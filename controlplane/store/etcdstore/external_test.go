@@ -29,24 +29,26 @@ import (
 // patience bounds waits for what must happen.
 const patience = 20 * time.Second
 
-// TestExternal runs the store against a real etcd process.
-func TestExternal(t *testing.T) {
+// serverBinary builds the etcd process; the go command's cache makes the second time cheap.
+func serverBinary(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "etcdserver")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/agentry/agentry/test/etcdserver")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	t.Run("conformance", func(t *testing.T) {
-		server := startServer(t, binary, "--max-txn-ops=1024")
-		storetest.Run(t, func(t *testing.T) store.Store {
-			s := dial(t, etcdstore.ClientConfig{Endpoints: []string{server.addr}})
-			wipe(t, s)
-			return s
-		})
+	return binary
+}
+
+// TestExternalConformance runs the suite against a real etcd process.
+func TestExternalConformance(t *testing.T) {
+	server := startServer(t, serverBinary(t), "--max-txn-ops=1024")
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Helper()
+		s := dial(t, etcdstore.ClientConfig{Endpoints: []string{server.addr}})
+		wipe(t, s)
+		return s
 	})
-	t.Run("killed and restarted", func(t *testing.T) { killed(t, binary) })
-	t.Run("limits of its own", func(t *testing.T) { limits(t, binary) })
-	t.Run("tls", func(t *testing.T) { withTLS(t, binary) })
 }
 
 func TestDialNobody(t *testing.T) {
@@ -59,7 +61,8 @@ func TestDialNobody(t *testing.T) {
 	}
 }
 
-func killed(t *testing.T, binary string) {
+func TestEtcdKilledAndRestarted(t *testing.T) {
+	binary := serverBinary(t)
 	server := startServer(t, binary)
 	s := dial(t, etcdstore.ClientConfig{Endpoints: []string{server.addr}})
 	start := put(t, s, "w/0", "")
@@ -117,7 +120,8 @@ func killed(t *testing.T, binary string) {
 	}
 }
 
-func limits(t *testing.T, binary string) {
+func TestEtcdWithLimitsOfItsOwn(t *testing.T) {
+	binary := serverBinary(t)
 	server := startServer(t, binary)
 	s := dial(t, etcdstore.ClientConfig{Endpoints: []string{server.addr}})
 	var many store.Txn
@@ -135,7 +139,8 @@ func limits(t *testing.T, binary string) {
 	}
 }
 
-func withTLS(t *testing.T, binary string) {
+func TestEtcdOverTLS(t *testing.T) {
+	binary := serverBinary(t)
 	pki := newPKI(t)
 	server := startServer(t, binary, "--cert="+pki.certFile, "--key="+pki.keyFile, "--client-ca="+pki.caFile)
 	good := &tls.Config{RootCAs: pki.pool, Certificates: []tls.Certificate{pki.pair}, MinVersion: tls.VersionTLS12}
@@ -198,7 +203,6 @@ func startServer(t *testing.T, binary string, args ...string) *server {
 // start runs the process and waits until it says that it is ready.
 func (s *server) start(t *testing.T) {
 	t.Helper()
-	//nolint:gosec // the binary was built by this test
 	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), s.binary, append([]string{"--dir=" + s.dir, "--listen=" + s.addr}, s.args...)...)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
@@ -232,8 +236,11 @@ func freeAddr(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return addr
 }
 
 // pki is a CA with one certificate that serves both sides.

@@ -33,7 +33,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64, emit func
 		again, err := w.follow(ctx)
 		switch {
 		case asked.Err() != nil:
-			return nil //nolint:nilerr // the end of ctx is how a watch is asked to end
+			return nil // the end of ctx is how a watch is asked to end
 		case ctx.Err() != nil:
 			return errClosed()
 		case !again:

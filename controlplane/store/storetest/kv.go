@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"testing"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
 )
 
-func getPut(t *testing.T, s store.Store) {
+func getPut(t env) {
+	s := t.store
 	_, err := s.Get(t.Context(), "a")
 	mustKind(t, err, errs.NotFound)
 	first := put(t, s, "a", "1")
@@ -27,7 +27,8 @@ func getPut(t *testing.T, s store.Store) {
 	same(t, store.KV{Key: "a", Value: []byte("2"), CreateRevision: first, ModRevision: second}, got)
 }
 
-func createOnly(t *testing.T, s store.Store) {
+func createOnly(t env) {
+	s := t.store
 	txn := store.Txn{If: []store.Cond{{Key: "a"}}, Puts: []store.KV{{Key: "a", Value: []byte("mine")}}}
 	if _, err := s.Commit(t.Context(), txn); err != nil {
 		t.Fatal(err)
@@ -42,7 +43,8 @@ func createOnly(t *testing.T, s store.Store) {
 	}
 }
 
-func compareAndSwap(t *testing.T, s store.Store) {
+func compareAndSwap(t env) {
+	s := t.store
 	rev := put(t, s, "a", "1")
 	swap := func(at int64, value string) error {
 		_, err := s.Commit(t.Context(), store.Txn{
@@ -62,7 +64,8 @@ func compareAndSwap(t *testing.T, s store.Store) {
 	same(t, "2", string(got.Value))
 }
 
-func allOrNothing(t *testing.T, s store.Store) {
+func allOrNothing(t env) {
+	s := t.store
 	rev := put(t, s, "a", "1")
 	_, err := s.Commit(t.Context(), store.Txn{
 		If:      []store.Cond{{Key: "a", ModRevision: rev}, {Key: "b", ModRevision: 7}},
@@ -93,7 +96,8 @@ func allOrNothing(t *testing.T, s store.Store) {
 	}}, page)
 }
 
-func concurrentCounters(t *testing.T, s store.Store) {
+func concurrentCounters(t env) {
+	s := t.store
 	const writers, times = 8, 20
 	put(t, s, "n", "0")
 	var wg sync.WaitGroup
@@ -135,7 +139,8 @@ func increment(ctx context.Context, s store.Store, key string) error {
 	}
 }
 
-func deletes(t *testing.T, s store.Store) {
+func deletes(t env) {
+	s := t.store
 	first := put(t, s, "a", "1")
 	gone, err := s.Commit(t.Context(), store.Txn{Deletes: []string{"a", "never"}})
 	if err != nil {
@@ -156,7 +161,8 @@ func deletes(t *testing.T, s store.Store) {
 	same(t, again, got.CreateRevision)
 }
 
-func emptyTxn(t *testing.T, s store.Store) {
+func emptyTxn(t env) {
+	s := t.store
 	want := put(t, s, "a", "1")
 	got, err := s.Commit(t.Context(), store.Txn{})
 	if err != nil {
@@ -167,7 +173,8 @@ func emptyTxn(t *testing.T, s store.Store) {
 	mustKind(t, err, errs.Conflict)
 }
 
-func badTxns(t *testing.T, s store.Store) {
+func badTxns(t env) {
+	s := t.store
 	var many store.Txn
 	for i := range store.MaxOps + 1 {
 		many.Puts = append(many.Puts, store.KV{Key: "k" + strconv.Itoa(i)})
@@ -190,7 +197,8 @@ func badTxns(t *testing.T, s store.Store) {
 	}
 }
 
-func largeValues(t *testing.T, s store.Store) {
+func largeValues(t env) {
+	s := t.store
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
 	if _, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: "big", Value: big}, {Key: "none"}}}); err != nil {
 		t.Fatal(err)
@@ -205,7 +213,8 @@ func largeValues(t *testing.T, s store.Store) {
 	}
 }
 
-func pages(t *testing.T, s store.Store) {
+func pages(t env) {
+	s := t.store
 	var want []string
 	for i := range 25 {
 		key := fmt.Sprintf("p/%02d", i)
@@ -242,7 +251,8 @@ func pages(t *testing.T, s store.Store) {
 	same(t, want, got)
 }
 
-func listBounds(t *testing.T, s store.Store) {
+func listBounds(t env) {
+	s := t.store
 	var last int64
 	for _, key := range []string{"a", "b", "b/1", "b/2", "c", "\xff\xff"} {
 		last = put(t, s, key, "v")
@@ -284,13 +294,15 @@ func listBounds(t *testing.T, s store.Store) {
 	}
 }
 
-func futureRevision(t *testing.T, s store.Store) {
+func futureRevision(t env) {
+	s := t.store
 	rev := put(t, s, "a", "1")
 	_, err := s.List(t.Context(), "", store.ListOptions{Revision: rev + 100})
 	mustKind(t, err, errs.OutOfRange)
 }
 
-func endedContext(t *testing.T, s store.Store) {
+func endedContext(t env) {
+	s := t.store
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := s.Get(ctx, "a")
@@ -303,7 +315,8 @@ func endedContext(t *testing.T, s store.Store) {
 	mustKind(t, err, errs.Timeout)
 }
 
-func ownValues(t *testing.T, s store.Store) {
+func ownValues(t env) {
+	s := t.store
 	value := []byte("abc")
 	if _, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: "a", Value: value}}}); err != nil {
 		t.Fatal(err)

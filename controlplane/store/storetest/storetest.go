@@ -19,7 +19,7 @@ const patience = 20 * time.Second
 // Run runs the suite. open gives an empty store; the suite closes it.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Helper()
-	tests := map[string]func(t *testing.T, s store.Store){
+	tests := map[string]func(env){
 		"get what was put":               getPut,
 		"create only":                    createOnly,
 		"compare and swap":               compareAndSwap,
@@ -53,32 +53,39 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 					t.Errorf("close: %v", err)
 				}
 			})
-			test(t, s)
+			test(env{T: t, store: s})
 		})
 	}
 }
 
+// env is one case: its test and an empty store.
+type env struct {
+	*testing.T
+
+	store store.Store
+}
+
 // put writes one key and gives its revision.
-func put(t *testing.T, s store.Store, key, value string) int64 {
-	t.Helper()
-	rev, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: key, Value: []byte(value)}}})
+func put(tb testing.TB, s store.Store, key, value string) int64 {
+	tb.Helper()
+	rev, err := s.Commit(tb.Context(), store.Txn{Puts: []store.KV{{Key: key, Value: []byte(value)}}})
 	if err != nil {
-		t.Fatalf("put %s: %v", key, err)
+		tb.Fatalf("put %s: %v", key, err)
 	}
 	return rev
 }
 
-func mustKind(t *testing.T, err error, want errs.Kind) {
-	t.Helper()
+func mustKind(tb testing.TB, err error, want errs.Kind) {
+	tb.Helper()
 	if err == nil || errs.KindOf(err) != want {
-		t.Fatalf("error %v of kind %d, want kind %d", err, errs.KindOf(err), want)
+		tb.Fatalf("error %v of kind %d, want kind %d", err, errs.KindOf(err), want)
 	}
 }
 
-func same(t *testing.T, want, got any) {
-	t.Helper()
+func same(tb testing.TB, want, got any) {
+	tb.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("(-want +got)\n%s", diff)
+		tb.Fatalf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -89,9 +96,9 @@ type tail struct {
 	cancel  context.CancelFunc
 }
 
-func startTail(t *testing.T, s store.Store, prefix string, after int64) *tail {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+func startTail(tb testing.TB, s store.Store, prefix string, after int64) *tail {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
 	w := &tail{batches: make(chan store.Batch), done: make(chan error, 1), cancel: cancel}
 	go func() {
 		w.done <- s.Watch(ctx, prefix, after, func(b store.Batch) error {
@@ -102,30 +109,30 @@ func startTail(t *testing.T, s store.Store, prefix string, after int64) *tail {
 			return nil
 		})
 	}()
-	t.Cleanup(func() { w.stop(t) })
+	tb.Cleanup(func() { w.stop(tb) })
 	return w
 }
 
 // stop ends the watch and gives what it answered; only the first call does.
-func (w *tail) stop(t *testing.T) {
-	t.Helper()
+func (w *tail) stop(tb testing.TB) {
+	tb.Helper()
 	w.cancel()
 	select {
 	case err, ok := <-w.done:
 		if ok {
 			close(w.done)
 			if err != nil && !errs.Is(err, errs.Unavailable) {
-				t.Errorf("watch answered %v", err)
+				tb.Errorf("watch answered %v", err)
 			}
 		}
 	case <-time.After(patience):
-		t.Error("watch goes on after its context ended")
+		tb.Error("watch goes on after its context ended")
 	}
 }
 
 // events reads until n events came; progress is passed over.
-func (w *tail) events(t *testing.T, n int) []store.Event {
-	t.Helper()
+func (w *tail) events(tb testing.TB, n int) []store.Event {
+	tb.Helper()
 	var out []store.Event
 	deadline := time.After(patience)
 	for len(out) < n {
@@ -133,9 +140,9 @@ func (w *tail) events(t *testing.T, n int) []store.Event {
 		case b := <-w.batches:
 			out = append(out, b.Events...)
 		case err := <-w.done:
-			t.Fatalf("watch ended with %v after %d of %d events", err, len(out), n)
+			tb.Fatalf("watch ended with %v after %d of %d events", err, len(out), n)
 		case <-deadline:
-			t.Fatalf("%d of %d events", len(out), n)
+			tb.Fatalf("%d of %d events", len(out), n)
 		}
 	}
 	return out

@@ -11,7 +11,8 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
-func watchOrder(t *testing.T, s store.Store) {
+func watchOrder(t env) {
+	s := t.store
 	var want []store.Event
 	add := func(i int) {
 		value := fmt.Sprint(i)
@@ -31,7 +32,8 @@ func watchOrder(t *testing.T, s store.Store) {
 	same(t, want, got)
 }
 
-func watchResume(t *testing.T, s store.Store) {
+func watchResume(t env) {
+	s := t.store
 	var revs []int64
 	for i := range 6 {
 		revs = append(revs, put(t, s, "w", fmt.Sprint(i)))
@@ -45,7 +47,8 @@ func watchResume(t *testing.T, s store.Store) {
 	}
 }
 
-func watchWhole(t *testing.T, s store.Store) {
+func watchWhole(t env) {
+	s := t.store
 	start := put(t, s, "w/start", "")
 	const keys, rounds = 50, 10
 	w := startTail(t, s, "w/", start)
@@ -54,7 +57,7 @@ func watchWhole(t *testing.T, s store.Store) {
 		for r := range rounds {
 			txn := store.Txn{}
 			for k := range keys {
-				txn.Puts = append(txn.Puts, store.KV{Key: fmt.Sprintf("w/%02d", k), Value: []byte(fmt.Sprint(r))})
+				txn.Puts = append(txn.Puts, store.KV{Key: fmt.Sprintf("w/%02d", k), Value: fmt.Append(nil, r)})
 			}
 			if _, err := s.Commit(t.Context(), txn); err != nil {
 				t.Error(err)
@@ -76,26 +79,27 @@ func watchWhole(t *testing.T, s store.Store) {
 	wg.Wait()
 }
 
-func checkWhole(t *testing.T, b store.Batch, last int64, keys int) {
-	t.Helper()
+func checkWhole(tb testing.TB, b store.Batch, last int64, keys int) {
+	tb.Helper()
 	if b.Revision <= last {
-		t.Fatalf("batch at revision %d after %d", b.Revision, last)
+		tb.Fatalf("batch at revision %d after %d", b.Revision, last)
 	}
 	perRevision := map[int64]int{}
 	for _, e := range b.Events {
 		if e.ModRevision <= last || e.ModRevision > b.Revision {
-			t.Fatalf("event of revision %d in a batch over (%d, %d]", e.ModRevision, last, b.Revision)
+			tb.Fatalf("event of revision %d in a batch over (%d, %d]", e.ModRevision, last, b.Revision)
 		}
 		perRevision[e.ModRevision]++
 	}
 	for rev, n := range perRevision {
 		if n != keys {
-			t.Fatalf("%d of %d events of revision %d", n, keys, rev)
+			tb.Fatalf("%d of %d events of revision %d", n, keys, rev)
 		}
 	}
 }
 
-func watchDeletes(t *testing.T, s store.Store) {
+func watchDeletes(t env) {
+	s := t.store
 	rev := put(t, s, "w", "1")
 	w := startTail(t, s, "w", rev)
 	gone, err := s.Commit(t.Context(), store.Txn{Deletes: []string{"w"}})
@@ -105,7 +109,8 @@ func watchDeletes(t *testing.T, s store.Store) {
 	same(t, []store.Event{{KV: store.KV{Key: "w", ModRevision: gone}, Deleted: true}}, w.events(t, 1))
 }
 
-func watchPrefix(t *testing.T, s store.Store) {
+func watchPrefix(t env) {
+	s := t.store
 	start := put(t, s, "w/0", "")
 	w := startTail(t, s, "w/", start)
 	put(t, s, "v", "")
@@ -115,7 +120,8 @@ func watchPrefix(t *testing.T, s store.Store) {
 	same(t, []store.Event{{KV: store.KV{Key: "w/1", Value: []byte("x"), CreateRevision: rev, ModRevision: rev}}}, w.events(t, 1))
 }
 
-func watchCancel(t *testing.T, s store.Store) {
+func watchCancel(t env) {
+	s := t.store
 	w := startTail(t, s, "w", put(t, s, "w", ""))
 	put(t, s, "w", "1")
 	w.events(t, 1)
@@ -131,7 +137,8 @@ func watchCancel(t *testing.T, s store.Store) {
 	}
 }
 
-func watchEmitError(t *testing.T, s store.Store) {
+func watchEmitError(t env) {
+	s := t.store
 	start := put(t, s, "w", "")
 	put(t, s, "w", "1")
 	want := errors.New("enough")
@@ -141,7 +148,8 @@ func watchEmitError(t *testing.T, s store.Store) {
 	}
 }
 
-func watchProgress(t *testing.T, s store.Store) {
+func watchProgress(t env) {
+	s := t.store
 	w := startTail(t, s, "w/", put(t, s, "w/0", ""))
 	rev := put(t, s, "elsewhere", "")
 	deadline := time.After(patience)
@@ -160,7 +168,8 @@ func watchProgress(t *testing.T, s store.Store) {
 	}
 }
 
-func closeTwice(t *testing.T, s store.Store) {
+func closeTwice(t env) {
+	s := t.store
 	w := startTail(t, s, "w", put(t, s, "w", ""))
 	put(t, s, "w", "1")
 	w.events(t, 1)
@@ -185,7 +194,8 @@ func closeTwice(t *testing.T, s store.Store) {
 	mustKind(t, s.Watch(t.Context(), "w", 0, func(store.Batch) error { return nil }), errs.Unavailable)
 }
 
-func watchUnderLoad(t *testing.T, s store.Store) {
+func watchUnderLoad(t env) {
+	s := t.store
 	const writers, times, watchers = 4, 25, 3
 	start := put(t, s, "w/start", "")
 	var tails []*tail
@@ -197,7 +207,7 @@ func watchUnderLoad(t *testing.T, s store.Store) {
 		wg.Go(func() {
 			for i := range times {
 				key := fmt.Sprintf("w/%d", n)
-				if _, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: key, Value: []byte(fmt.Sprint(i))}}}); err != nil {
+				if _, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: key, Value: fmt.Append(nil, i)}}}); err != nil {
 					t.Error(err)
 					return
 				}
