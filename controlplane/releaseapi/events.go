@@ -1,6 +1,7 @@
 package releaseapi
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,4 +61,11 @@ func (r *Ring) Since(seq int64) ([]Event, <-chan struct{}) {
 		out = append(out, r.events[(s-1)%maxEvents])
 	}
 	return out, r.changed
+}
+
+// Recent gives the held events, newest first.
+func (s *Service) Recent() []Event {
+	events, _ := s.cfg.Events.Since(0)
+	slices.Reverse(events)
+	return events
 }

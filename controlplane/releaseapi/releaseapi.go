@@ -65,6 +65,9 @@ func (s *Service) Condition(namespace, agent string) phase.Condition {
 	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now))
 }
 
+// FleetComplete reports whether every instance that may be alive is known.
+func (s *Service) FleetComplete() bool { return s.cfg.Fleet.Complete(s.cfg.Now()) }
+
 // had reports whether the agent, as it is since its creation, ever had an instance that served it.
 func (s *Service) had(_ string, head view.AgentHead) bool {
 	return head.State.Proven != 0

@@ -1,0 +1,234 @@
+// Package app puts the control plane together: it reads the configuration, builds every part in order, names the
+// adapters, and ends in one list of Run functions. main calls it; nothing else does.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/publish"
+	"github.com/agentry/agentry/controlplane/releaseapi"
+	"github.com/agentry/agentry/controlplane/releaser"
+	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/controlplane/specapi"
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/controlplane/stream"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
+	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/internal/telemetry"
+)
+
+// The exit codes of the process.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 64
+)
+
+// Main is the whole process: it answers the exit code. A signal (SIGTERM, SIGINT) drains and stops it.
+func Main(args []string, env func(string) string, stdout, stderr io.Writer) int {
+	cfg, err := ParseConfig(args, env, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		_, _ = fmt.Fprintf(stderr, "controlplane: %v\n", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := Run(ctx, cfg, stderr); err != nil {
+		_, _ = fmt.Fprintf(stderr, "controlplane: %v\n", err)
+		return exitError
+	}
+	return exitOK
+}
+
+// Run runs a control plane until ctx ends (nil after a drain of at most 10 s) or it broke.
+func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
+	redact := &secret.Redactor{}
+	plain, err := telemetry.NewLogger(stderr, cfg.LogLevel, cfg.LogFormat)
+	if err != nil {
+		return err
+	}
+	log := slog.New(secret.NewHandler(plain.Handler(), redact))
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	peopleLn, err := listen(ctx, "people door", "--people-addr", cfg.PeopleAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = peopleLn.Close() }()
+	runtimeLn, err := listen(ctx, "runtime door", "--runtime-addr", cfg.RuntimeAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = runtimeLn.Close() }()
+
+	s, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	token, err := access.LoadToken(filepath.Join(cfg.DataDir, "token"))
+	if err != nil {
+		return err
+	}
+	redact.Add(token)
+	guard, err := access.New(token)
+	if err != nil {
+		return err
+	}
+	cluster, err := view.Init(ctx, s)
+	if err != nil {
+		return err
+	}
+	vault, err := openVault(ctx, cfg, s, redact)
+	if err != nil {
+		return err
+	}
+	v, err := view.Open(ctx, view.Config{Store: s, Logger: log})
+	if err != nil {
+		return err
+	}
+	p, err := assemble(parts{
+		cfg: cfg, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
+		runtimeAddr: runtimeLn.Addr().String(),
+	})
+	if err != nil {
+		return err
+	}
+	defer p.changes.Close()
+	log.LogAttrs(ctx, slog.LevelInfo, "control plane started", slog.String("people", peopleLn.Addr().String()),
+		slog.String("runtime", runtimeLn.Addr().String()), slog.String("cluster", cluster.ID), slog.String("data_dir", cfg.DataDir))
+	if err := writeInfo(cfg, peopleLn.Addr(), runtimeLn.Addr()); err != nil {
+		return err
+	}
+	return runAll(ctx, []part{
+		{"view", v.Run},
+		{"publisher", func(ctx context.Context) error { return p.publisher.Run(ctx, p.hub) }},
+		{"streams", p.hub.Run},
+		{"releaser", p.releaser.Run},
+		{"events", p.status.Watch},
+		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
+		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn) }},
+	})
+}
+
+// parts is what assemble is given.
+type parts struct {
+	cfg         Config
+	log         *slog.Logger
+	redact      *secret.Redactor
+	store       store.Store
+	view        *view.View
+	vault       *specapi.Vault
+	guard       *access.Guard
+	cluster     view.Cluster
+	runtimeAddr string
+}
+
+// process is what assemble makes.
+type process struct {
+	changes   *view.Subscription
+	publisher *publish.Publisher
+	hub       *stream.Hub
+	releaser  *releaser.Releaser
+	status    *releaseapi.Service
+	runtime   *runtimeDoor
+	people    *people
+}
+
+func assemble(in parts) (*process, error) {
+	p := &process{}
+	replica := replicaID()
+	table, err := fleet.New(fleet.Config{Started: time.Now(), Greeted: in.cluster.Greeted})
+	if err != nil {
+		return nil, err
+	}
+	p.changes = in.view.Subscribe()
+	p.publisher, err = publish.New(publish.Config{
+		Logger: in.log, Source: in.view, Choose: snapshot.Choose, Build: snapshot.BuildFor, Changed: p.changes.C, Changes: p.changes,
+	})
+	if err != nil {
+		return nil, err
+	}
+	events := releaseapi.NewRing(time.Now)
+	p.status, err = releaseapi.New(releaseapi.Config{
+		View: in.view, Fleet: table, Desired: desiredBy(in.view, p.publisher), Events: events, Now: time.Now,
+		Info: releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
+	})
+	if err != nil {
+		return nil, err
+	}
+	specs, err := specapi.New(specapi.Config{
+		Store: in.store, View: in.view, Vault: in.vault, Fleet: &liveness{table: table, status: p.status}, Now: time.Now, Logger: in.log,
+		Notify: func(n specapi.Notice) {
+			events.Add(releaseapi.Event{Namespace: n.Namespace, Agent: n.Agent, Type: n.Type, Message: n.Message, Config: n.Config})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.hub, err = stream.New(stream.Config{
+		Logger: in.log, ReplicaID: replica, View: in.view, Ready: func() bool { return true }, Targets: p.publisher, Fleet: table,
+		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
+		Reveal: specs.Reveal, Greet: greetIn(in.store),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.releaser, err = releaser.New(releaser.Config{View: in.view, Fleet: table, Store: in.store, Drops: &drops{hub: p.hub, table: table}, Logger: in.log})
+	if err != nil {
+		return nil, err
+	}
+	if p.runtime, err = newRuntimeDoor(in.log, in.guard, p.hub); err != nil {
+		return nil, err
+	}
+	p.people = newPeople(in.guard, in.log, in.redact)
+	p.people.mux.Handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
+	p.people.mux.Handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
+	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
+	p.people.mux.Handle("/metrics", newMetrics(in.view, table, p.publisher, p.hub))
+	return p, nil
+}
+
+// listen opens a door early, so that a port that is taken is told before anything is touched.
+func listen(ctx context.Context, what, flagName, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %s is in use by another process (choose another with %s)", what, addr, flagName)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return ln, nil
+}
+
+func replicaID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	host, err := os.Hostname()
+	if err != nil {
+		host = "controlplane"
+	}
+	return host + "-" + hex.EncodeToString(b[:])
+}
