@@ -47,7 +47,7 @@ func (p *reader) agents() {
 		}
 		if root.get("agentName") == nil {
 			if name := path.Base(f.path); f.path != "" {
-				root.set("agentName", root.derived(text, name))
+				root.set("agentName", root.implied("agentName", name))
 			}
 		}
 		p.agent(root, "", broken)
@@ -131,7 +131,7 @@ func (p *reader) agent(root *node, namespace string, broken []string) {
 func (p *reader) prompt(n *node, name, namespace string) {
 	p.promptReadings(n)
 	if n.get("promptKey") == nil && name != "" {
-		n.set("promptKey", n.derived(text, name))
+		n.set("promptKey", n.implied("promptKey", name))
 	}
 	x := &Prompt{Object: Object{Namespace: namespace, root: n}}
 	var faults []spec.Fault
@@ -148,7 +148,7 @@ func (p *reader) prompt(n *node, name, namespace string) {
 func (p *reader) mcpServer(n *node, name, namespace string) {
 	p.mcpReadings(n)
 	if n.get("name") == nil && name != "" {
-		n.set("name", n.derived(text, name))
+		n.set("name", n.implied("name", name))
 	}
 	m := &MCPServer{Object: Object{Namespace: namespace, root: n}}
 	var faults []spec.Fault

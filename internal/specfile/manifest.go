@@ -1,8 +1,6 @@
 package specfile
 
 import (
-	"strings"
-
 	"github.com/agentry/agentry/internal/spec"
 )
 
@@ -31,12 +29,12 @@ func (p *reader) manifestDoc(n *node) {
 	n.take("$schema")
 	kind := n.get("kind")
 	if kind == nil || kind.kind != text {
-		p.faults = append(p.faults, at(n, "kind").Fault("kind", "is missing (Agent, Prompt, McpServer or Credential)", ""))
+		p.faults = append(p.faults, Object{root: n}.Fault("kind", "is missing (Agent, Prompt, McpServer or Credential)", ""))
 		return
 	}
 	for _, m := range n.members {
 		if m.name != "kind" && m.name != "metadata" && m.name != "spec" {
-			f := at(n, m.name).Place(spec.Fault{Path: spec.Child("", m.name), Message: "unknown field", AtKey: true})
+			f := Object{root: n}.Place(spec.Fault{Path: spec.Child("", m.name), Message: "unknown field", AtKey: true})
 			f.Hint = "known here: kind, metadata, spec"
 			p.faults = append(p.faults, f)
 		}
@@ -44,10 +42,10 @@ func (p *reader) manifestDoc(n *node) {
 	switch kind.text {
 	case kindAgent, kindPrompt, kindMCPServer, kindCredential:
 	case kindRoute, kindKnowledge:
-		p.faults = append(p.faults, at(n, "kind").Fault("kind", kind.text+" is not supported yet (supported: Agent, Prompt, McpServer, Credential)", ""))
+		p.faults = append(p.faults, Object{root: n}.Fault("kind", kind.text+" is not supported yet (supported: Agent, Prompt, McpServer, Credential)", ""))
 		return
 	default:
-		f := at(n, "kind").Fault("kind", "unknown kind (Agent, Prompt, McpServer, Credential)", "")
+		f := Object{root: n}.Fault("kind", "unknown kind (Agent, Prompt, McpServer, Credential)", "")
 		if near, ok := spec.Nearest(kind.text, []string{kindAgent, kindPrompt, kindMCPServer, kindCredential}); ok {
 			f.Hint = "did you mean " + near + "?"
 		}
@@ -57,13 +55,11 @@ func (p *reader) manifestDoc(n *node) {
 	name, namespace, labels := p.metadata(n, kind.text)
 	body := n.get("spec")
 	if body == nil || body.kind != object {
-		p.faults = append(p.faults, at(n, "spec").Fault("spec", "is missing (an object)", ""))
+		p.faults = append(p.faults, Object{root: n}.Fault("spec", "is missing (an object)", ""))
 		return
 	}
 	p.manifestBody(kind.text, body, name, namespace, labels)
 }
-
-func at(n *node, _ string) Object { return Object{root: n} }
 
 func (p *reader) manifestBody(kind string, body, name *node, namespace string, labels *node) {
 	own := map[string]string{kindAgent: "agentName", kindPrompt: "promptKey", kindMCPServer: "name"}[kind]
@@ -112,12 +108,12 @@ func (p *reader) manifestAgent(body *node, namespace string, labels *node) {
 func (p *reader) metadata(n *node, kind string) (name *node, namespace string, labels *node) {
 	meta := n.get("metadata")
 	if meta == nil || meta.kind != object {
-		p.faults = append(p.faults, at(n, "").Fault("metadata.name", "is missing (a name)", ""))
+		p.faults = append(p.faults, Object{root: n}.Fault("metadata.name", "is missing (a name)", ""))
 		return nil, "", nil
 	}
-	rule := spec.ValidName
+	valid, rule := spec.ValidName, spec.RuleName
 	if kind == kindPrompt {
-		rule = spec.ValidPromptKey
+		valid, rule = spec.ValidPromptKey, spec.RulePromptKey
 	}
 	for _, m := range meta.members {
 		switch m.name {
@@ -141,9 +137,9 @@ func (p *reader) metadata(n *node, kind string) (name *node, namespace string, l
 	}
 	switch {
 	case name == nil:
-		p.faults = append(p.faults, at(n, "").Fault("metadata.name", "is missing (a name)", ""))
-	case name.kind != text || !rule(name.text):
-		p.faults = append(p.faults, name.fault("is not allowed (allowed: "+strings.TrimSpace(string(spec.RuleName))+")"))
+		p.faults = append(p.faults, Object{root: n}.Fault("metadata.name", "is missing (a name)", ""))
+	case name.kind != text || !valid(name.text):
+		p.faults = append(p.faults, name.fault("is not allowed (allowed: "+string(rule)+")"))
 		name = nil
 	}
 	return name, namespace, labels

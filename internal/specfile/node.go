@@ -110,6 +110,13 @@ func (n *node) derived(k kind, s string) *node {
 	return &node{kind: k, text: s, src: n.src, off: n.off, path: n.path}
 }
 
+// implied makes the text of a field that the file leaves to its path.
+func (n *node) implied(field, s string) *node {
+	v := n.derived(text, s)
+	v.path = spec.Child(n.path, field)
+	return v
+}
+
 // doc gives n as encoding/json with UseNumber would.
 func (n *node) doc() any {
 	switch n.kind {

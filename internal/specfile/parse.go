@@ -33,6 +33,9 @@ func Parse(files []File) (*Set, []spec.Fault) {
 	slices.SortStableFunc(p.faults, func(a, b spec.Fault) int {
 		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	slices.SortStableFunc(p.set.Notes, func(a, b Note) int {
+		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if len(p.faults) > maxFaults {
 		more := len(p.faults) - maxFaults
 		p.faults = append(p.faults[:maxFaults:maxFaults], spec.Fault{Message: "and " + itoa(more) + " faults more"})

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	secretWord   = regexp.MustCompile(`(?i)key["']?\s*:|api_?key|credential|passw|token["']?\s*:|secret|authorization|headers|queryParams|bearer|\bvalue["']?\s*:`)
+	secretWord   = regexp.MustCompile(`(?i)(^|[^a-z])key["']?\s*:|api_?key|credential|passw|token["']?\s*:|secret|authorization|headers|queryParams|bearer|\bvalue["']?\s*:`)
 	valueSection = regexp.MustCompile(`(?i)(headers|query_?params|credential)`)
 	keyOnLine    = regexp.MustCompile(`([A-Za-z$]+)["']?\s*:`)
 	separator    = regexp.MustCompile(`[?&=;@]`)
@@ -92,21 +92,26 @@ func (s *source) harmless(line int) bool {
 	return !s.insideValues(line)
 }
 
-// insideValues looks back for an opened headers, queryParams or credential that nothing seems to have closed.
+// insideValues looks back for an opened headers, queryParams or credential that nothing seems to have closed. It rather
+// errs towards yes: a line too many is masked.
 func (s *source) insideValues(line int) bool {
 	indent := indentOf(s.line(line))
+	flow := !s.yaml
 	for n := line - 1; n >= max(1, line-200); n-- {
 		l := s.line(n)
-		if m := valueSection.FindStringIndex(l); m != nil {
-			return !s.yaml || indentOf(l) < indent
-		}
 		if strings.TrimSpace(l) == "" {
 			continue
 		}
-		if s.yaml {
-			indent = min(indent, indentOf(l)) // what is indented less has ended the sections below it
-		} else if strings.Contains(l, "}") {
+		closed := strings.HasSuffix(strings.TrimRight(l, " \t\r,"), "}")
+		flow = flow || strings.ContainsAny(l, "{}")
+		if valueSection.MatchString(l) {
+			return flow && !closed || !flow && indentOf(l) < indent
+		}
+		if flow && closed {
 			return false
+		}
+		if !flow {
+			indent = min(indent, indentOf(l)) // what is indented less has ended the sections below it
 		}
 	}
 	return false

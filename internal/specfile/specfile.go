@@ -60,6 +60,9 @@ type Note struct {
 
 // String gives file:line: path: text.
 func (n Note) String() string {
+	if n.Path == "" {
+		return fmt.Sprintf("%s:%d: %s", n.File, n.Line, n.Text)
+	}
 	return fmt.Sprintf("%s:%d: %s: %s", n.File, n.Line, n.Path, n.Text)
 }
 
