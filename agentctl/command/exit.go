@@ -35,7 +35,7 @@ type exitMeaning struct {
 func exitCodes() []exitMeaning {
 	return []exitMeaning{
 		{exitOK, "ok"},
-		{exitNo, `the question's answer is "no": diff has differences, validate has nothing to say but a wait's condition is false, apply --wait was refused or rolled back`},
+		{exitNo, `the question's answer is "no": diff has differences, wait's condition can't come, apply --wait was refused or rolled back`},
 		{exitFailure, "any other failure"},
 		{exitNotFound, "not found"},
 		{exitConflict, "conflict: the revision moved, the content was refused before, or --force is needed"},
@@ -109,7 +109,7 @@ func exitCode(err error) int {
 	}
 }
 
-// codeOfRPC gives the exit code of a server's answer. Faults in files are told apart by applyFaults before.
+// codeOfRPC gives the exit code of a server's answer. Faults in files are told apart by faultsOf before.
 func codeOfRPC(code connect.Code) int {
 	switch code {
 	case connect.CodeNotFound:

@@ -2,6 +2,8 @@ package command
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,31 +100,28 @@ func references(set *specfile.Set) []spec.Fault {
 	known := map[string]map[string]bool{kindPrompt: {}, kindMCP: {}, kindCredential: {}}
 	for _, p := range set.Prompts {
 		known[kindPrompt][p.Spec.PromptKey] = true
+		known[kindPrompt][p.Spec.PromptKey+"@"+p.Spec.Version] = true
 	}
 	for _, m := range set.MCPServers {
 		known[kindMCP][m.Spec.Name] = true
+		known[kindMCP][m.Spec.Name+"@"+m.Spec.Version] = true
 	}
 	for _, cr := range set.Credentials {
 		known[kindCredential][cr.Name] = true
 	}
 	var out []spec.Fault
 	for _, a := range set.Agents {
-		check := func(kind, name, path string) {
-			if name == "" || known[kind][name] {
-				return
+		for _, r := range a.Spec.References() {
+			names := known[r.Kind]
+			whole := strings.TrimSuffix(r.Name+"@"+r.Version, "@")
+			if names == nil || names[whole] {
+				continue // a partner may come later
 			}
 			hint := "is it on the server? then --partial"
-			if near, ok := spec.Nearest(name, keys(known[kind])); ok {
+			if near, ok := spec.Nearest(whole, slices.Sorted(maps.Keys(names))); ok {
 				hint = "did you mean " + near + "?"
 			}
-			out = append(out, a.Fault(path, fmt.Sprintf("no %s %q among these files", kind, name), hint))
-		}
-		check(kindPrompt, a.Spec.PromptKey, "promptKey")
-		for i, m := range a.Spec.MCPServers {
-			check(kindMCP, m.MCPServerName, fmt.Sprintf("mcpServers[%d].mcpServerName", i))
-		}
-		for _, p := range a.Spec.Places() {
-			check(kindCredential, p.Get().Ref, p.Path)
+			out = append(out, a.Fault(r.Path, fmt.Sprintf("no %s %q among these files", r.Kind, whole), hint))
 		}
 	}
 	return out
@@ -149,14 +148,6 @@ func literals(set *specfile.Set) []spec.Fault {
 			}
 			out = append(out, a.Fault(l.Path, "a literal secret; apply stores it as credential "+l.CredentialName, "write {\"credentialRef\": \""+l.CredentialName+"\"} in files that are shared"))
 		}
-	}
-	return out
-}
-
-func keys(m map[string]bool) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
 	}
 	return out
 }
