@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -157,10 +158,14 @@ func argumentFault(s string) string {
 		return ""
 	}
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(s), &object); err != nil {
+	err := json.Unmarshal([]byte(s), &object)
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &kind):
+		return "a JSON " + kind.Value + " is no object"
+	case err != nil:
 		return err.Error()
-	}
-	if object == nil {
+	case object == nil:
 		return "null is no object"
 	}
 	return ""
