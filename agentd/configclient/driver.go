@@ -39,21 +39,21 @@ type driver struct {
 	missed    manifest.Hash // the hash whose resources were missing, so the stream was begun anew
 
 	// What runs, and what should.
-	running    *Update
-	verdict    Verdict // of what runs
-	state      phase.ConfigState
-	desired    manifest.Token
-	rejected   *Verdict // of the desired one
-	reason     string   // why there is nothing (newer) to run
-	disk       string   // why there was nothing on disk to start from
-	away       string   // why there is no stream
-	job        *job     // the desired one while it isn't settled
-	inFlight   *job     // the attempt that runs, perhaps of an older job
-	next       func()   // what to do when that attempt has ended
-	received   *time.Timer
-	retry      *time.Timer
-	held       []Update // newest last
-	skip       map[uint64]bool // generations that were refused at this start
+	running  *Update
+	verdict  Verdict // of what runs
+	state    phase.ConfigState
+	desired  manifest.Token
+	rejected *Verdict // of the desired one
+	reason   string   // why there is nothing (newer) to run
+	disk     string   // why there was nothing on disk to start from
+	away     string   // why there is no stream
+	job      *job     // the desired one while it isn't settled
+	inFlight *job     // the attempt that runs, perhaps of an older job
+	next     func()   // what to do when that attempt has ended
+	received *time.Timer
+	retry    *time.Timer
+	held     []Update        // newest last
+	skip     map[uint64]bool // generations that were refused at this start
 }
 
 func newDriver(c *Client) *driver {

@@ -68,7 +68,7 @@ type attempt struct {
 
 // memoryBody is what an instance remembers beside last good.
 type memoryBody struct {
- 	Fence       manifest.Fence     `json:"fence"`
+	Fence       manifest.Fence     `json:"fence"`
 	Stamp       stamp              `json:"stamp"`
 	Refusals    []Refusal          `json:"refusals,omitempty"` // newest last
 	Attempts    map[uint64]attempt `json:"attempts,omitempty"` // by sequence of the generation
@@ -181,7 +181,7 @@ func (s *State) boot(version string, skip map[uint64]bool) (good *generation, cr
 			faults = append(faults, fmt.Errorf("last good %d: %w", g.slot, g.err))
 			continue
 		}
-		if skip[g.sequence] {
+		if good != nil || skip[g.sequence] {
 			continue
 		}
 		a := attempts[g.sequence]
@@ -191,7 +191,6 @@ func (s *State) boot(version string, skip map[uint64]bool) (good *generation, cr
 			continue
 		}
 		good = g
-		break
 	}
 	if good == nil {
 		return nil, crashed, faults
