@@ -2,6 +2,7 @@ package releaser
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -69,7 +70,8 @@ func (s *sight) resolve(n int64) {
 	}
 	c := release.Config{Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines()}
 	if raw, _, ok := s.im.Spec(n); ok {
-		if a, err := spec.DecodeAgent(raw); err == nil {
+		var a spec.Agent
+		if json.Unmarshal(raw, &a) == nil {
 			c.Policy = release.Policy{OnReject: a.Release.OnReject, ProgressDeadline: a.Release.ProgressDeadline.Std()}
 		}
 	}

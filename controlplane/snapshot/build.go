@@ -103,17 +103,29 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 		s.Absent = Unknown
 		return s, nil
 	}
-	generation, err := generation(h, im, k.Agent)
-	if err != nil {
-		return Snapshot{}, err
+	s.Token.Generation = h.Agent.ModRevision
+	var refs []reference
+	for _, n := range h.Agent.inPlay() {
+		all, err := referencesOf(im, k.Agent, n)
+		if err != nil {
+			return Snapshot{}, err
+		}
+		s.Token.Generation = max(s.Token.Generation, h.newest(all))
+		if n == k.Target {
+			refs = all
+		}
 	}
-	s.Token.Generation = generation
 	raw, sum, ok := im.Spec(k.Target)
 	if !ok {
 		return Snapshot{}, missingSpec(k.Agent, k.Target)
 	}
-	s.Resources, err = Resolve(h, im, k.Agent, raw, sum)
-	if err != nil {
+	var err error
+	if refs == nil { // a revision that nobody is offered now, asked for to be shown
+		if refs, err = referencesOf(im, k.Agent, k.Target); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	if s.Resources, err = h.resolve(im, k.Agent, raw, sum, refs); err != nil {
 		return Snapshot{}, err
 	}
 	s.Revision = k.Target
@@ -160,42 +172,55 @@ func (h Heads) movedSince(l manifest.Line) bool {
 	}
 }
 
-// generation is semantics.md 3: the greatest ModRevision over the union of heads that stable, candidate and held
-// specs refer to, whatever the instance gets. It can only fall by a write to the agent's head, which is greater.
-func generation(h Heads, im Immutables, agent string) (int64, error) {
-	g := h.Agent.ModRevision
-	for _, n := range []int64{h.Agent.Stable, h.Agent.Candidate, h.Agent.Held} {
-		if n == 0 {
-			continue
-		}
-		raw, _, ok := im.Spec(n)
-		if !ok {
-			return 0, missingSpec(agent, n)
-		}
-		a, err := decode(raw)
-		if err != nil {
-			return 0, err
-		}
-		for _, r := range references(a) {
-			switch r.kind {
-			case manifest.KindPrompt:
-				g = max(g, h.Prompts[r.name].ModRevision)
-			case manifest.KindMCP:
-				g = max(g, h.MCP[r.name].ModRevision)
-			case manifest.KindCredential:
-				g = max(g, h.Credentials[r.name].ModRevision)
-			}
+// inPlay lists the revisions that reach heads: stable, candidate and held, each once.
+func (a AgentHead) inPlay() []int64 {
+	var out []int64
+	for _, n := range []int64{a.Stable, a.Candidate, a.Held} {
+		if n != 0 && !slices.Contains(out, n) {
+			out = append(out, n)
 		}
 	}
-	return g, nil
+	return out
 }
 
-func decode(raw json.RawMessage) (spec.Agent, error) {
-	a, err := spec.DecodeAgent(raw)
+func referencesOf(im Immutables, agent string, revision int64) ([]reference, error) {
+	raw, _, ok := im.Spec(revision)
+	if !ok {
+		return nil, missingSpec(agent, revision)
+	}
+	a, err := decode(raw)
 	if err != nil {
+		return nil, err
+	}
+	return references(a), nil
+}
+
+// newest gives the greatest ModRevision among the heads referred to, tombstones included. Over all revisions in play this is
+// the generation (semantics.md 3), whatever the instance gets: it can only fall by a write to the agent's head,
+// which is greater.
+func (h Heads) newest(refs []reference) int64 {
+	var g int64
+	for _, r := range refs {
+		switch r.kind {
+		case manifest.KindPrompt:
+			g = max(g, h.Prompts[r.name].ModRevision)
+		case manifest.KindMCP:
+			g = max(g, h.MCP[r.name].ModRevision)
+		case manifest.KindCredential:
+			g = max(g, h.Credentials[r.name].ModRevision)
+		}
+	}
+	return g
+}
+
+// decode reads a stored spec. It was checked at the door; a release that has become stricter since (or is older than what
+// wrote it) must not take configs away from instances, so nothing is checked again. agentd's decoding is strict.
+func decode(raw json.RawMessage) (spec.Agent, error) {
+	var a spec.Agent
+	if err := json.Unmarshal(raw, &a); err != nil {
 		return spec.Agent{}, fmt.Errorf("decode agent spec: %w", err)
 	}
-	return *a, nil
+	return a, nil
 }
 
 // Resolve gives the resources of an own spec with the heads as they are, in manifest order. raw is canonical JSON, sum its
@@ -205,9 +230,14 @@ func Resolve(h Heads, im Immutables, agent string, raw json.RawMessage, sum mani
 	if err != nil {
 		return nil, err
 	}
+	return h.resolve(im, agent, raw, sum, references(a))
+}
+
+func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum manifest.Hash, refs []reference) ([]Resource, error) {
+	var err error
 	out := []Resource{{Line: manifest.Line{Kind: manifest.KindAgent, Name: agent, Version: "-", SHA256: sum}, JSON: raw}}
 	seen := map[string]bool{}
-	for _, r := range references(a) {
+	for _, r := range refs {
 		id := r.kind + "/" + r.name
 		if seen[id] {
 			continue
@@ -225,6 +255,10 @@ func Resolve(h Heads, im Immutables, agent string, raw json.RawMessage, sum mani
 			return nil, err
 		}
 	}
-	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Line.Text(), b.Line.Text()) })
+	text := make(map[manifest.Line]string, len(out))
+	for _, r := range out {
+		text[r.Line] = r.Line.Text()
+	}
+	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(text[a.Line], text[b.Line]) })
 	return out, nil
 }
