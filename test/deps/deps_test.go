@@ -44,7 +44,10 @@ func TestNothingLinksWhatItMustNot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			never := regexp.MustCompile(c.never)
 			for _, p := range linked(t, c.pattern) {
-				if never.MatchString(p) && !(c.pattern == "./internal/spec" && allowed.MatchString(p)) {
+				if c.pattern == "./internal/spec" && allowed.MatchString(p) {
+					continue
+				}
+				if never.MatchString(p) {
 					t.Errorf("%s links %s", c.pattern, p)
 				}
 			}

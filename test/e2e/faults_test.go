@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -57,7 +58,7 @@ func TestADeadModelIsATypedErrorAndHurtsNobodyElse(t *testing.T) {
 	set["lost/agent-base.json"] = `{"promptKey": "helper"}`
 	set["lost/model.json"] = fmt.Sprintf(`{"model": "scripted", "baseUrl": "http://%s", "retry": {"attempts": 2, "backoff": "50ms"}}`, dead)
 	w.apply(t, set)
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 	lost, err := w.StartAgent(w.cp, "lost", harness.AgentOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -132,16 +133,13 @@ func TestKillingTheControlPlaneLosesNothingAcknowledged(t *testing.T) {
 		})
 	}
 	for range 5 {
-		time.Sleep(700 * time.Millisecond) // traffic between the kills
+		<-time.After(700 * time.Millisecond) // traffic between the kills
 		w.cp.Kill()
 		if err := w.cp.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mu.Lock()
-		want := map[string]string{}
-		for k, v := range acked {
-			want[k] = v
-		}
+		want := maps.Clone(acked)
 		mu.Unlock()
 		for key, version := range want {
 			if _, err := w.api.Spec.Get(t.Context(), connect.NewRequest(&specv1.GetRequest{Kind: "prompt", Name: key, Version: version})); err != nil {
@@ -181,7 +179,7 @@ func TestExternalEtcdGone(t *testing.T) {
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 	w.settled(t, "helper")
 	etcd.Kill()
 	began := time.Now()

@@ -80,7 +80,7 @@ func TestHotUpdatesNeverFailOrMixARequest(t *testing.T) {
 		servers[name] = stubs[name].URL
 	}
 	w.apply(t, hotSet(0, servers))
-	a := w.agent(t, "hot", harness.AgentOptions{})
+	a := w.agent(t, "hot")
 	applied := w.followApplied(t, "hot")
 
 	seen := w.collectSeen(t)
@@ -197,9 +197,7 @@ type load struct {
 
 func startLoad(ctx context.Context, a *harness.Agent) *load {
 	l := &load{}
-	l.wg.Add(1)
-	go func() {
-		defer l.wg.Done()
+	l.wg.Go(func() {
 		tick := time.NewTicker(askInterval)
 		defer tick.Stop()
 		for id := 1; ; id++ {
@@ -208,13 +206,9 @@ func startLoad(ctx context.Context, a *harness.Agent) *load {
 				return
 			case <-tick.C:
 			}
-			l.wg.Add(1)
-			go func() {
-				defer l.wg.Done()
-				l.ask(context.WithoutCancel(ctx), a, id)
-			}()
+			l.wg.Go(func() { l.ask(context.WithoutCancel(ctx), a, id) })
 		}
-	}()
+	})
 	return l
 }
 

@@ -17,7 +17,7 @@ func TestRestartsFromLastGoodWithEverythingElseDead(t *testing.T) {
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	w.apply(t, helper(stub.URL, `"alpha"`))
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 	w.cp.Kill()
 	stub.Close()
 	var slowest time.Duration
@@ -54,7 +54,7 @@ func TestCorruptLastGood(t *testing.T) {
 	t.Cleanup(stub.Close)
 	first := helper(stub.URL, `"alpha"`)
 	w.apply(t, first)
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 	second := helper(stub.URL, `"alpha"`)
 	second["prompts/helper.json"] = `{"promptKey": "helper", "version": "2.0.0", "template": "second"}`
 	w.apply(t, second)
@@ -77,7 +77,7 @@ func TestCorruptLastGood(t *testing.T) {
 			newest = f
 		}
 	}
-	good, err := os.ReadFile(newest) //nolint:gosec // a file of the test's own folder
+	good, err := os.ReadFile(newest)
 	if err != nil {
 		t.Fatal(err)
 	}

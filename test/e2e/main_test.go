@@ -23,14 +23,14 @@ type world struct {
 	url   string // of the scripted model server, with /v1
 }
 
-func newWorld(t *testing.T, script string, cpArgs ...string) *world {
+func newWorld(t *testing.T, script string) *world {
 	t.Helper()
 	env, err := harness.New(binDir, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(env.Close)
-	return worldIn(t, env, script, cpArgs...)
+	return worldIn(t, env, script)
 }
 
 // apply applies a set and wants no error.
@@ -41,13 +41,10 @@ func (w *world) apply(t *testing.T, files harness.Files) {
 	}
 }
 
-// agent starts an agent and waits until it is ready.
-func (w *world) agent(t *testing.T, name string, o harness.AgentOptions) *harness.Agent {
+// agent starts an agent on the scripted model server and waits until it is ready.
+func (w *world) agent(t *testing.T, name string) *harness.Agent {
 	t.Helper()
-	if o.ModelBaseURL == "" {
-		o.ModelBaseURL = w.url
-	}
-	a, err := w.StartAgent(w.cp, name, o)
+	a, err := w.StartAgent(w.cp, name, harness.AgentOptions{ModelBaseURL: w.url})
 	if err != nil {
 		t.Fatal(err)
 	}

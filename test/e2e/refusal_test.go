@@ -40,7 +40,7 @@ func TestRefusalIsShownAndRolledBackByItself(t *testing.T) {
 	stub := harness.NewMCPStub("tools", "alpha", "beta")
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 
 	applied := time.Now()
 	w.apply(t, helper(stub.URL, `"alpha", "gamma"`))
@@ -107,7 +107,7 @@ func TestARepairIsServedAtOnceWhileTheInstanceRetries(t *testing.T) {
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
-	a := w.agent(t, "helper", harness.AgentOptions{})
+	a := w.agent(t, "helper")
 
 	dead, err := harness.FreeAddr()
 	if err != nil {
@@ -151,7 +151,7 @@ func TestARetryingInstanceAppliesWhenTheServerComesBack(t *testing.T) {
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
-	w.agent(t, "helper", harness.AgentOptions{})
+	w.agent(t, "helper")
 	proxy, err := newSwitch(stub.URL)
 	if err != nil {
 		t.Fatal(err)

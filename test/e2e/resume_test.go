@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,15 +19,12 @@ func wide(url string, promptVersion int) harness.Files {
 		"wide/model.json":      `{"model": "scripted"}`,
 		"prompts/wide.json":    fmt.Sprintf(`{"promptKey": "wide", "version": "1.0.%d", "template": "prompt %d"}`, promptVersion, promptVersion),
 	}
-	refs := ""
+	var refs []string
 	for i := range 6 {
 		files[fmt.Sprintf("mcp/m%d.json", i)] = fmt.Sprintf(`{"name": "m%d", "endpoint": %q}`, i, url)
-		if i > 0 {
-			refs += ", "
-		}
-		refs += fmt.Sprintf(`{"mcpServerName": "m%d"}`, i)
+		refs = append(refs, fmt.Sprintf(`{"mcpServerName": "m%d"}`, i))
 	}
-	files["wide/mcp-servers.json"] = `{"mcpServers": [` + refs + `]}`
+	files["wide/mcp-servers.json"] = `{"mcpServers": [` + strings.Join(refs, ", ") + `]}`
 	return files
 }
 

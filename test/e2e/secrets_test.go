@@ -137,9 +137,21 @@ func TestSecretsAreFoundNowhere(t *testing.T) {
 	ctl("apply", "-f", specDir)
 	ctl("validate", "-f", specDir)
 	for _, args := range [][]string{
-		{"get", "agent", "helper", "-o", "yaml"}, {"get", "agent", "-o", "json"}, {"get", "credential", "-o", "json"}, {"get", "mcp", "-o", "yaml"},
-		{"describe", "agent", "helper"}, {"status", "helper", "-o", "json"}, {"status", "helper"}, {"history", "helper", "-o", "json"}, {"export", "agent/helper"},
-		{"credential", "list"}, {"mcp", "show", "tools"}, {"prompt", "show", "helper"}, {"config", "dump", "helper"}, {"config", "diff", "helper"}, {"events"},
+		{"get", "agent", "helper", "-o", "yaml"},
+		{"get", "agent", "-o", "json"},
+		{"get", "credential", "-o", "json"},
+		{"get", "mcp", "-o", "yaml"},
+		{"describe", "agent", "helper"},
+		{"status", "helper", "-o", "json"},
+		{"status", "helper"},
+		{"history", "helper", "-o", "json"},
+		{"export", "agent/helper"},
+		{"credential", "list"},
+		{"mcp", "show", "tools"},
+		{"prompt", "show", "helper"},
+		{"config", "dump", "helper"},
+		{"config", "diff", "helper"},
+		{"events"},
 	} {
 		ctl(args...)
 	}
@@ -168,7 +180,7 @@ func TestSecretsAreFoundNowhere(t *testing.T) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(path) //nolint:gosec // the test's own folder
+		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func (e *Env) Start(name, program string, env []string, args ...string) (*Proc, 
 	if !filepath.IsAbs(program) {
 		program = filepath.Join(e.Bin, program)
 	}
-	logFile, err := os.OpenFile(filepath.Join(e.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(e.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the run's own folder
 	if err != nil {
 		return nil, err
 	}
