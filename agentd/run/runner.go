@@ -158,5 +158,5 @@ func (t *Turn) split() {
 			}
 		}
 	}
-	t.input = rest
+	t.input = slices.DeleteFunc(rest, func(m engine.Message) bool { return m.Role == engine.Assistant && m.Text == "" })
 }
