@@ -257,11 +257,9 @@ func (st *step) forget(n int64) bool {
 	return len(st.s.Refusals) != before
 }
 
-// drop drops the refusal of one config and reports whether there was one.
-func (st *step) drop(h manifest.Hash) bool {
-	before := len(st.s.Refusals)
+// drop drops the refusal of one config.
+func (st *step) drop(h manifest.Hash) {
 	st.s.Refusals = slices.DeleteFunc(st.s.Refusals, func(r Refusal) bool { return r.Hash == h })
-	return len(st.s.Refusals) != before
 }
 
 // abort is semantics.md 7.4 and 7.5.

@@ -146,11 +146,11 @@ func (o *observer) judge(in Instance, v verdict) {
 	v.fallback = base.Hash
 	unproven := o.s.Unproven && in.Target == o.s.Stable
 	candidate := o.s.Candidate != nil && in.Target == o.s.Candidate.Revision
-	comparable := o.s.Proven == 0 || hasBase && base.Hash != v.config.Hash
+	judged := o.s.Proven == 0 || hasBase && base.Hash != v.config.Hash
 	switch {
-	case candidate && comparable:
+	case candidate && judged:
 		o.refuseCandidate(v)
-	case unproven && comparable:
+	case unproven && judged:
 		o.refuseUnproven(v)
 	case first && in.Target == o.s.Held():
 		o.note(v, ActionHeld, 0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -97,8 +98,7 @@ func (s *sight) observe(now time.Time, complete bool, known map[manifest.Hash]re
 		retrying = retrying || i.Retrying
 		e.Instances = append(e.Instances, i)
 	}
-	for i := len(s.applied) - 1; i >= 0; i-- { // the view lists them newest first
-		a := s.applied[i]
+	for _, a := range slices.Backward(s.applied) { // the view lists them newest first
 		e.Applied = append(e.Applied, release.Config{Revision: a.Revision, Hash: a.Hash, Lines: a.Lines})
 	}
 	if retrying {

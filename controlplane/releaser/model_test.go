@@ -3,6 +3,7 @@ package releaser
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ type agentd struct {
 	memory  []fleet.Refusal
 	inbox   *offer
 	trying  *offer
-	proven  string // of the proven lines sent last
+	sent    map[manifest.Hash]string // content -> the proven lines that it was sent with last
 }
 
 // offer is one config on its way to, or in, an instance.
@@ -124,12 +125,10 @@ func (w *world) tick() int64 {
 }
 
 func (w *world) movePrompt(n int) {
-	b := []byte(fmt.Sprint(`{"prompt":`, n, `}`))
+	b := fmt.Append(nil, `{"prompt":`, n, `}`)
 	w.blobs[manifest.Sum(b)] = b
 	versions := map[string]manifest.Hash{}
-	for v, h := range w.prompt.Versions {
-		versions[v] = h
-	}
+	maps.Copy(versions, w.prompt.Versions)
 	versions[fmt.Sprint(n)] = manifest.Sum(b)
 	w.prompt = snapshot.PromptHead{ModRevision: w.tick(), Labels: map[string]string{"latest": fmt.Sprint(n)}, Versions: versions}
 	w.promptN = n
@@ -338,9 +337,14 @@ func (w *world) publish(in *agentd) {
 		// On its way, or being tried.
 	default:
 		k := w.offerKey(in, o)
-		if w.refusedBy[k] > 0 {
+		// A change of the proven lines since the last offer of this content is no second offer (semantics.md 6).
+		if w.refusedBy[k] > 0 && in.sent[hash] == o.key {
 			panic("refused content offered again: " + k)
 		}
+		if in.sent == nil {
+			in.sent = map[manifest.Hash]string{}
+		}
+		in.sent[hash] = o.key
 		in.inbox, in.trying = o, nil
 		w.table.Sent(in.key, w.now)
 	}
