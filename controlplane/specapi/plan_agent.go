@@ -57,6 +57,9 @@ func (p *plan) agent(x *specfile.Agent) error {
 		return nil
 	}
 	head.Name, head.Deleted = a.AgentName, false
+	if st.moved != nil && st.moved.Config == "" {
+		st.moved.Config = manifest.ConfigName(st.state.Desired(), config)
+	}
 	p.svc.moveAgent(p.change, head, mod, st, p.who)
 	action := actionUpdated
 	if created {
