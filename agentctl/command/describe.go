@@ -90,7 +90,13 @@ func (cl *client) usedBy(ctx context.Context, r ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	field := map[string]string{kindPrompt: "promptKey", kindMCP: "mcpServerName", kindCredential: "credentialRef"}[r.kind]
+	field := "promptKey"
+	switch r.kind {
+	case kindMCP:
+		field = "mcpServerName"
+	case kindCredential:
+		field = "credentialRef"
+	}
 	out := []string{}
 	for _, a := range agents.Items {
 		// Stored JSON is canonical (RFC 8785): no blanks, one spelling.

@@ -48,7 +48,7 @@ func (c *cli) now() time.Time {
 // isTTY reports whether stream is a terminal.
 func isTTY(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // G115: a file descriptor is a small number
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // colour reports whether to colour what goes to w.

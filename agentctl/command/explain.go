@@ -56,7 +56,7 @@ func (c *cli) explainCmd() *cobra.Command {
 			e := explainer{root: root}
 			at := e.resolve(root)
 			if path != "" {
-				for _, name := range strings.Split(path, ".") {
+				for name := range strings.SplitSeq(path, ".") {
 					next := e.child(at, strings.TrimSuffix(name, "[]"))
 					if next == nil {
 						return failf(exitNotFound, "agentctl explain "+kind, "%s has no field %q", words[0], name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -47,12 +48,7 @@ func (d statusDoc) refusedUnproven(revision int64) bool {
 }
 
 func (d statusDoc) anyLive() bool {
-	for _, i := range d.Instances {
-		if live(i) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Instances, live)
 }
 
 // settle waits until every agent of an apply is stable at its revision (0), refused or superseded (1), or the time is over (7).

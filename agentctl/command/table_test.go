@@ -1,0 +1,78 @@
+package command
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTableMeasuresAsATerminalDoes(t *testing.T) {
+	t.Parallel()
+	tab := table{head: []string{"NAME", "STATE", "MORE"}, from: 2}
+	tab.add("a", "配置助手", "Synced", "x")
+	tab.add("b", "b", "-", "y")
+	var b strings.Builder
+	if err := tab.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := "NAME       STATE\n配置助手   Synced\nb          -\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	tab.colour, tab.wide, tab.noHead = true, true, true
+	b.Reset()
+	if err := tab.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "\x1b[") || strings.Contains(b.String(), "NAME") || !strings.Contains(b.String(), "x") {
+		t.Errorf("colours, no header, wide: %q", b.String())
+	}
+}
+
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[time.Duration]string{
+		-time.Second: "0s", 1500 * time.Millisecond: "1s", 100 * time.Second: "1m40s", 5*time.Minute + 3*time.Second: "5m",
+		3*time.Hour + time.Minute: "3h", 50 * time.Hour: "2d",
+	} {
+		if got := short(in); got != want {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestLineDiff(t *testing.T) {
+	t.Parallel()
+	got := ""
+	for _, l := range lineDiff([]string{"a", "b", "c"}, []string{"a", "x", "c", "d"}) {
+		got += l.sign + l.text + "\n"
+	}
+	if diff := cmp.Diff(" a\n-b\n+x\n c\n+d\n", got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestJSONPath(t *testing.T) {
+	t.Parallel()
+	doc := map[string]any{"items": []any{map[string]any{"name": "a", "n": 1.0}, map[string]any{"name": "b"}}, "x.y": true}
+	for in, want := range map[string]string{
+		"{.items[*].name}": "a b", "{.items[0].n}": "1", "{.items[9].n}": "", "name={.items[1].name}{\"\\n\"}": "name=b\n",
+		"{$.items[0]}": `{"n":1,"name":"a"}`, "{['x.y']}": "true", "{.nope.deep}": "",
+	} {
+		p, err := parseJSONPath(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			continue
+		}
+		if got := p.eval(doc); got != want {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
+	for _, bad := range []string{"{.a", "{a}", "{\"x}"} {
+		if _, err := parseJSONPath(bad); exitCode(err) != exitUsage {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
