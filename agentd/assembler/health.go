@@ -102,7 +102,7 @@ func (s *set) inspect(m *member) []finding {
 		}
 		return []finding{{
 			Fault: phase.Fault{
-				Resource: m.line.Resource(), Code: code, Message: message, Severity: phase.Error, Retryable: code.Retryable(),
+				Resource: m.line.Resource(), Field: "endpoints[0].url", Code: code, Message: message, Severity: phase.Error, Retryable: code.Retryable(),
 			},
 			line: m.line, ofEntry: true, ofAgent: !code.Retryable(), dependent: true,
 		}}

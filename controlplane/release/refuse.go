@@ -86,7 +86,7 @@ func (o *observer) refusals() {
 		for _, h := range slices.SortedFunc(maps.Keys(in.Refused), func(a, b manifest.Hash) int { return bytes.Compare(a[:], b[:]) }) {
 			// A full memory takes only what is judged: else two instances could push each other's records out for ever.
 			if c, ok := o.known(h); ok && h != in.Desired && h != in.Running && len(o.s.Refusals) < keepRefusals {
-				o.record(verdict{config: c, instance: in.ID, faults: in.Refused[h]})
+				o.record(verdict{config: c, instance: in.ID, faults: reasons(in.Refused[h])})
 			}
 		}
 	}
@@ -95,12 +95,12 @@ func (o *observer) refusals() {
 		if !ok || in.Running == in.Desired {
 			continue
 		}
-		v := verdict{config: c, instance: in.ID, faults: in.Refused[in.Desired], cause: "instance " + in.ID + " refused it"}
+		v := verdict{config: c, instance: in.ID, faults: reasons(in.Refused[in.Desired]), cause: "instance " + in.ID + " refused it"}
 		if !o.refusedDesired(in) {
 			if !o.overdue(in) {
 				continue
 			}
-			v.faults, v.cause = in.Faults, "instance "+in.ID+" could not apply it within the progress deadline"
+			v.faults, v.cause = reasons(in.Faults), "instance "+in.ID+" could not apply it within the progress deadline"
 		}
 		if o.judge(in, v); o.moved {
 			return
@@ -241,4 +241,13 @@ func (o *observer) refuseUnproven(v verdict) {
 	}
 	m.To = s.Desired()
 	o.move(m)
+}
+
+// reasons drops the warnings, which refuse nothing. Faults without an error are kept as they are: something must have been meant.
+func reasons(faults []phase.Fault) []phase.Fault {
+	errors := slices.DeleteFunc(slices.Clone(faults), func(f phase.Fault) bool { return f.Severity == phase.Warning })
+	if len(errors) == 0 {
+		return faults
+	}
+	return errors
 }

@@ -50,7 +50,7 @@ func breakIt(ctx context.Context, d *demo) (string, error) {
 		return "", err
 	}
 	r := st.LastRefusal
-	if len(r.Faults) == 0 || r.Faults[0].Resource != "mcp/dead-server" || r.Faults[0].Code != "unreachable" {
+	if len(r.Faults) != 1 || r.Faults[0].Resource != "mcp/dead-server" || r.Faults[0].Code != "unreachable" {
 		return "", fmt.Errorf("the refusal's faults: %+v", r.Faults)
 	}
 	return fmt.Sprintf("A change that needs a dead server was refused (%s: %s %s) while %s kept answering.", r.Config, r.Faults[0].Resource, r.Faults[0].Code, ans.Config), nil

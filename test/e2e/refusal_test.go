@@ -60,7 +60,7 @@ func TestRefusalIsShownAndRolledBackByItself(t *testing.T) {
 	if r.Revision != 2 || r.Instance != "helper" || r.Action != "rolled_back" || r.RolledBackTo != 1 || len(r.Faults) != 1 {
 		t.Fatalf("lastRefusal %+v", r)
 	}
-	if f := r.Faults[0]; f.Resource != "mcp/tools" || f.Code != "tool_missing" || f.Field == "" || f.Message == "" || f.Severity != "ERROR" || f.Retryable {
+	if f := r.Faults[0]; f.Resource != "agent/helper" || f.Field != "mcpServers[0].tools.allow[1]" || f.Code != "tool_missing" || f.Message == "" || f.Severity != "ERROR" || f.Retryable {
 		t.Errorf("fault %+v", f)
 	}
 	eventually(t, 5*time.Second, func(ctx context.Context) error {
