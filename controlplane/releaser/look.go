@@ -120,6 +120,9 @@ func (s *sight) refused(in fleet.Instance) map[manifest.Hash][]phase.Fault {
 // facts is what Build must know of an instance.
 func (s *sight) facts(in fleet.Instance) snapshot.Instance {
 	at := snapshot.Instance{ID: in.ID, RunsRevision: in.Running.Revision}
+	if at.RunsRevision == 0 && !in.Running.Token.Hash.IsZero() {
+		at.RunsRevision = -1 // it runs something whose revision nobody knows any more
+	}
 	if stable := s.config(s.heads.Agent.Stable); stable != nil {
 		_, at.RefusedStable = s.refused(in)[stable.Hash]
 	}

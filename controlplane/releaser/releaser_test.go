@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -39,6 +40,12 @@ func (r *rig) Drop(id snapshot.InstanceID, token manifest.Token) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.drops = append(r.drops, fmt.Sprintf("%s %s %d", id.Agent, id.Instance, token.Epoch))
+}
+
+func (r *rig) dropped() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.drops)
 }
 
 // within runs test with everything started and stops it afterwards.
@@ -249,8 +256,8 @@ func TestProgressDeadline(t *testing.T) {
 		r.want("stable 1 proven 1 candidate 2")
 		r.pass(time.Second)
 		r.want("stable 1 proven 1 refusal 2 rolled_back")
-		if len(r.drops) != 0 {
-			t.Errorf("drops %v; what is stable follows and ends the retry", r.drops)
+		if drops := r.dropped(); len(drops) != 0 {
+			t.Errorf("drops %v; what is stable follows and ends the retry", drops)
 		}
 	})
 }
@@ -262,12 +269,12 @@ func TestSharedRefusalIsDroppedAndMovesNothing(t *testing.T) {
 		r.answer(phase.Received, slow)
 		r.pass(31 * time.Second)
 		r.want("stable 1 proven 1 refusal 1 none")
-		if diff := cmp.Diff([]string{"a i 1"}, r.drops[:1]); diff != "" {
+		if diff := cmp.Diff([]string{"a i 1"}, r.dropped()); diff != "" {
 			t.Errorf("drops (-want +got):\n%s", diff)
 		}
 		r.pass(dropAgain)
-		if len(r.drops) != 2 {
-			t.Errorf("%d drops, want one more while the retry goes on", len(r.drops))
+		if n := len(r.dropped()); n != 2 {
+			t.Errorf("%d drops, want one more while the retry goes on", n)
 		}
 	})
 }
