@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -111,12 +112,7 @@ func split(t *testing.T, s string) []string {
 func (p *player) event(t *testing.T, w []string) []engine.Effect {
 	t.Helper()
 	has := func(word string) bool {
-		for _, x := range w[1:] {
-			if x == word {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(w[1:], word)
 	}
 	if p.loop == nil && w[0] == "ask" {
 		p.loop = engine.New(p.cfg)

@@ -56,6 +56,7 @@ func fail(kind errs.Kind, code, message string) *Error {
 func failed(res engine.Result, cause *model.Error) *Error {
 	e := &Error{Code: string(res.End), Message: res.Message, Result: res, kind: errs.Exhausted}
 	switch res.End {
+	case engine.ByAnswer, engine.ByMaxIterations, engine.ByToolCalls, engine.ByTokens:
 	case engine.ByDeadline:
 		e.kind = errs.Timeout
 	case engine.ByCancel:

@@ -151,8 +151,8 @@ func (t *Turn) split() {
 		}
 	}
 	if t.req.Session != "" {
-		for i := len(rest) - 1; i >= 0; i-- {
-			if rest[i].Role == engine.Assistant {
+		for i, m := range slices.Backward(rest) {
+			if m.Role == engine.Assistant {
 				rest = rest[i+1:]
 				break
 			}

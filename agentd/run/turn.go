@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"time"
 
@@ -205,9 +206,7 @@ func (t *Turn) modelRequest(messages []engine.Message) model.Request {
 // metadata is what a model with sendMetadata gets: the caller's own, and which config asks.
 func (t *Turn) metadata() map[string]string {
 	m := make(map[string]string, len(t.req.Metadata)+2)
-	for k, v := range t.req.Metadata {
-		m[k] = v
-	}
+	maps.Copy(m, t.req.Metadata)
 	m["agent"], m["config"] = t.Agent, t.Config
 	return m
 }

@@ -14,7 +14,7 @@ const (
 	GenAIRequestModel  = "gen_ai.request.model"
 	GenAIResponseModel = "gen_ai.response.model"
 	GenAIFinishReasons = "gen_ai.response.finish_reasons"
-	GenAIInputTokens   = "gen_ai.usage.input_tokens"
+	GenAIInputTokens   = "gen_ai.usage.input_tokens"  // #nosec G101 -- a name, not a credential
 	GenAIOutputTokens  = "gen_ai.usage.output_tokens" // #nosec G101 -- a name, not a credential
 	GenAIToolName      = "gen_ai.tool.name"
 	GenAIToolCallID    = "gen_ai.tool.call.id"

@@ -20,7 +20,7 @@ func post(b *testing.B, c *http.Client, url string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
 		b.Fatalf("%d, %v", resp.StatusCode, err)
 	}
@@ -44,7 +44,7 @@ func BenchmarkTurn(b *testing.B) {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		_, _ = io.Copy(w, resp.Body)
 	}))
 	defer floor.Close()

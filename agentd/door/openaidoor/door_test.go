@@ -117,7 +117,13 @@ func (d *door) client() *openai.Client {
 	return openai.NewClientWithConfig(c)
 }
 
-func (d *door) post(t *testing.T, body string, header ...string) (*http.Response, string) {
+// reply is what counts of an answer.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
+func (d *door) post(t *testing.T, body string, header ...string) (reply, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.URL+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
@@ -130,12 +136,12 @@ func (d *door) post(t *testing.T, body string, header ...string) (*http.Response
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(b)
+	return reply{resp.StatusCode, resp.Header}, string(b)
 }
 
 func hello() []openai.ChatCompletionMessage {
@@ -181,7 +187,7 @@ func TestStreamByAnIndependentClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	var text, reasoning, finish string
 	var usage *openai.Usage
 	for {
@@ -286,7 +292,7 @@ func TestErrorInTheStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	for err == nil {
 		_, err = s.Recv()
 	}
@@ -400,7 +406,7 @@ func TestNotServing(t *testing.T) {
 	d.source.swap(nil, errs.New(errs.Unavailable, "agent deleted"))
 	for _, body := range []string{`{"messages":[{"role":"user","content":"q"}]}`, `{"stream":true,"messages":[{"role":"user","content":"q"}]}`} {
 		resp, text := d.post(t, body)
-		if resp.StatusCode != 503 || !strings.Contains(text, "agent deleted") || !strings.Contains(text, "not_serving") {
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, "agent deleted") || !strings.Contains(text, "not_serving") {
 			t.Errorf("%d %s", resp.StatusCode, text)
 		}
 	}
@@ -415,7 +421,7 @@ func TestSwitchedOff(t *testing.T) {
 	rt := *d.source.rt
 	rt.Closed = []run.Door{run.DoorOpenAI}
 	d.source.swap(&rt, nil)
-	if resp, text := d.post(t, `{"messages":[{"role":"user","content":"q"}]}`); resp.StatusCode != 404 || !strings.Contains(text, "expose.openai") {
+	if resp, text := d.post(t, `{"messages":[{"role":"user","content":"q"}]}`); resp.StatusCode != http.StatusNotFound || !strings.Contains(text, "expose.openai") {
 		t.Errorf("%d %s", resp.StatusCode, text)
 	}
 }
@@ -437,7 +443,7 @@ func TestClientGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if _, err := s.Recv(); err != nil {
 		t.Fatal(err)
 	}

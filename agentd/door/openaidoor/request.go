@@ -85,20 +85,20 @@ func (s *stop) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(s))
 }
 
-// badRequest is an input fault with the field it is about.
-type badRequest struct {
+// inputError is an input fault with the field it is about.
+type inputError struct {
 	status int
 	wireError
 }
 
-func (b *badRequest) Error() string { return b.Message }
+func (b *inputError) Error() string { return b.Message }
 
-func bad(param, format string, args ...any) *badRequest {
-	return &badRequest{http.StatusBadRequest, wireError{Message: fmt.Sprintf(format, args...), Type: typeInvalid, Param: param, Code: run.CodeInvalid}}
+func bad(param, format string, args ...any) *inputError {
+	return &inputError{http.StatusBadRequest, wireError{Message: fmt.Sprintf(format, args...), Type: typeInvalid, Param: param, Code: run.CodeInvalid}}
 }
 
 // read makes a run.Request of an HTTP request.
-func (d *Door) read(w http.ResponseWriter, r *http.Request) (run.Request, *chatRequest, *badRequest) {
+func (d *Door) read(w http.ResponseWriter, r *http.Request) (run.Request, *chatRequest, *inputError) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, d.cfg.MaxBody))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
@@ -123,7 +123,7 @@ func (d *Door) read(w http.ResponseWriter, r *http.Request) (run.Request, *chatR
 	return req, &c, nil
 }
 
-func (c *chatRequest) check() *badRequest {
+func (c *chatRequest) check() *inputError {
 	switch {
 	case len(c.Tools) > 0:
 		return bad("tools", "tools are not accepted: the agent calls its own tools, by its spec")
@@ -139,7 +139,7 @@ func (c *chatRequest) check() *badRequest {
 	return nil
 }
 
-func (c *chatRequest) fill(r *http.Request, req *run.Request) *badRequest {
+func (c *chatRequest) fill(r *http.Request, req *run.Request) *inputError {
 	req.Messages = make([]engine.Message, 0, len(c.Messages))
 	for i, m := range c.Messages {
 		if m.Content.other != "" {

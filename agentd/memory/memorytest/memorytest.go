@@ -54,6 +54,7 @@ func wantTurns(t *testing.T, m memory.Memory, k memory.Key, want []memory.Turn) 
 }
 
 func testEmpty(t *testing.T, m memory.Memory) {
+	t.Helper()
 	wantTurns(t, m, key("new"), nil)
 	if _, config, _ := m.Recall(t.Context(), key("new")); config != "" {
 		t.Errorf("config of a new session = %q, want none", config)
@@ -61,12 +62,14 @@ func testEmpty(t *testing.T, m memory.Memory) {
 }
 
 func testOrder(t *testing.T, m memory.Memory) {
+	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	remember(t, m, key("s"), "1-a", exchange(2))
 	wantTurns(t, m, key("s"), append(exchange(1), exchange(2)...))
 }
 
 func testApart(t *testing.T, m memory.Memory) {
+	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	for _, other := range []memory.Key{
 		key("t"),
@@ -79,6 +82,7 @@ func testApart(t *testing.T, m memory.Memory) {
 }
 
 func testForget(t *testing.T, m memory.Memory) {
+	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	remember(t, m, key("t"), "1-a", exchange(2))
 	for range 2 { // an unknown session is no error
@@ -91,6 +95,7 @@ func testForget(t *testing.T, m memory.Memory) {
 }
 
 func testConfig(t *testing.T, m memory.Memory) {
+	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	remember(t, m, key("s"), "2-b", exchange(2))
 	if _, config, _ := m.Recall(t.Context(), key("s")); config != "2-b" {
@@ -99,6 +104,7 @@ func testConfig(t *testing.T, m memory.Memory) {
 }
 
 func testAtomic(t *testing.T, m memory.Memory) {
+	t.Helper()
 	const n = 8
 	var wg sync.WaitGroup
 	for i := range n {
@@ -121,6 +127,7 @@ func testAtomic(t *testing.T, m memory.Memory) {
 }
 
 func testImmutable(t *testing.T, m memory.Memory) {
+	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	first, _, err := m.Recall(t.Context(), key("s"))
 	if err != nil {

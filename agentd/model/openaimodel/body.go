@@ -19,9 +19,6 @@ const (
 	bodyHead    = `{"model":"` + placeholder + `",`
 )
 
-// reserved fields are made per request.
-var reserved = []string{"model", "messages", "tools", "stream"} //nolint:gochecknoglobals // a constant set
-
 // parameters renders what the config adds to every request: here, not in the library's struct, because that drops a zero
 // temperature and knows no extra fields.
 func parameters(cfg Config) (map[string]json.RawMessage, error) {
@@ -62,7 +59,7 @@ func parameters(cfg Config) (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(cfg.ExtraBody, &extra); err != nil {
 		return nil, errs.New(errs.Invalid, "extraBody: want a JSON object: %w", err)
 	}
-	for _, name := range reserved {
+	for _, name := range []string{"model", "messages", "tools", "stream"} {
 		if _, ok := extra[name]; ok {
 			return nil, errs.New(errs.Invalid, "extraBody: %s belongs to the request", name)
 		}

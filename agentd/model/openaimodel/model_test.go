@@ -58,7 +58,7 @@ func sse(lines ...string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for _, l := range lines {
 			_, _ = fmt.Fprintf(w, "data: %s\n\n", l)
-			w.(http.Flusher).Flush()
+			_ = http.NewResponseController(w).Flush()
 		}
 	}
 }
@@ -124,8 +124,6 @@ func collect(t *testing.T, m *openaimodel.Model, r model.Request) (outcome, erro
 	return o, nil
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestRequestBody(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -134,12 +132,12 @@ func TestRequestBody(t *testing.T) {
 		want map[string]any
 	}{
 		"temperature zero is sent": {
-			cfg:  func(c *openaimodel.Config) { c.Temperature = ptr(0.0) },
+			cfg:  func(c *openaimodel.Config) { c.Temperature = new(0.0) },
 			want: map[string]any{"temperature": 0.0, "stream": false},
 		},
 		"everything": {
 			cfg: func(c *openaimodel.Config) {
-				c.Temperature, c.TopP, c.MaxTokens, c.Seed, c.Stop = ptr(0.8), ptr(0.5), ptr(64), ptr(int64(7)), []string{"END"}
+				c.Temperature, c.TopP, c.MaxTokens, c.Seed, c.Stop = new(0.8), new(0.5), new(64), new(int64(7)), []string{"END"}
 				c.ExtraBody = json.RawMessage(`{"enable_search":true,"temperature":0.1,"nested":{"a":[1,2]}}`)
 				c.SendMetadata = true
 			},
@@ -155,7 +153,7 @@ func TestRequestBody(t *testing.T) {
 			want: map[string]any{"stream": false},
 		},
 		"a model name that the library refuses": {
-			cfg:  func(c *openaimodel.Config) { c.Model = `o1-"x"`; c.MaxTokens = ptr(5) },
+			cfg:  func(c *openaimodel.Config) { c.Model = `o1-"x"`; c.MaxTokens = new(5) },
 			want: map[string]any{"model": `o1-"x"`, "max_tokens": 5.0, "stream": false},
 		},
 		"another": {

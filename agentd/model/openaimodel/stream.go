@@ -178,11 +178,13 @@ func (a *answer) take(c wireChunk, out *output) bool {
 
 // end closes a stream that gave err: whole if the model finished or the server said so, else the error stands.
 func (a *answer) end(err error, x *exchange, r model.Request, out *output) error {
-	if a.finish == "" && !(errors.Is(err, io.EOF) && x.done && (a.text > 0 || len(a.calls.calls) > 0)) {
-		if errors.Is(err, io.EOF) {
-			return errTruncated
-		}
+	said := x.done && (a.text > 0 || len(a.calls.calls) > 0)
+	switch {
+	case a.finish != "":
+	case !errors.Is(err, io.EOF):
 		return err
+	case !said:
+		return errTruncated
 	}
 	out.chunk(a.last(r))
 	return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/agentry/agentry/agentd/model"
 )
@@ -65,7 +66,7 @@ func (a *assembly) add(d toolDelta) {
 
 // find gives the call that d continues, or nil when it begins a new one. The newest call of an index counts.
 func (a *assembly) find(d toolDelta) *partial {
-	for i := len(a.calls) - 1; i >= 0; i-- {
+	for i := range slices.Backward(a.calls) {
 		p := &a.calls[i]
 		if d.Index != nil && p.index != *d.Index {
 			continue

@@ -202,6 +202,7 @@ type cappedBody struct {
 
 const doneMark = "[DONE]"
 
+// Read implements io.Reader.
 func (b *cappedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		if b.quiet {
@@ -224,6 +225,7 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements io.Closer.
 func (b *cappedBody) Close() error { return b.body.Close() }
 
 func withExchange(ctx context.Context, x *exchange) context.Context {

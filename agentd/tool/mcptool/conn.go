@@ -71,7 +71,7 @@ func (s *Server) handshake(ctx context.Context, e Endpoint, version string) (*co
 		transport.WithHTTPLogger(slog.New(slog.DiscardHandler)),
 	}
 	if !modern {
-		opts = append(opts, transport.WithContinuousListening()) // list_changed comes no other way
+		opts = append(opts, transport.WithContinuousListening()) //nolint:staticcheck // deprecated with the protocol versions that need it: list_changed comes no other way there
 	}
 	inner, err := transport.NewStreamableHTTP(e.URL, opts...)
 	if err != nil {

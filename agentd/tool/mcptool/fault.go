@@ -27,11 +27,11 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-type errText string
+type textError string
 
-func (e errText) Error() string { return string(e) }
+func (e textError) Error() string { return string(e) }
 
-var errClosed = &Error{Code: phase.Unreachable, Err: errText("the connection was closed")}
+var errClosed = &Error{Code: phase.Unreachable, Err: textError("the connection was closed")}
 
 // exchangeError is a request that failed, with what was seen below the library.
 type exchangeError struct {
@@ -58,7 +58,7 @@ func (s *Server) fault(err error) *Error {
 	f := &exchangeError{stage: "connect", err: err}
 	_ = errors.As(err, &f)
 	code, text := f.classify()
-	return &Error{Code: code, Err: errText(f.stage + ": " + s.scrub(oneLine(text)))}
+	return &Error{Code: code, Err: textError(f.stage + ": " + s.scrub(oneLine(text)))}
 }
 
 func (e *exchangeError) classify() (phase.Code, string) {

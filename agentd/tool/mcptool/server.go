@@ -177,7 +177,7 @@ func (s *Server) reconnect(ctx context.Context, stale *conn) error {
 // late names what is known when a caller stops waiting.
 func (s *Server) late(ctx context.Context) error {
 	if h := s.Health(); h.Tried && !h.Healthy {
-		return &Error{Code: h.Code, Err: errText(h.Err)}
+		return &Error{Code: h.Code, Err: textError(h.Err)}
 	}
 	return &Error{Code: phase.Timeout, Err: context.Cause(ctx)}
 }

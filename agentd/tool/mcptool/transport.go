@@ -118,6 +118,7 @@ type cappedBody struct {
 	cancel  context.CancelFunc
 }
 
+// Read implements io.Reader.
 func (b *cappedBody) Read(p []byte) (int, error) {
 	if b.used >= b.limit {
 		if b.quiet {
@@ -147,6 +148,7 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements io.Closer.
 func (b *cappedBody) Close() error {
 	b.cancel()
 	return b.body.Close()
