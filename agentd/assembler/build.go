@@ -99,7 +99,7 @@ func (b *build) decode() {
 
 // refuse notes errors that refuse the config, one fault for each.
 func (b *build) refuse(resource string, code phase.Code, err error) {
-	var many spec.Faults
+	var many spec.FaultsError
 	if !errors.As(err, &many) {
 		b.fault(resource, "", code, phase.Error, err.Error())
 		return

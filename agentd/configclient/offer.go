@@ -246,7 +246,7 @@ func (d *driver) onAbsent(ctx context.Context, m *pushv1.Absent) {
 		return
 	}
 	if m.GetReason() != pushv1.AbsentReason_ABSENT_REASON_DELETED {
-		d.settle(func() { d.unknown(ctx, from) })
+		d.settle(func() { d.unknown(ctx, from, t) })
 		return
 	}
 	if d.fenced(t) {
@@ -257,14 +257,18 @@ func (d *driver) onAbsent(ctx context.Context, m *pushv1.Absent) {
 }
 
 // unknown never wipes: with a config the instance goes on serving it.
-func (d *driver) unknown(ctx context.Context, from origin) {
+func (d *driver) unknown(ctx context.Context, from origin, t manifest.Token) {
 	d.reason = fmt.Sprintf("agent %s/%s is unknown to the control plane; waiting for it", d.cfg.Namespace, d.cfg.Agent)
 	d.rejected = nil
 	if d.running != nil {
 		d.reason = fmt.Sprintf("agent %s/%s is unknown to the control plane; serving what was there", d.cfg.Namespace, d.cfg.Agent)
 	}
-	d.log.LogAttrs(ctx, slog.LevelWarn, "agent unknown", slog.String("reason", d.reason))
+	d.log.LogAttrs(ctx, slog.LevelInfo, "agent unknown", slog.String("reason", d.reason))
 	d.confirm(from)
+	if d.running == nil {
+		d.answer(ctx, from, Verdict{Phase: phase.Applied}, t) // it runs nothing, as it was told
+		return
+	}
 	d.answerAsIs(ctx, from)
 }
 

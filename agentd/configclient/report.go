@@ -32,6 +32,9 @@ func (d *driver) answer(ctx context.Context, to origin, v Verdict, desired manif
 // answerAsIs reports what the instance does now, towards what it should run.
 func (d *driver) answerAsIs(ctx context.Context, to origin) {
 	p, faults := d.shown()
+	if p == phase.Pending {
+		p = phase.Received // nothing runs, nothing is refused: it waits
+	}
 	desired := d.desired
 	if p.Serving() && d.running != nil {
 		desired = d.running.Token
