@@ -79,16 +79,16 @@ func TestLint(t *testing.T) {
 	bad := "x"
 	var got []string
 	for _, f := range prompt.Lint(spec.Prompt{
-		Template:  "{{used}} {{nmae}}",
-		Variables: map[string]spec.PromptVariable{"used": {}, "name": {}, "n": {Type: "number", Default: &bad}},
+		Template:  "{{used}} {{tonee}}",
+		Variables: map[string]spec.PromptVariable{"used": {}, "tone": {}, "n": {Type: "number", Default: &bad}},
 	}) {
-		got = append(got, f.Error())
+		got = append(got, f.String())
 	}
 	want := []string{
 		"variables.n.default: is no number (type is number)",
-		"template: {{nmae}} is not declared in variables, did you mean {{name}}?",
+		"template: {{tonee}} is not declared in variables, did you mean {{tone}}?",
 		"variables.n: is not used in the template",
-		"variables.name: is not used in the template",
+		"variables.tone: is not used in the template",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -99,7 +99,7 @@ func TestCheckValues(t *testing.T) {
 	p := spec.Prompt{PromptKey: "p", Version: "1.0.0", Variables: map[string]spec.PromptVariable{"tone": {}, "must": {Required: true}}}
 	var got []string
 	for _, f := range prompt.CheckValues(p, map[string]string{"tnoe": "x"}) {
-		got = append(got, f.Error())
+		got = append(got, f.String())
 	}
 	want := []string{
 		"promptVariables.must: is missing (the prompt requires it)",

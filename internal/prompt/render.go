@@ -11,11 +11,11 @@ import (
 )
 
 // Render fills in the variables. For each the first that exists counts: values (an agent's promptVariables), the default beside the name
-// in the template, the declared default, the empty text. The error is a spec.Faults: a required variable without a value, or a value of
+// in the template, the declared default, the empty text. The error is a spec.FaultsError: a required variable without a value, or a value of
 // the wrong type, at the path promptVariables.NAME. Names in values that the prompt doesn't declare are left alone (see CheckValues).
 func (t *Template) Render(values map[string]string, declared map[string]spec.PromptVariable) (string, error) {
 	if faults := wrongValues(values, declared); len(faults) > 0 {
-		return "", spec.Faults(faults)
+		return "", spec.FaultsError(faults)
 	}
 	var b strings.Builder
 	for _, p := range t.parts {

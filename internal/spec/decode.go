@@ -68,7 +68,7 @@ func decode[T any](b []byte, kind string, fields []Field) (*T, error) {
 		return nil, fmt.Errorf("decode %s: %w", kind, err)
 	}
 	if _, faults := Check(doc, fields); len(faults) > 0 {
-		return nil, fmt.Errorf("decode %s: %w", kind, Faults(faults))
+		return nil, fmt.Errorf("decode %s: %w", kind, FaultsError(faults))
 	}
 	v := new(T)
 	if err := json.Unmarshal(b, v); err != nil {

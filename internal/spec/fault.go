@@ -18,8 +18,8 @@ type Fault struct {
 	AtKey bool `json:"-"`
 }
 
-// Error gives the fault on one line: file:line:column: path: message, hint.
-func (f Fault) Error() string {
+// String gives the fault on one line: file:line:column: path: message, hint.
+func (f Fault) String() string {
 	var b strings.Builder
 	if f.File != "" {
 		b.WriteString(f.File)
@@ -41,20 +41,23 @@ func (f Fault) Error() string {
 	return b.String()
 }
 
-// Faults is every fault of one document as an error.
-type Faults []Fault
+// FaultsError is every fault of one document as an error.
+type FaultsError []Fault
+
+// Faults is FaultsError by the name that reads well where the faults are a value.
+type Faults = FaultsError
 
 // Error gives one fault a line.
-func (f Faults) Error() string {
+func (f FaultsError) Error() string {
 	lines := make([]string, len(f))
 	for i := range f {
-		lines[i] = f[i].Error()
+		lines[i] = f[i].String()
 	}
 	return strings.Join(lines, "\n")
 }
 
 // Err gives f as an error, nil when there is none.
-func (f Faults) Err() error {
+func (f FaultsError) Err() error {
 	if len(f) == 0 {
 		return nil
 	}

@@ -50,17 +50,16 @@ type Rule string
 
 // The rules.
 const (
-	RuleNone       Rule = ""
-	RuleNonEmpty   Rule = "not empty"
-	RuleName       Rule = "a name: letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, at most 64"
-	RulePromptKey  Rule = "a prompt key: names joined by \"/\", at most 64 characters"
-	RuleSemver     Rule = "a semantic version such as 3.0.11"
-	RuleVersion    Rule = "a version: letters, digits, \"-\", \"_\", \".\" and \"+\", at most 64"
-	RuleURL        Rule = "an http or https address"
-	RuleHeader     Rule = "an HTTP header name"
-	RuleVariable   Rule = "a variable name: letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\""
-	RuleDigest     Rule = "a SHA-256 in lower hex"
-	RuleCredential Rule = "a credential name"
+	RuleNone      Rule = ""
+	RuleNonEmpty  Rule = "not empty"
+	RuleName      Rule = "a name: letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, at most 64"
+	RulePromptKey Rule = "a prompt key: names joined by \"/\", at most 64 characters"
+	RuleSemver    Rule = "a semantic version such as 3.0.11"
+	RuleVersion   Rule = "a version: letters, digits, \"-\", \"_\", \".\" and \"+\", at most 64"
+	RuleURL       Rule = "an http or https address"
+	RuleHeader    Rule = "an HTTP header name"
+	RuleVariable  Rule = "a variable name: letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\""
+	RuleDigest    Rule = "a SHA-256 in lower hex"
 )
 
 // The limits of files and lists.
@@ -75,8 +74,6 @@ const (
 	maxListLength = 256
 )
 
-func bound(v float64) *float64 { return &v }
-
 func str(name string, e Effect, desc string) Field {
 	return Field{Name: name, Type: TypeString, Effect: e, Description: desc}
 }
@@ -84,9 +81,9 @@ func str(name string, e Effect, desc string) Field {
 func (f Field) required() Field       { f.Required = true; return f }
 func (f Field) rule(r Rule) Field     { f.Rule = r; return f }
 func (f Field) def(json string) Field { f.Default = json; return f }
-func (f Field) min(v float64) Field   { f.Min = bound(v); return f }
+func (f Field) min(v float64) Field   { f.Min = new(v); return f }
 func (f Field) between(lo, hi float64) Field {
-	f.Min, f.Max = bound(lo), bound(hi)
+	f.Min, f.Max = new(lo), new(hi)
 	return f
 }
 

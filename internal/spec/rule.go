@@ -37,7 +37,7 @@ func (r Rule) holds(s string) bool {
 	switch r {
 	case RuleNonEmpty:
 		return strings.TrimSpace(s) != ""
-	case RuleName, RuleCredential:
+	case RuleName:
 		return ValidName(s)
 	case RulePromptKey:
 		return ValidPromptKey(s)
@@ -63,7 +63,7 @@ func (r Rule) pattern() string {
 	switch r {
 	case RuleNonEmpty:
 		return `\S`
-	case RuleName, RuleCredential:
+	case RuleName:
 		return nameRule.String()
 	case RulePromptKey:
 		return `^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?(/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)*$`

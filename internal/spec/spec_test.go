@@ -97,7 +97,7 @@ func TestValidate(t *testing.T) {
 	a.MCPServers = make([]spec.MCPServerRef, 65)
 	var got []string
 	for _, f := range a.Validate() {
-		got = append(got, f.Error())
+		got = append(got, f.String())
 	}
 	want := []string{
 		`agentName: "-x" is not allowed (allowed: ` + string(spec.RuleName) + ")",
@@ -323,6 +323,7 @@ func FuzzDecodeAgent(f *testing.F) {
 		if err != nil {
 			return
 		}
+		a.FillDefaults()
 		one, err := spec.Canonical(a)
 		if err != nil {
 			t.Fatal(err)

@@ -159,7 +159,7 @@ func (p *reader) mcpServer(n *node, name, namespace string) {
 	p.set.MCPServers = append(p.set.MCPServers, m)
 }
 
-func (p *reader) credential(n *node, name string, namespace string) {
+func (p *reader) credential(n *node, name, namespace string) {
 	c := &Credential{Object: Object{Namespace: namespace, root: n}, Name: name}
 	clean, faults := spec.Check(n.document(), spec.Fields(spec.KindCredential))
 	for _, f := range faults {

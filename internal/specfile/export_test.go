@@ -170,7 +170,7 @@ func reparse(t *rapid.T, f []specfile.File) *specfile.Set {
 	// Drawn names may clash within a list, which is a fault and still no loss.
 	faults = slices.DeleteFunc(faults, func(f spec.Fault) bool { return strings.HasPrefix(f.Message, "is there already") })
 	if len(faults) > 0 {
-		t.Fatalf("%s\n%s", spec.Faults(faults), f[0].Content)
+		t.Fatalf("%s\n%s", spec.FaultsError(faults), f[0].Content)
 	}
 	return set
 }

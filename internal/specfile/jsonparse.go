@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,8 +20,8 @@ func parseJSON(src *source) (*node, []spec.Fault) {
 		return nil, src.syntax(open, "this comment is not closed (expected */)", "")
 	}
 	src.text = blanked
-	var any json.RawMessage
-	if err := json.Unmarshal([]byte(blanked), &any); err != nil {
+	var raw json.RawMessage
+	if err := json.Unmarshal([]byte(blanked), &raw); err != nil {
 		return nil, jsonFault(src, err)
 	}
 	b := &jsonBuilder{src: src, dec: jsontext.NewDecoder(bytes.NewReader([]byte(blanked)), jsontext.AllowDuplicateNames(true))}
@@ -129,34 +130,43 @@ func (b *jsonBuilder) fault(err error) []spec.Fault {
 // the offset of a comment that isn't closed, else -1.
 func blankComments(s string) (blanked string, open int) {
 	out := []byte(s)
-	for i := 0; i < len(s); i++ {
+	for i := 0; i < len(s); {
+		end := i + 1
 		switch {
 		case s[i] == '"':
-			for i++; i < len(s) && s[i] != '"' && s[i] != '\n'; i++ {
-				if s[i] == '\\' {
-					i++
-				}
-			}
-		case s[i] == '/' && i+1 < len(s) && s[i+1] == '/':
-			for ; i < len(s) && s[i] != '\n'; i++ {
-				if s[i] != '\r' {
-					out[i] = ' '
-				}
-			}
-		case s[i] == '/' && i+1 < len(s) && s[i+1] == '*':
-			end := bytes.Index([]byte(s[i+2:]), []byte("*/"))
-			if end < 0 {
+			end = textEnd(s, i)
+		case strings.HasPrefix(s[i:], "//"):
+			end = i + strings.IndexByte(s[i:]+"\n", '\n')
+			blank(out[i:end])
+		case strings.HasPrefix(s[i:], "/*"):
+			length := strings.Index(s[i+2:], "*/")
+			if length < 0 {
 				return s, i
 			}
-			for end += i + 4; i < end; i++ {
-				if s[i] != '\n' && s[i] != '\r' {
-					out[i] = ' '
-				}
-			}
-			i--
+			end = i + length + 4
+			blank(out[i:end])
 		}
+		i = end
 	}
 	return string(out), -1
+}
+
+// textEnd gives the offset after the text that begins at i; one that isn't closed ends with its line.
+func textEnd(s string, i int) int {
+	for i++; i < len(s) && s[i] != '"' && s[i] != '\n'; i++ {
+		if s[i] == '\\' {
+			i++
+		}
+	}
+	return min(i+1, len(s))
+}
+
+func blank(b []byte) {
+	for i := range b {
+		if b[i] != '\n' && b[i] != '\r' {
+			b[i] = ' '
+		}
+	}
 }
 
 func duplicate(src *source, path string, off, first int) spec.Fault {

@@ -209,17 +209,17 @@ func TestFaults(t *testing.T) {
 			[]string{`a/memory.json:1:16: credential: must be {"credentialRef": "name"}, or an object of username and password as texts`},
 		},
 		"prompt": {
-			files("prompts/a.json", "{\"version\": \"1.0\",\n\"template\": \"{{nmae}} {{x\",\n\"variables\": {\"name\": \"n\"}}"),
+			files("prompts/a.json", "{\"version\": \"1.0\",\n\"template\": \"{{tonee}} {{x\",\n\"variables\": {\"tone\": \"n\"}}"),
 			[]string{
 				`prompts/a.json:1:13: version: "1.0" is not allowed (allowed: a semantic version such as 3.0.11)`,
-				`prompts/a.json:2:13: template: line 1, column 10 of the template: "{{" is not closed by "}}" on its line (for a literal "{{" write "\{{")`,
+				`prompts/a.json:2:13: template: line 1, column 11 of the template: "{{" is not closed by "}}" on its line (for a literal "{{" write "\{{")`,
 			},
 		},
 		"undeclared and unused": {
-			files("prompts/a.json", "{\"version\": \"1.0.0\",\n\"template\": \"{{nmae}}\",\n\"variables\": {\"name\": \"n\"}}"),
+			files("prompts/a.json", "{\"version\": \"1.0.0\",\n\"template\": \"{{tonee}}\",\n\"variables\": {\"tone\": \"n\"}}"),
 			[]string{
-				"prompts/a.json:2:13: template: {{nmae}} is not declared in variables, did you mean {{name}}?",
-				"prompts/a.json:3:15: variables.name: is not used in the template",
+				"prompts/a.json:2:13: template: {{tonee}} is not declared in variables, did you mean {{tone}}?",
+				"prompts/a.json:3:15: variables.tone: is not used in the template",
 			},
 		},
 		"defined twice": {
@@ -250,7 +250,7 @@ func TestFaults(t *testing.T) {
 func texts(faults []spec.Fault) []string {
 	var out []string
 	for _, f := range faults {
-		s := f.Error()
+		s := f.String()
 		if f.Snippet != "" {
 			s += "\n" + f.Snippet
 		}

@@ -214,6 +214,7 @@ func (p *reader) promptReadings(n *node) {
 			if d := v.get("default"); d != nil && (d.kind == number || d.kind == boolean) {
 				d.kind = text
 			}
+		default: // refused by the table
 		}
 	}
 }

@@ -33,9 +33,9 @@ func (s *source) snippet(line, column int) string {
 	full := s.line(line)
 	at := min(column-1, len(full))
 	shownText := full
-	if !s.harmless(line) {
+	if known := fieldNames(); !s.harmless(line, known) {
 		shownText = word.ReplaceAllStringFunc(full, func(w string) string {
-			if slices.Contains(fieldNames(), w) {
+			if slices.Contains(known, w) {
 				return w
 			}
 			return strings.Repeat("*", len([]rune(w)))
@@ -72,7 +72,7 @@ func wide(r rune) bool {
 
 // harmless reports whether a line surely holds no secret: it names a known field, nothing on it looks like a secret's
 // place, and it doesn't stand inside headers, query parameters or a credential.
-func (s *source) harmless(line int) bool {
+func (s *source) harmless(line int, known []string) bool {
 	full := s.line(line)
 	if strings.TrimSpace(full) == "" {
 		return true
@@ -85,7 +85,7 @@ func (s *source) harmless(line int) bool {
 		return false
 	}
 	for _, k := range keys {
-		if !slices.Contains(fieldNames(), k[1]) {
+		if !slices.Contains(known, k[1]) {
 			return false
 		}
 	}

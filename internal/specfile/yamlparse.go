@@ -95,6 +95,7 @@ func vetTokens(src *source, tokens token.Tokens) []spec.Fault {
 			flow--
 		case token.SequenceEntryType, token.MappingValueType:
 			indents = deepen(indents, t)
+		default: // scalars, commas, document marks
 		}
 		if refused != "" {
 			return src.syntax(src.tokenOffset(t), refused, "put the text in quotes if it is meant as a text")

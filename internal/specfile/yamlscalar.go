@@ -28,6 +28,7 @@ func (b *yamlBuilder) scalar(out *node, t *token.Token) {
 	case token.ImplicitNullType:
 		out.kind = null
 		return
+	default: // a plain scalar
 	}
 	switch s := t.Value; {
 	case s == "" || s == "~" || s == "null" || s == "Null" || s == "NULL":

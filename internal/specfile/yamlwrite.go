@@ -20,7 +20,7 @@ func writeYAML(b *bytes.Buffer, v any) error {
 	}
 	n, faults := parseJSON(newSource("", string(raw)))
 	if len(faults) > 0 {
-		return fmt.Errorf("encode: %w", faults[0])
+		return fmt.Errorf("encode: %s", faults[0])
 	}
 	writeObject(b, n, "")
 	return nil
