@@ -114,6 +114,9 @@ func (s *Service) WatchStatus(ctx context.Context, req *connect.Request[releasev
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	sent := map[string]*releasev1.AgentStatus{}
+	if err := stream.Send(nil); err != nil { // the headers: the caller knows that it is being served
+		return err
+	}
 	for {
 		for _, st := range s.Statuses(namespace) {
 			if agent != "" && st.GetAgent() != agent {
@@ -158,6 +161,9 @@ func same(a, b *releasev1.AgentStatus) bool {
 func (s *Service) WatchEvents(ctx context.Context, req *connect.Request[releasev1.WatchEventsRequest], stream *connect.ServerStream[releasev1.WatchEventsResponse]) error {
 	m := req.Msg
 	seq := m.GetSinceSeq()
+	if err := stream.Send(nil); err != nil { // the headers: the caller knows that it is being served
+		return err
+	}
 	for {
 		events, changed := s.cfg.Events.Since(seq)
 		for _, e := range events {

@@ -38,6 +38,9 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 			return err
 		}
 	}
+	if err := stream.Send(nil); err != nil { // the headers: the caller knows that it is being served
+		return err
+	}
 	return s.store.Watch(ctx, view.HeadPrefix(m.GetKind(), namespace), since, func(b store.Batch) error {
 		if err := s.view.WaitFor(ctx, b.Revision); err != nil {
 			return err
