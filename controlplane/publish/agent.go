@@ -80,8 +80,23 @@ func (a *agent) choose(in snapshot.Instance) snapshot.Key {
 	return a.p.cfg.Choose(a.heads, a.immutables, in)
 }
 
-// renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs.
+func (a *agent) target(in snapshot.Instance, refused func(manifest.Hash) bool) (*snapshot.Rendered, error) {
+	r, err := a.render(a.choose(in), true)
+	if err != nil || a.heads.Agent.Candidate == 0 || r.Snapshot.Absent != snapshot.Present || !refused(r.Snapshot.Token.Hash) {
+		return r, err
+	}
+	// It refused what Build gives it while a candidate is open: where that is stable, the candidate comes next.
+	in.RefusedStable = true
+	return a.render(a.choose(in), true)
+}
+
+// renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs. Then
+// nobody is woken to ask again, so they count as asked for.
+// A move of the agent's own head makes other classes: they are rendered when streams ask.
 func (a *agent) renderLike(old *agent) (same bool) {
+	if a.heads.Agent != old.heads.Agent {
+		return false
+	}
 	old.mu.Lock()
 	was := make(map[snapshot.Key]*rendering, len(old.classes))
 	for c, r := range old.classes {
@@ -90,13 +105,21 @@ func (a *agent) renderLike(old *agent) (same bool) {
 		}
 	}
 	old.mu.Unlock()
-	same = (a.heads.Agent.Candidate == 0) == (old.heads.Agent.Candidate == 0)
+	same = len(was) > 0
 	for c, r := range was {
 		<-r.done
 		now, err := a.render(c, false)
 		same = same && err == nil && r.err == nil && equal(now, r.r)
 	}
-	return same
+	if !same {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range was {
+		a.classes[c].asked.Store(true)
+	}
+	return true
 }
 
 func equal(a, b *snapshot.Rendered) bool {

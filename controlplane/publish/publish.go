@@ -104,11 +104,11 @@ func (p *Publisher) refresh(ctx context.Context, namespace, name string, streams
 		return
 	}
 	next := p.load(ctx, namespace, name, old)
-	same := next.renderLike(old)
 	p.mu.Lock()
 	p.agents[k] = next
 	p.mu.Unlock()
-	if same {
+	// Only now: whoever still took a target from old noted it there before, or takes it from next instead (see Target).
+	if next.renderLike(old) {
 		return
 	}
 	if streams.Changed(namespace, name) == 0 {
@@ -130,16 +130,20 @@ func (p *Publisher) forget(k key, a *agent) {
 func (p *Publisher) Target(
 	id snapshot.InstanceID, runs int64, refused func(manifest.Hash) bool,
 ) (*snapshot.Rendered, error) {
-	a := p.agent(id.Namespace, id.Agent)
-	in := snapshot.Instance{ID: a.id, RunsRevision: runs}
-	in.ID.Instance = id.Instance
-	r, err := a.render(a.choose(in), true)
-	if err != nil || a.heads.Agent.Candidate == 0 || r.Snapshot.Absent != snapshot.Present || !refused(r.Snapshot.Token.Hash) {
-		return r, err
+	for {
+		a := p.agent(id.Namespace, id.Agent)
+		r, err := a.target(snapshot.Instance{ID: id, RunsRevision: runs}, refused)
+		if p.newest(a) {
+			return r, err
+		}
 	}
-	// It refused what Build gives it while a candidate is open: where that is stable, the candidate comes next.
-	in.RefusedStable = true
-	return a.render(a.choose(in), true)
+}
+
+// newest reports whether a is still what streams take their targets from.
+func (p *Publisher) newest(a *agent) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.agents[key{a.id.Namespace, a.id.Agent}] == a
 }
 
 // Note gives the reason why an agent's config can't be built; "" if it can.
