@@ -53,7 +53,7 @@ type entry struct {
 	hellos  []time.Time
 	refused map[manifest.Hash]refusal
 	reset   manifest.Token // of the last offer: refusals from below it are void
-	health  []phase.Fault // of what it runs, as last heard
+	health  []phase.Fault  // of what it runs, as last heard
 }
 
 // New makes an empty table.
