@@ -44,9 +44,6 @@ func (f Fault) String() string {
 // FaultsError is every fault of one document as an error.
 type FaultsError []Fault
 
-// Faults is FaultsError by the name that reads well where the faults are a value.
-type Faults = FaultsError
-
 // Error gives one fault a line.
 func (f FaultsError) Error() string {
 	lines := make([]string, len(f))
