@@ -58,11 +58,8 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	c := Default(env)
 	var endpoints string
 	fs := flag.NewFlagSet("controlplane", flag.ContinueOnError)
-	fs.SetOutput(out)
-	fs.Usage = func() {
-		_, _ = fmt.Fprint(out, "controlplane keeps agent specs and streams them to instances of agentd.\n\nFlags (each also as AGENTRY_<NAME>, such as AGENTRY_DATA_DIR):\n")
-		fs.PrintDefaults()
-	}
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`directory` of the embedded etcd, the token and the key file")
 	fs.StringVar(&c.PeopleAddr, "people-addr", c.PeopleAddr, "`address` of the people door: API for agentctl, browsers, curl")
 	fs.StringVar(&c.RuntimeAddr, "runtime-addr", c.RuntimeAddr, "`address` of the runtime door: streams of agentd")
@@ -83,7 +80,13 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 			}
 		}
 	})
-	if err := fs.Parse(args); err != nil {
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fs.SetOutput(out)
+		_, _ = fmt.Fprint(out, "controlplane keeps agent specs and streams them to instances of agentd.\n\nFlags (each also as AGENTRY_<NAME>, such as AGENTRY_DATA_DIR):\n")
+		fs.PrintDefaults()
+	}
+	if err != nil {
 		return Config{}, err
 	}
 	if envErr != nil {

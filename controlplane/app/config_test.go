@@ -1,0 +1,106 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestParseConfig(t *testing.T) {
+	cases := map[string]struct {
+		args []string
+		env  []string
+		want func(*Config)
+	}{
+		"defaults":           {env: []string{"HOME", "/h"}, want: func(c *Config) { c.DataDir = "/h/.local/state/agentry" }},
+		"state home":         {env: []string{"HOME", "/h", "XDG_STATE_HOME", "/s"}, want: func(c *Config) { c.DataDir = "/s/agentry" }},
+		"environment":        {env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/d" }},
+		"flags win":          {args: []string{"--data-dir", "/f"}, env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/f" }},
+		"several endpoints":  {args: []string{"--data-dir", "/f", "--etcd-endpoints", "http://a, http://b"}, want: func(c *Config) { c.DataDir, c.EtcdEndpoints = "/f", []string{"http://a", "http://b"} }},
+		"other loopbacks":    {args: []string{"--data-dir", "/f", "--people-addr", "[::1]:1", "--runtime-addr", "localhost:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "[::1]:1", "localhost:0" }},
+		"free ports of both": {args: []string{"--data-dir", "/f", "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "127.0.0.1:0", "127.0.0.1:0" }},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseConfig(c.args, env(c.env...), &bytes.Buffer{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Default(env(c.env...))
+			c.want(&want)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestConfigFaultsAreToldAtOnce(t *testing.T) {
+	_, err := ParseConfig([]string{
+		"--data-dir", "", "--people-addr", "0.0.0.0:1", "--runtime-addr", "here", "--etcd-cert", "x", "--log-level", "loud", "--log-format", "xml",
+	}, env(), &bytes.Buffer{})
+	if err == nil {
+		t.Fatal("no fault")
+	}
+	for _, want := range []string{"--data-dir", "--people-addr", "--runtime-addr", "--etcd-endpoints", "--etcd-key", "--log-level", "--log-format"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s isn't told: %v", want, err)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := ParseConfig([]string{"--help"}, env(), &out); !errors.Is(err, flag.ErrHelp) || !strings.Contains(out.String(), "data-dir") {
+		t.Errorf("help: %v %s", err, out.String())
+	}
+}
+
+func TestRunAll(t *testing.T) {
+	forever := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	broken := errors.New("broken")
+	cases := map[string]struct {
+		run  func(context.Context) error
+		want string
+	}{
+		"the first error ends all": {run: func(context.Context) error { return broken }, want: "it: broken"},
+		"a panic is an error":      {run: func(context.Context) error { panic("oh") }, want: "it: panic: oh"},
+		"an early end is an error": {run: func(context.Context) error { return nil }, want: "it: ended by itself"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			err := runAll(t.Context(), []part{{"other", forever}, {"it", c.run}})
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := runAll(ctx, []part{{"a", forever}, {"b", forever}}); err != nil {
+		t.Errorf("asked to end: %v", err)
+	}
+}
+
+func TestLoopbackHost(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1:7700": true, "localhost": true, "LOCALHOST:1": true, "[::1]:7700": true, "example.com:7700": false, "10.0.0.1": false, "": false,
+	} {
+		if got := loopbackHost(host); got != want {
+			t.Errorf("%q: %v", host, got)
+		}
+	}
+}
