@@ -141,9 +141,9 @@ func (s fileSet) line(f spec.Fault) string {
 	hint := f.Hint
 	f.Hint = ""
 	if hint != "" {
-		return f.Error() + " (" + hint + ")"
+		return f.String() + " (" + hint + ")"
 	}
-	return f.Error()
+	return f.String()
 }
 
 // unit is files that go to the server together: an agent's folder, or one other file.

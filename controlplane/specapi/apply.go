@@ -135,7 +135,7 @@ func wireFaults(faults []spec.Fault) []*specv1.Fault {
 
 // faultsError is the one error that is made as connect's here: it carries every fault as a detail.
 func faultsError(faults []spec.Fault) error {
-	text := spec.Faults(faults[:min(len(faults), 20)]).Error()
+	text := spec.FaultsError(faults[:min(len(faults), 20)]).Error()
 	out := connect.NewError(connect.CodeInvalidArgument, errors.New(text))
 	d, err := connect.NewErrorDetail(&specv1.Faults{Faults: wireFaults(slices.Clip(faults))})
 	if err != nil {
