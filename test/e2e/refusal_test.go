@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ rules:
     when: {toolResult: true}
     reply: {text: "tool said {{toolResult}}"}
   - name: call
-    when: {user: "/^call (\\w+)/"}
-    reply: {toolCalls: [{name: "{{1}}", arguments: {q: x}}]}
+    when: {user: "/^call/"}
+    reply: {toolCalls: [{name: alpha, arguments: {q: x}}]}
 default: {text: "{{system}} | {{user}}"}
 `
 
@@ -122,7 +123,7 @@ func TestARepairIsServedAtOnceWhileTheInstanceRetries(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if len(st.Instances) != 1 || st.Instances[0].Phase != "RECEIVED" || len(st.Instances[0].Faults) == 0 || !st.Instances[0].Faults[0].Retryable {
+		if len(st.Instances) != 1 || st.Instances[0].Phase != "RECEIVED" || !slices.ContainsFunc(st.Instances[0].Faults, func(f harness.Fault) bool { return f.Retryable }) {
 			return fmt.Errorf("instances %+v, want RECEIVED with a retryable fault", st.Instances)
 		}
 		return nil
