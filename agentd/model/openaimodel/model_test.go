@@ -372,7 +372,12 @@ func TestFailures(t *testing.T) {
 			t.Parallel()
 			e := serve(t, tc.handlers...)
 			m := open(t, e, func(c *openaimodel.Config) {
-				c.Timeout, c.IdleTimeout = 100*time.Millisecond, 50*time.Millisecond
+				if tc.code == "timeout" {
+					c.Timeout, c.IdleTimeout = 200*time.Millisecond, 100*time.Millisecond
+					if tc.attempts == 1 { // text came: only the silence after it counts
+						c.Timeout = 10 * time.Second
+					}
+				}
 				c.APIKey = func() secret.Value { return secret.NewValue("sk-planted-key") }
 			})
 			got, err := collect(t, m, model.Request{Stream: true})

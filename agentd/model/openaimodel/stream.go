@@ -81,9 +81,12 @@ func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, time
 		return err
 	}
 	defer func() { _ = s.Close() }()
-	timer.Stop()
-	idle := time.AfterFunc(m.cfg.Timeout, func() { cancel(errTimeout) })
-	defer func() { idle.Stop() }()
+	var idle *time.Timer // from the first chunk on; until then the attempt's timer runs
+	defer func() {
+		if idle != nil {
+			idle.Stop()
+		}
+	}()
 	var a answer
 	for {
 		raw, err := s.RecvRaw()
@@ -103,12 +106,16 @@ func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, time
 		if !a.take(c, out) {
 			return nil
 		}
-		idle.Stop()
 		wait := m.cfg.IdleTimeout
 		if a.finish != "" {
 			wait = min(wait, afterFinish)
 		}
-		idle = time.AfterFunc(wait, func() { cancel(errIdle) })
+		if idle == nil {
+			timer.Stop()
+			idle = time.AfterFunc(wait, func() { cancel(errIdle) })
+			continue
+		}
+		idle.Reset(wait)
 	}
 }
 

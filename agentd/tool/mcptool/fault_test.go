@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 			p := newPeer(t)
 			p.answer(tc.h)
 			s, _ := open(t, p.URL, func(c *mcptool.Config) {
-				c.ConnectTimeout = 3 * time.Second
+				c.ConnectTimeout = 20 * time.Second
 				if tc.want == phase.Timeout {
 					c.ConnectTimeout = 100 * time.Millisecond
 				}
