@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -48,9 +49,7 @@ func (a *agent) adopt(old *agent) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	a.adopted = make(map[manifest.Hash]*contents, len(old.contents))
-	for h, c := range old.contents {
-		a.adopted[h] = c
-	}
+	maps.Copy(a.adopted, old.contents)
 }
 
 func (a *agent) read(ctx context.Context, namespace, name string) {

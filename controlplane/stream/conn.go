@@ -327,11 +327,7 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 		return c.stream.Send(m)
 	}
 	done := make(chan error, 1)
-	c.hub.children.Add(1)
-	go func() {
-		defer c.hub.children.Done()
-		done <- c.stream.Send(m)
-	}()
+	c.hub.children.Go(func() { done <- c.stream.Send(m) })
 	t := time.NewTimer(c.hub.cfg.SendWait)
 	defer t.Stop()
 	select {

@@ -182,7 +182,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 
 // goaway sends an instance away for a random time within spread.
 func goaway(reason string, spread time.Duration) *pushv1.Goaway {
-	after := 100*time.Millisecond + rand.N(max(spread, time.Millisecond))
+	after := 100*time.Millisecond + rand.N(max(spread, time.Millisecond)) //nolint:gosec // spreads load, guards nothing
 	return &pushv1.Goaway{Reason: reason, RetryAfter: durationpb.New(after)}
 }
 

@@ -287,7 +287,7 @@ func (p *peer) close() {
 // leave ends the stream cleanly.
 func (p *peer) leave() {
 	_ = p.stream.CloseSend()
-	p.gone()
+	_ = p.gone() // EOF: the server saw a clean end
 	p.close()
 }
 
@@ -299,7 +299,7 @@ func (p *peer) send(m *pushv1.StreamRequest) {
 }
 
 // report answers; running is the config that runs, nil for none.
-func (p *peer) report(nonce uint64, ph pushv1.Phase, desired *pushv1.Token, running *pushv1.Token, faults ...*pushv1.Fault) {
+func (p *peer) report(nonce uint64, ph pushv1.Phase, desired, running *pushv1.Token, faults ...*pushv1.Fault) {
 	p.tb.Helper()
 	p.send(&pushv1.StreamRequest{Message: &pushv1.StreamRequest_Report{Report: &pushv1.Report{
 		Nonce: nonce, Phase: ph, Desired: desired, Running: running, Faults: faults,

@@ -57,7 +57,6 @@ func Dial(target string, cfg DialConfig) (*grpc.ClientConn, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithSharedWriteBuffer(true),
 	}
 	if !cfg.Token.IsZero() {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token: cfg.Token, tls: cfg.TLS != nil}))
@@ -80,10 +79,12 @@ type bearer struct {
 
 var _ credentials.PerRPCCredentials = bearer{}
 
+// GetRequestMetadata gives the authorization header.
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	return map[string]string{"authorization": "Bearer " + b.token.Reveal()}, nil
 }
 
+// RequireTransportSecurity is true where TLS is configured; Dial keeps the rest on loopback.
 func (b bearer) RequireTransportSecurity() bool { return b.tls }
 
 // RequireLoopback is an error for an address to listen on that others could reach: without TLS that is a start error

@@ -65,6 +65,7 @@ type authenticated struct {
 	with func() context.Context
 }
 
+// Context gives what Auth made of the call.
 func (s *authenticated) Context() context.Context { return s.with() }
 
 // finish turns what a handler left into a status. A panic is a fault of ours.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -48,7 +49,7 @@ func Recover(log *slog.Logger, next http.Handler) http.Handler {
 			if panicked == nil {
 				return
 			}
-			if panicked == http.ErrAbortHandler {
+			if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(panicked) // net/http's own way to cut an answer off
 			}
 			logPanic(r.Context(), log, r.URL.Path, panicked)

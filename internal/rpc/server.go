@@ -61,8 +61,7 @@ func NewServer(cfg Config) (*grpc.Server, error) {
 		grpc.ConnectionTimeout(20 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		// Long streams with small messages: buffers that are kept per connection cost more than they save.
-		grpc.SharedWriteBuffer(true),
+		// Long streams with small messages: large buffers per connection cost more than they save.
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 		grpc.ChainUnaryInterceptor(unaryGuard(cfg.Logger, cfg.Auth)),
