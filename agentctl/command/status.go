@@ -18,7 +18,10 @@ func (c *cli) statusCmd() *cobra.Command {
 	var all, watch bool
 	cmd := &cobra.Command{
 		Use: "status [AGENT[/INSTANCE]]", Short: "Which agent serves what: desired and running config, refusals",
-		Example: "  agentctl status\n  agentctl status mse-nacos-helper -w\n  agentctl status mse-nacos-helper -o json", Args: args(0, 1),
+		Example: "  agentctl status\n  agentctl status mse-nacos-helper -w\n  agentctl status mse-nacos-helper -o json",
+		Long: `Without AGENT, a line for each agent; with one, its instances, their faults, and the last refusal with the way out. In -o json times are
+RFC 3339, and an instance's age is a number: seconds since its last message. Without AGENT the document is a list.`,
+		Args:              args(0, 1),
 		ValidArgsFunction: c.completer(kindAgent),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := out.check(); err != nil {

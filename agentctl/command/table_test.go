@@ -45,11 +45,11 @@ func TestShort(t *testing.T) {
 
 func TestLineDiff(t *testing.T) {
 	t.Parallel()
-	got := ""
+	var got strings.Builder
 	for _, l := range lineDiff([]string{"a", "b", "c"}, []string{"a", "x", "c", "d"}) {
-		got += l.sign + l.text + "\n"
+		got.WriteString(l.sign + l.text + "\n")
 	}
-	if diff := cmp.Diff(" a\n-b\n+x\n c\n+d\n", got); diff != "" {
+	if diff := cmp.Diff(" a\n-b\n+x\n c\n+d\n", got.String()); diff != "" {
 		t.Error(diff)
 	}
 }
