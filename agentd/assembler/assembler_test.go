@@ -436,7 +436,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 	var stop atomic.Bool
 	var served atomic.Int64
 	var wg sync.WaitGroup
-	for range 8 {
+	for range 2 {
 		wg.Go(func() {
 			for !stop.Load() {
 				rt, release, err := a.Acquire()

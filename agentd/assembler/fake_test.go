@@ -284,17 +284,15 @@ func offered(t *testing.T, a *Assembler) string {
 	return strings.Join(names, " ")
 }
 
-func wantHealth(t *testing.T, a *Assembler, want phase.Phase) configclient.Verdict {
+func wantHealth(t *testing.T, a *Assembler, want phase.Phase) {
 	t.Helper()
 	select {
 	case v := <-a.Health():
 		if v.Phase != want {
 			t.Fatalf("health %s, want %s: %+v", v.Phase, want, v.Faults)
 		}
-		return v
 	case <-time.After(20 * time.Second):
 		t.Fatal("no health came")
-		return configclient.Verdict{}
 	}
 }
 

@@ -2,6 +2,7 @@ package assembler
 
 import (
 	"encoding/json"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,12 +106,7 @@ func (s *set) has(l manifest.Line) bool {
 	if s == nil {
 		return false
 	}
-	for _, have := range s.update.Lines {
-		if have == l {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.update.Lines, l)
 }
 
 // serverKey tells server clients apart: everything that shapes a connection, and nothing else.

@@ -32,11 +32,11 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	return b
 }
 
-func openTest(t testing.TB, dir string) *State {
-	t.Helper()
+func openTest(tb testing.TB, dir string) *State {
+	tb.Helper()
 	s, err := OpenState(StateConfig{Dir: dir, Namespace: "default", Agent: "helper", Persist: PersistSealed})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -50,19 +50,20 @@ func bigConfig(generation int64) testConfig {
 }
 
 // twoGenerations gives a state with generations 5 and 6, and the path and bytes of the newest.
-func twoGenerations(t testing.TB) (s *State, path string, good []byte) {
+func twoGenerations(tb testing.TB) (s *State, path string, good []byte) {
 	t.Helper()
-	s = openTest(t, t.TempDir())
-	t.Cleanup(func() { _ = s.Close() })
+	tb.Helper()
+	s = openTest(tb, tb.TempDir())
+	tb.Cleanup(func() { _ = s.Close() })
 	for g := int64(5); g <= 6; g++ {
 		if err := s.saveGood("c1", bigConfig(g).update()); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	path = s.slotPath(s.generations()[0].slot)
 	good, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s, path, good
 }

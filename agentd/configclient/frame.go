@@ -88,7 +88,7 @@ func decodeFrame(magic string, frame []byte, body any) (header, error) {
 	if v := binary.BigEndian.Uint32(frame[8:]); v != schemaVersion {
 		return header{}, fmt.Errorf("%w: schema %d, this is %d", errSchema, v, schemaVersion)
 	}
-	if n := binary.BigEndian.Uint32(frame[12:]); uint64(n) != uint64(len(frame)-headerSize) {
+	if n := binary.BigEndian.Uint32(frame[12:]); int64(n) != int64(len(frame)-headerSize) {
 		return header{}, fmt.Errorf("%w: body of %d bytes, header says %d", errCorrupt, len(frame)-headerSize, n)
 	}
 	sum := frameSum(frame)

@@ -137,17 +137,17 @@ func (d *driver) refuse(ctx context.Context, from origin, t manifest.Token, faul
 
 // open reads a snapshot's content and completes it from what is held. Every hash is checked.
 func (d *driver) open(s *pushv1.Snapshot, t manifest.Token) (u Update, fault *phase.Fault, missing string) {
-	wrong := func(resource, message string) (Update, *phase.Fault, string) {
-		return Update{}, &phase.Fault{Resource: resource, Code: phase.HashMismatch, Message: message, Severity: phase.Error}, ""
+	wrong := func(resource, message string) *phase.Fault {
+		return &phase.Fault{Resource: resource, Code: phase.HashMismatch, Message: message, Severity: phase.Error}
 	}
 	self := manifest.KindAgent + "/" + d.cfg.Agent
 	var content pushv1.Content
 	if err := proto.Unmarshal(s.GetContent(), &content); err != nil {
-		return wrong(self, "content: "+err.Error())
+		return Update{}, wrong(self, "content: "+err.Error()), ""
 	}
 	lines, ok := linesFromWire(content.GetManifest())
 	if !ok {
-		return wrong(self, "a manifest line's hash is not of 32 bytes")
+		return Update{}, wrong(self, "a manifest line's hash is not of 32 bytes"), ""
 	}
 	sent := map[string][]byte{}
 	for _, r := range content.GetResources() {
@@ -166,7 +166,7 @@ func (d *driver) open(s *pushv1.Snapshot, t manifest.Token) (u Update, fault *ph
 	for _, l := range lines {
 		if l.Kind == manifest.KindCredential {
 			if _, ok := u.Credentials[l.Name]; !ok {
-				return wrong(l.Resource(), "the snapshot carries no value for it")
+				return Update{}, wrong(l.Resource(), "the snapshot carries no value for it"), ""
 			}
 			continue
 		}
@@ -177,12 +177,12 @@ func (d *driver) open(s *pushv1.Snapshot, t manifest.Token) (u Update, fault *ph
 			}
 		}
 		if manifest.Sum(b) != l.SHA256 {
-			return wrong(l.Resource(), "its bytes do not match the manifest's hash")
+			return Update{}, wrong(l.Resource(), "its bytes do not match the manifest's hash"), ""
 		}
 		u.Resources[l.Resource()] = b
 	}
 	if err := checkContent(t.Hash, lines, u.Resources); err != nil {
-		return wrong(self, err.Error())
+		return Update{}, wrong(self, err.Error()), ""
 	}
 	return u, nil, ""
 }
