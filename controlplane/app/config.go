@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 )
 
@@ -42,7 +43,7 @@ func Default(env func(string) string) Config {
 		RuntimeAddr: "127.0.0.1:7701",
 		LogLevel:    "info",
 		LogFormat:   "text",
-		Version:     "dev",
+		Version:     buildVersion(),
 	}
 }
 
@@ -146,6 +147,14 @@ func checkLoopback(flagName, addr string, fault func(string, ...any)) {
 	if err != nil || !ip.IsLoopback() {
 		fault("%s: %s is not a loopback address, and without TLS only the loopback may be bound (127.0.0.1, [::1] or localhost)", flagName, addr)
 	}
+}
+
+// buildVersion is the module's version as the build knows it.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 // Env reads the process environment.

@@ -121,7 +121,7 @@ func TestStatusShowsWhatInstancesAnswered(t *testing.T) {
 	if err != nil || len(list.Msg.GetStatuses()) != 1 {
 		t.Errorf("list: %v, %v", list, err)
 	}
-	info, err := r.Service.Info(t.Context(), connect.NewRequest(&releasev1.InfoRequest{}))
+	info, err := r.Info(t.Context(), connect.NewRequest(&releasev1.InfoRequest{}))
 	if err != nil || len(info.Msg.GetClusterId()) != 32 || info.Msg.GetRuntimeAddress() == "" {
 		t.Errorf("info: %v, %v", info, err)
 	}

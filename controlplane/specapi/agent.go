@@ -167,7 +167,7 @@ func (s *Service) drift(namespace string, head view.AgentHead, revision int64) (
 	}
 	today, err := s.resolve(namespace, head, revision, a)
 	if err != nil {
-		return []string{fmt.Sprintf("revision %d doesn't resolve today: %v", revision, err)}, nil //nolint:nilerr // told as a note
+		return []string{fmt.Sprintf("revision %d doesn't resolve today: %v", revision, err)}, nil
 	}
 	now := map[string]manifest.Line{}
 	for _, r := range today {

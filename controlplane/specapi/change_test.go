@@ -123,14 +123,15 @@ func TestDeleteAndMakeAgain(t *testing.T) {
 	if err := r.delete("prompt", "bot", false); err != nil {
 		t.Errorf("nobody refers to it any more: %v", err)
 	}
-	if err := r.delete("credential", "bot.model.apiKey", false); err != nil {
-		t.Error(err)
+	r.mustApply(files(promptPath, promptA, "set/other/agent-base.json", base, "set/other/model.json", `{"model": "m", "apiKey": {"credentialRef": "bot.model.apiKey"}}`))
+	if err := r.delete("credential", "bot.model.apiKey", true); err != nil {
+		t.Errorf("forced: %v", err)
 	}
 	if _, err := r.Reveal("default", "bot.model.apiKey", 1); !errs.Is(err, errs.NotFound) {
 		t.Errorf("a deleted credential opens: %v", err)
 	}
 	got := actions(r.mustApply(whole()))
-	if got["agent/bot"] != "created 2" || got["prompt/bot"] != "created 1" || got["credential/bot.model.apiKey"] != "created 2" {
+	if got["agent/bot"] != "created 2" || got["prompt/bot"] != "unchanged 1" || got["credential/bot.model.apiKey"] != "created 2" {
 		t.Errorf("made again: %v", got)
 	}
 }

@@ -306,8 +306,8 @@ const (
 func (p *plan) credential(name string, value secret.Value, from origin) error {
 	was, existed := p.credentialHead(name)
 	head := was.head
-	print := p.svc.vault.fingerprint(p.namespace, name, value)
-	if existed && !head.Deleted && p.svc.vault.prints.Equal(head.Fingerprint, print) {
+	mark := p.svc.vault.fingerprint(p.namespace, name, value)
+	if existed && !head.Deleted && p.svc.vault.prints.Equal(head.Fingerprint, mark) {
 		if head.Rotated {
 			p.note("credential %s is the value last applied from a file; it was rotated since and stays as it is", name)
 		}
@@ -320,7 +320,7 @@ func (p *plan) credential(name string, value secret.Value, from origin) error {
 	old := head.Version
 	head.Name, head.Deleted, head.Updated, head.By = name, false, p.now, p.who
 	head.Version++
-	head.Fingerprint, head.Rotated = print, false
+	head.Fingerprint, head.Rotated = mark, false
 	sealed, err := p.svc.vault.seal(p.namespace, name, head.Version, value)
 	if err != nil {
 		return err
