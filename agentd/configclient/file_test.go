@@ -51,7 +51,6 @@ func bigConfig(generation int64) testConfig {
 
 // twoGenerations gives a state with generations 5 and 6, and the path and bytes of the newest.
 func twoGenerations(tb testing.TB) (s *State, path string, good []byte) {
-	t.Helper()
 	tb.Helper()
 	s = openTest(tb, tb.TempDir())
 	tb.Cleanup(func() { _ = s.Close() })
