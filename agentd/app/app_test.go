@@ -116,7 +116,7 @@ func TestRunWithoutControlPlane(t *testing.T) {
 	for i.Address == "" {
 		select {
 		case <-tick.C:
-			if b, err := os.ReadFile(infoFile); err == nil { //nolint:gosec // a file of the test's own folder
+			if b, err := os.ReadFile(infoFile); err == nil {
 				if err := json.Unmarshal(b, &i); err != nil {
 					t.Fatal(err)
 				}
