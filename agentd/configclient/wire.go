@@ -1,6 +1,7 @@
 package configclient
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -58,9 +59,12 @@ func linesFromWire(lines []*pushv1.ManifestLine) ([]manifest.Line, bool) {
 	return out, true
 }
 
+// faultsToWire puts the errors before the warnings: what a reader must act on comes first.
 func faultsToWire(faults []phase.Fault) []*pushv1.Fault {
 	out := make([]*pushv1.Fault, 0, len(faults))
-	for _, f := range faults {
+	sorted := slices.Clone(faults)
+	slices.SortStableFunc(sorted, func(a, b phase.Fault) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
+	for _, f := range sorted {
 		sev := pushv1.Severity_SEVERITY_ERROR
 		if f.Severity == phase.Warning {
 			sev = pushv1.Severity_SEVERITY_WARNING
