@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 )
+
+// release is this release's version.
+const release = "0.1.0"
 
 // Config is what a user sets. Flags win over AGENTRY_* variables of the same name, those over the defaults.
 type Config struct {
@@ -43,7 +45,7 @@ func Default(env func(string) string) Config {
 		RuntimeAddr: "127.0.0.1:7701",
 		LogLevel:    "info",
 		LogFormat:   "text",
-		Version:     buildVersion(),
+		Version:     release,
 	}
 }
 
@@ -147,14 +149,6 @@ func checkLoopback(flagName, addr string, fault func(string, ...any)) {
 	if err != nil || !ip.IsLoopback() {
 		fault("%s: %s is not a loopback address, and without TLS only the loopback may be bound (127.0.0.1, [::1] or localhost)", flagName, addr)
 	}
-}
-
-// buildVersion is the module's version as the build knows it.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "devel"
 }
 
 // Env reads the process environment.

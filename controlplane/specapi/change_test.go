@@ -246,3 +246,24 @@ func TestWatchResumes(t *testing.T) {
 		t.Errorf("resumed with %v", seen)
 	}
 }
+
+func TestRacingAppliesAllCount(t *testing.T) {
+	r := newRig(t)
+	r.mustApply(whole())
+	const racers = 4 // fewer than attempts: each round one of them wins
+	errc := make(chan error, racers)
+	for i := range racers {
+		go func() {
+			_, err := r.Apply(r.ctx(), connect.NewRequest(&specv1.ApplyRequest{Files: iterations(i + 2)}))
+			errc <- err
+		}()
+	}
+	for range racers {
+		if err := <-errc; err != nil {
+			t.Error(err)
+		}
+	}
+	if o, err := r.get("agent", "bot", ""); err != nil || o.GetRevision() != racers+1 {
+		t.Errorf("got revision %d, %v", o.GetRevision(), err)
+	}
+}

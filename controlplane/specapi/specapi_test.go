@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,8 @@ type rig struct {
 	t     *testing.T
 	store *memstore.Store
 	fleet *fakeFleet
-	clock time.Time
+	mu    sync.Mutex
+	clock time.Time // guarded by mu
 }
 
 func newRig(t *testing.T) *rig {
@@ -66,7 +68,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.Service, err = New(Config{
 		Store: s, View: v, Vault: vault, Fleet: r.fleet, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { r.clock = r.clock.Add(time.Second); return r.clock },
+		Now: r.tick,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +87,14 @@ func newRig(t *testing.T) *rig {
 		_ = s.Close()
 	})
 	return r
+}
+
+// tick is a clock on which every reading is a second later.
+func (r *rig) tick() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clock = r.clock.Add(time.Second)
+	return r.clock
 }
 
 func (r *rig) ctx() context.Context {
