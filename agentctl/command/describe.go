@@ -133,13 +133,13 @@ func (c *cli) printDescription(ctx context.Context, cl *client, doc descriptionD
 		return nil
 	}
 	_, _ = fmt.Fprintln(w, "\nHistory")
-	t := table{head: []string{"REVISION", "KIND", "STATE", "TIME", "CAUSE", "MESSAGE"}, noHead: c.flags.noHeaders, colour: c.colour(w)}
+	t := table{head: []string{"REVISION", "KIND", "STATE", "FROM", "TO", "TIME", "CAUSE", "MESSAGE"}, noHead: c.flags.noHeaders, colour: c.colour(w)}
 	for _, h := range doc.History {
 		state := "-"
 		if h.State != nil {
 			state = *h.State
 		}
-		t.add("", itoa(h.Revision), h.Kind, state, c.ago(h.Time), dash(h.Cause), dash(h.Message))
+		t.add("", revisionOf(h.Revision), h.Kind, state, dash(h.From), dash(h.To), c.ago(h.Time), dash(h.Cause), dash(h.Message))
 	}
 	return t.write(w)
 }

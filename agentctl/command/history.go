@@ -42,7 +42,7 @@ func (c *cli) historyCmd() *cobra.Command {
 				if len(d.Faults) > 0 {
 					message = strings.TrimPrefix(message+"; "+d.Faults[0].String(), "; ")
 				}
-				t.add(itoa(d.Seq), itoa(d.Seq), d.Kind, itoa(d.Revision), state, dash(d.From), dash(d.To), c.ago(d.Time), dash(d.Cause), dash(message), dash(d.Actor), dash(d.Config))
+				t.add(itoa(d.Seq), itoa(d.Seq), d.Kind, revisionOf(d.Revision), state, dash(d.From), dash(d.To), c.ago(d.Time), dash(d.Cause), dash(message), dash(d.Actor), dash(d.Config))
 			}
 			return c.print(out, docs, t)
 		},

@@ -95,4 +95,12 @@ func (c *cli) serverVersion(ctx context.Context) (*serverVersion, error) {
 	}, nil
 }
 
+// revisionOf shows a revision; a move has none.
+func revisionOf(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return itoa(n)
+}
+
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -70,7 +70,9 @@ func (s *sight) transaction(next release.State, actions []release.Action, now ti
 	} else {
 		head = head.Noted(next, s.mod)
 	}
-	head.Updated, head.UpdatedBy = now, actor
+	if len(record.Heads) > 0 { // the first APPLIED of a stable is no move: whoever applied it stays named
+		head.Updated, head.UpdatedBy = now, actor
+	}
 	key := view.HeadKey(manifest.KindAgent, s.key.Namespace, s.head.Name)
 	t.If = append(t.If, store.Cond{Key: key, ModRevision: s.mod})
 	t.Puts = append(t.Puts, store.KV{Key: key, Value: view.Encode(head)})
