@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
@@ -58,7 +59,7 @@ func (st stepped) err() error {
 }
 
 // moveAgent puts the head and the log entry of a step into a change.
-func (s *Service) moveAgent(c *change, head view.AgentHead, mod int64, st stepped, who string) {
+func (s *Service) moveAgent(c *headwrite.Change, head view.AgentHead, mod int64, st stepped, who string) {
 	if st.own {
 		head = head.Moved(st.state)
 	} else {
@@ -68,9 +69,9 @@ func (s *Service) moveAgent(c *change, head view.AgentHead, mod int64, st steppe
 	if st.reset {
 		head.ResetEpoch, head.ResetGeneration, head.ResetHere = s.view.Cluster().Epoch, 0, true
 	}
-	c.head(kindAgent, head.Name, mod, view.Encode(head))
+	c.Put(kindAgent, head.Name, mod, view.Encode(head))
 	if m := st.moved; m != nil {
-		c.move(view.HeadMove{
+		c.Move(view.HeadMove{
 			Kind: kindAgent, Name: head.Name, Revision: m.Revision, From: number(m.From), To: number(m.To), Config: m.Config, Move: m.Move, Faults: m.Faults,
 		})
 	}
@@ -111,7 +112,7 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		return nil, err
 	}
 	var resp *specv1.RollbackResponse
-	rev, err := s.retrying(ctx, why{actor: actor(ctx), cause: "rollback", message: m.GetMessage()}, func() (*change, error) {
+	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: "rollback", Message: m.GetMessage()}, func() (*headwrite.Change, error) {
 		head, mod, err := s.agentHead(namespace, m.GetName())
 		if err != nil {
 			return nil, err
@@ -128,7 +129,7 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		if resp.Notes, err = s.drift(namespace, head, st.state.Desired()); err != nil {
 			return nil, err
 		}
-		c := newChange(namespace)
+		c := headwrite.NewChange(namespace)
 		if st.unchanged {
 			resp.Notes = append(resp.Notes, fmt.Sprintf("revision %d is what counts already", resp.GetTo()))
 		} else if !m.GetDryRun() {

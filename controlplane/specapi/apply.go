@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/headwrite"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/spec"
@@ -39,13 +40,13 @@ func (s *Service) apply(ctx context.Context, in applyInput) (*specv1.ApplyRespon
 		return nil, errs.New(errs.Invalid, "namespace %q is no name", in.namespace)
 	}
 	var p *plan
-	rev, err := s.retrying(ctx, why{actor: actor(ctx), cause: "apply", message: in.message}, func() (*change, error) {
+	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: "apply", Message: in.message}, func() (*headwrite.Change, error) {
 		var err error
 		if p, err = s.planned(ctx, in); err != nil {
 			return nil, err
 		}
 		if in.dryRun {
-			return newChange(in.namespace), nil
+			return headwrite.NewChange(in.namespace), nil
 		}
 		return p.change, nil
 	})
@@ -78,8 +79,8 @@ func (s *Service) planned(ctx context.Context, in applyInput) (*plan, error) {
 	if len(p.faults) > 0 {
 		return nil, faultsError(p.faults)
 	}
-	if len(p.change.puts) > maxHeads {
-		return nil, errs.New(errs.Precondition, "the set changes %d objects, at most %d fit into one transaction: apply it in parts, shared things first", len(p.change.puts), maxHeads)
+	if p.change.Heads() > headwrite.MaxHeads {
+		return nil, errs.New(errs.Precondition, "the set changes %d objects, at most %d fit into one transaction: apply it in parts, shared things first", p.change.Heads(), headwrite.MaxHeads)
 	}
 	return p, s.checkSet(p, in.check)
 }

@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
@@ -24,9 +25,9 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 		return nil, errs.New(errs.Invalid, "check_revision is for agents only")
 	}
 	resp := &specv1.DeleteResponse{}
-	rev, err := s.retrying(ctx, why{actor: actor(ctx), cause: "delete", message: m.GetMessage()}, func() (*change, error) {
+	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: "delete", Message: m.GetMessage()}, func() (*headwrite.Change, error) {
 		resp.Notes = nil
-		c := newChange(namespace)
+		c := headwrite.NewChange(namespace)
 		if err := s.tombstone(c, m, actor(ctx)); err != nil {
 			return nil, err
 		}
@@ -38,7 +39,7 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 			resp.Notes = append(resp.Notes, text+": their instances keep what they run")
 		}
 		if m.GetDryRun() {
-			return newChange(namespace), nil
+			return headwrite.NewChange(namespace), nil
 		}
 		return c, nil
 	})
@@ -63,8 +64,8 @@ func (s *Service) usersOf(namespace, kind, name string) []string {
 	return out
 }
 
-func (s *Service) tombstone(c *change, m *specv1.DeleteRequest, who string) error {
-	namespace, kind, name, now := c.namespace, m.GetKind(), m.GetName(), s.now().UTC()
+func (s *Service) tombstone(c *headwrite.Change, m *specv1.DeleteRequest, who string) error {
+	namespace, kind, name, now := c.Namespace(), m.GetKind(), m.GetName(), s.now().UTC()
 	switch kind {
 	case kindAgent:
 		head, mod, err := s.agentHead(namespace, name)
@@ -90,7 +91,7 @@ func (s *Service) tombstone(c *change, m *specv1.DeleteRequest, who string) erro
 		for i := range h.Versions {
 			h.Versions[i].Online = false
 		}
-		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: from})
+		c.Replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: from})
 	case kindMCP:
 		h, mod, ok := s.view.MCP(namespace, name)
 		if !ok || h.Deleted || h.Name != name {
@@ -98,7 +99,7 @@ func (s *Service) tombstone(c *change, m *specv1.DeleteRequest, who string) erro
 		}
 		h.Deleted, h.Updated, h.By = true, now, who
 		h.Enabled, h.Tools = nil, nil
-		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: h.Current})
+		c.Replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: h.Current})
 	case kindCredential:
 		h, mod, ok := s.view.Credential(namespace, name)
 		if !ok || h.Deleted || h.Name != name {
@@ -106,7 +107,7 @@ func (s *Service) tombstone(c *change, m *specv1.DeleteRequest, who string) erro
 		}
 		h.Deleted, h.Updated, h.By = true, now, who
 		h.Sealed, h.Fingerprint, h.Rotated = nil, "", false
-		c.replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: number(h.Version)})
+		c.Replace(kind, name, mod, view.Encode(h), view.HeadMove{Kind: kind, Name: name, From: number(h.Version)})
 	}
 	return nil
 }

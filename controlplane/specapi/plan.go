@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
@@ -37,7 +38,7 @@ type plan struct {
 	who       string
 	now       time.Time
 	set       *specfile.Set
-	change    *change
+	change    *headwrite.Change
 
 	prompts     map[string]planned[view.PromptHead]     // by name in lower case, read or changed
 	mcp         map[string]planned[view.MCPHead]        // the same
@@ -53,7 +54,7 @@ type plan struct {
 
 func (s *Service) newPlan(namespace, who string, set *specfile.Set) *plan {
 	return &plan{
-		svc: s, namespace: namespace, who: who, now: s.now().UTC(), set: set, change: newChange(namespace),
+		svc: s, namespace: namespace, who: who, now: s.now().UTC(), set: set, change: headwrite.NewChange(namespace),
 		prompts: map[string]planned[view.PromptHead]{}, mcp: map[string]planned[view.MCPHead]{},
 		credentials: map[string]planned[view.CredentialHead]{}, agents: map[string]bool{},
 	}
@@ -178,7 +179,7 @@ func readHead[H any](p *plan, known map[string]planned[H], kind, name string, re
 		return planned[H]{}, false
 	}
 	known[key] = planned[H]{head: h, mod: mod}
-	p.change.read(kind, name, mod)
+	p.change.Read(kind, name, mod)
 	return known[key], true
 }
 
@@ -213,7 +214,7 @@ func (p *plan) heads(a *spec.Agent) (snapshot.Heads, error) {
 
 // blob reads immutable bytes, those that the plan is about to write included.
 func (p *plan) blob(h manifest.Hash) ([]byte, bool) {
-	if b, ok := p.change.blobs[h]; ok {
+	if b, ok := p.change.Kept(h); ok {
 		return b, true
 	}
 	return p.svc.view.Blob(h)

@@ -33,14 +33,14 @@ func (p *plan) agent(x *specfile.Agent) error {
 	if len(p.faults) > 0 {
 		return nil // nothing will be written
 	}
-	sum := p.change.blob(raw)
+	sum := p.change.Keep(raw)
 	config, err := p.manifest(a, raw, sum)
 	if err != nil {
 		return err
 	}
 	head, mod, existed := p.svc.view.Agent(p.namespace, a.AgentName)
 	if !existed {
-		p.change.read(kindAgent, a.AgentName, 0)
+		p.change.Read(kindAgent, a.AgentName, 0)
 	}
 	before := p.agentContent(head, existed)
 	created := !existed || head.Deleted

@@ -61,7 +61,7 @@ func (p *plan) settle(v versioned) (version string, hash manifest.Hash, isNew, c
 			return "", manifest.Hash{}, false, false, err
 		}
 	}
-	return version, p.change.blob(b), true, false, nil
+	return version, p.change.Keep(b), true, false, nil
 }
 
 // nextVersion gives the next patch version that isn't there yet; after a version that is no semantic one, an ordinal.
@@ -157,7 +157,7 @@ func (p *plan) prompt(x *specfile.Prompt) error {
 		move.Revision = ref.Ordinal
 	}
 	p.prompts[strings.ToLower(name)] = planned[view.PromptHead]{head: head, mod: was.mod}
-	p.change.replace(kindPrompt, name, was.mod, view.Encode(head), move)
+	p.change.Replace(kindPrompt, name, was.mod, view.Encode(head), move)
 	p.result(kindPrompt, name, ref.Ordinal, action, "")
 	return p.diff(kindPrompt, name, before, p.contentOf(head.Versions, version))
 }
@@ -218,7 +218,7 @@ func (p *plan) mcpServer(x *specfile.MCPServer) error {
 		move.Revision = int64(len(head.Versions))
 	}
 	p.mcp[strings.ToLower(name)] = planned[view.MCPHead]{head: head, mod: was.mod}
-	p.change.replace(kindMCP, name, was.mod, view.Encode(head), move)
+	p.change.Replace(kindMCP, name, was.mod, view.Encode(head), move)
 	ref, _ := findVersion(head.Versions, version)
 	p.result(kindMCP, name, ref.Ordinal, action, "")
 	after, err := p.shownMCP(head)
@@ -333,7 +333,7 @@ func (p *plan) credential(name string, value secret.Value, from origin) error {
 	}
 	head.Sealed = kept
 	p.credentials[strings.ToLower(name)] = planned[view.CredentialHead]{head: head, mod: was.mod}
-	p.change.replace(kindCredential, name, was.mod, view.Encode(head), view.HeadMove{
+	p.change.Replace(kindCredential, name, was.mod, view.Encode(head), view.HeadMove{
 		Kind: kindCredential, Name: name, Revision: head.Version, From: number(old), To: number(head.Version),
 	})
 	p.result(kindCredential, name, head.Version, action, "")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
@@ -18,19 +19,7 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
-const (
-	defaultNamespace = "default"
-	// maxHeads is how many heads one transaction writes (semantics.md 12).
-	maxHeads = 100
-	// maxConds bounds the conditions of one transaction.
-	maxConds = 120
-	// attempts is how often a write that lost a race is planned again.
-	attempts = 5
-	// viewWait bounds the wait for the view to show a write; reads may lag after it, the write stands.
-	viewWait = 5 * time.Second
-	// storeWait bounds one exchange with the store.
-	storeWait = 5 * time.Second
-)
+const defaultNamespace = "default"
 
 // Fleet tells what the service must know of an agent's live instances.
 type Fleet interface {
@@ -64,10 +53,10 @@ type Service struct {
 
 	store  store.Store
 	view   *view.View
+	writer *headwrite.Writer
 	vault  *Vault
 	fleet  Fleet
 	now    func() time.Time
-	log    *slog.Logger
 	notify func(Notice)
 }
 
@@ -76,9 +65,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.View == nil || cfg.Vault == nil || cfg.Fleet == nil || cfg.Now == nil || cfg.Logger == nil {
 		return nil, errs.New(errs.Invalid, "specapi: something required is missing")
 	}
-	s := &Service{
-		store: cfg.Store, view: cfg.View, vault: cfg.Vault, fleet: cfg.Fleet, now: cfg.Now, log: cfg.Logger, notify: cfg.Notify,
+	writer, err := headwrite.New(headwrite.Config{Store: cfg.Store, View: cfg.View, Now: cfg.Now, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
 	}
+	s := &Service{store: cfg.Store, view: cfg.View, writer: writer, vault: cfg.Vault, fleet: cfg.Fleet, now: cfg.Now, notify: cfg.Notify}
 	if s.notify == nil {
 		s.notify = func(Notice) {}
 	}
@@ -92,29 +83,6 @@ func (s *Service) Reveal(namespace, name string, version int64) (secret.Value, e
 		return secret.Value{}, errs.New(errs.NotFound, "credential %s/%s doesn't exist", namespace, name)
 	}
 	return s.vault.Reveal(namespace, head.Name, head, version)
-}
-
-// current waits until the view shows at least what the store holds now, by a linearizable read. A store that
-// doesn't answer is errs.Unavailable at once.
-func (s *Service) current(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	rev, err := s.store.Commit(ctx, store.Txn{})
-	if err != nil {
-		return unavailable(err)
-	}
-	if err := s.view.WaitFor(ctx, rev); err != nil {
-		return errs.New(errs.Unavailable, "catch up with the store: %w", err)
-	}
-	return nil
-}
-
-// unavailable turns a store that is silent into one that is known to be away: the caller should try again.
-func unavailable(err error) error {
-	if errs.Is(err, errs.Timeout) || errs.Is(err, errs.Internal) {
-		return errs.New(errs.Unavailable, "store: %w", err)
-	}
-	return err
 }
 
 // actor is who calls, as history keeps it.

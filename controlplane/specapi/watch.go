@@ -30,7 +30,7 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 	namespace := scope(m.GetNamespace(), m.GetAllNamespaces())
 	since := m.GetSinceRevision()
 	if since == 0 {
-		if err := s.current(ctx); err != nil {
+		if err := s.writer.Current(ctx); err != nil {
 			return err
 		}
 		since = s.view.Revision()
