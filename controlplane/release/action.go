@@ -49,6 +49,8 @@ type Moved struct {
 	Instance string
 	Faults   []phase.Fault
 	Cause    string // for people, one line
+	// Vetoes are those that a MoveVeto made or changed, as they are now.
+	Vetoes []Veto
 }
 
 // Reset says that refusals which instances remember from before this write are void: write AgentHead's Reset fields.

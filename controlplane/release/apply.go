@@ -37,7 +37,8 @@ func (s State) clone() State {
 	}
 	s.Revisions = slices.Clone(s.Revisions)
 	s.Refusals = slices.Clone(s.Refusals)
-	return s
+	s.Vetoes = slices.Clone(s.Vetoes) // Refused is replaced, never changed
+	return s                          // and so is Pin
 }
 
 func (st *step) do(a Action) { st.out = append(st.out, a) }
@@ -145,7 +146,7 @@ func (st *step) apply(e Apply) {
 		st.mark(s.Candidate.Revision, phase.StateSuperseded)
 		s.Candidate = nil
 	}
-	s.Hold = nil
+	s.Hold, s.Vetoes, s.Pin = nil, nil, nil
 	s.Last++
 	s.Revisions = append(s.Revisions, Revision{N: s.Last, Spec: e.Spec})
 	st.open(s.Last, e.At, e.Live, e.Policy)

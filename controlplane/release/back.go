@@ -15,6 +15,9 @@ func (st *step) rollback(e Rollback) {
 		st.refuse(NotNow, "the agent is deleted")
 		return
 	}
+	if e.Pin != nil {
+		e.To = e.Pin.Revision
+	}
 	if e.To == 0 {
 		if s.Candidate != nil || s.Hold != nil {
 			st.abort(e.At)
@@ -30,7 +33,7 @@ func (st *step) rollback(e Rollback) {
 	case !ok:
 		st.refuse(NoSuchRevision, "revision %d isn't kept", e.To)
 		return
-	case e.To == s.Stable && s.Candidate == nil && s.Hold == nil:
+	case e.To == s.Stable && s.Candidate == nil && s.Hold == nil && samePin(s.Pin, e.Pin):
 		st.do(Unchanged{Revision: s.Stable})
 		return
 	case target.State == phase.StateRefused && !e.Force:
@@ -45,7 +48,7 @@ func (st *step) rollback(e Rollback) {
 		st.mark(s.Candidate.Revision, phase.StateSuperseded)
 		s.Candidate = nil
 	}
-	s.Hold = nil
+	s.Hold, s.Pin = nil, e.Pin
 	if st.forget(e.To) || target.State == phase.StateRefused {
 		st.do(Reset{})
 	}
@@ -55,7 +58,19 @@ func (st *step) rollback(e Rollback) {
 	} else {
 		s.Unproven = true
 	}
-	st.moved(e.At, Moved{Move: MoveRollback, From: from, To: e.To})
+	m := Moved{Move: MoveRollback, From: from, To: e.To}
+	if e.Pin != nil {
+		m.Config = e.Pin.Config()
+		m.Cause = "pinned to the shared versions of " + m.Config
+	}
+	st.moved(e.At, m)
+}
+
+func samePin(a, b *Pin) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Revision == b.Revision && a.Hash == b.Hash && slices.Equal(a.Lines, b.Lines)
 }
 
 // previousProven gives the newest proven revision before what is stable, or what stable would fall back to.
@@ -104,7 +119,8 @@ func (st *step) abort(at time.Time) {
 	}
 }
 
-// Retryable gives the revision that Retry reopens: the held, else the last refused one; 0: none.
+// Retryable gives the revision that Retry reopens: the held, else the last refused one; 0: none. Where the last refusal was of
+// shared versions, which vetoes hold back now, it is those that are tried again, and no older revision.
 func (s State) Retryable() int64 {
 	if s.Hold != nil {
 		return s.Hold.Revision
@@ -114,6 +130,9 @@ func (s State) Retryable() int64 {
 			return r.N
 		}
 	}
+	if len(s.Vetoes) > 0 {
+		return 0
+	}
 	for _, r := range slices.Backward(s.Revisions) {
 		if r.State == phase.StateRefused {
 			return r.N
@@ -122,30 +141,66 @@ func (s State) Retryable() int64 {
 	return 0
 }
 
-// retry is semantics.md 7.5. Where only shared versions were refused, it drops the records and nothing else.
+// retry is semantics.md 7.3 and 7.5. Where only shared versions were refused, it drops the records and vetoes and nothing else.
 func (st *step) retry(e Retry) {
 	s := &st.s
 	n := s.Retryable()
 	switch {
 	case s.LastMove == MoveDelete:
 		st.refuse(NotNow, "the agent is deleted")
+		return
 	case s.Candidate != nil:
 		st.refuse(NotNow, "revision %d is on its way; abort it first", s.Candidate.Revision)
-	case n == 0 && len(s.Refusals) == 0:
+		return
+	case n == 0 && len(s.Refusals) == 0 && len(s.Vetoes) == 0:
 		st.refuse(NotNow, "nothing was refused")
-	case n == 0:
+		return
+	}
+	from := s.Desired()
+	to := from
+	s.Vetoes = nil
+	if n == 0 {
 		s.Refusals = nil
-		st.do(Reset{})
-		st.moved(e.At, Moved{Move: MoveRetry, From: s.Stable, To: s.Stable})
-	default:
-		from := s.Stable
-		st.forget(n)
+	} else {
+		to = n
+		st.forgetLike(n)
+		st.forgetLike(s.Stable)
 		st.drop(e.Manifest)
 		s.Hold = nil
 		st.open(n, e.At, e.Live, e.Policy)
-		st.do(Reset{})
-		st.moved(e.At, Moved{Move: MoveRetry, From: from, To: n})
 	}
+	st.do(Reset{})
+	st.moved(e.At, Moved{Move: MoveRetry, From: from, To: to})
+}
+
+// unhold is semantics.md 1 and 7.3.
+func (st *step) unhold(e Unhold) {
+	s := &st.s
+	switch {
+	case s.LastMove == MoveDelete:
+		st.refuse(NotNow, "the agent is deleted")
+		return
+	case len(s.Vetoes) == 0 && s.Pin == nil:
+		st.refuse(NotNow, "nothing is held: no shared version is vetoed or pinned")
+		return
+	}
+	if len(s.Vetoes) > 0 {
+		// What was refused is offered again: neither the head nor an instance may remember it.
+		st.do(Reset{})
+		for _, n := range []int64{s.Stable, s.Desired()} {
+			st.forgetLike(n)
+		}
+	}
+	s.Vetoes, s.Pin = nil, nil
+	st.do(Moved{Move: MoveUnhold, From: s.Desired(), To: s.Desired()})
+}
+
+// forgetLike drops the refusals of a revision and of every other that has the same spec.
+func (st *step) forgetLike(n int64) {
+	spec := st.spec(n)
+	st.s.Refusals = slices.DeleteFunc(st.s.Refusals, func(r Refusal) bool {
+		return r.Revision == n || !spec.IsZero() && st.spec(r.Revision) == spec
+	})
 }
 
 // remove is semantics.md 12: numbers go on, everything else is void.

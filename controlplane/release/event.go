@@ -7,7 +7,7 @@ import (
 	"github.com/agentry/agentry/internal/phase"
 )
 
-// Event is something that happened to an agent: one of Apply, Rollback, Abort, Retry, Delete and Observe.
+// Event is something that happened to an agent: one of Apply, Rollback, Abort, Retry, Unhold, Delete and Observe.
 type Event interface{ event() }
 
 // Apply is a person's new own spec. On a tombstone (after Delete) it re-creates the agent.
@@ -39,19 +39,26 @@ type Rollback struct {
 	At    time.Time
 	To    int64
 	Force bool
+	// Pin also pins shared versions: To is then Pin.Revision. The caller takes them from the record of the APPLIED config. nil: a
+	// pin ends.
+	Pin *Pin
 }
 
 // Abort closes an open candidate or hold and leaves stable.
 type Abort struct{ At time.Time }
 
-// Retry reopens the held, else the last refused revision, and drops its records.
+// Retry reopens what State.Retryable names, or nothing where that is 0, and drops its records and every veto.
 type Retry struct {
 	At   time.Time
 	Live bool // as in Apply
-	// Policy is that of the revision that State.Retryable names, Manifest the config it resolves to now (may be zero).
+	// Policy is that of the revision that State.Retryable names, Manifest the config it resolves to now without vetoes (may be
+	// zero).
 	Policy   Policy
 	Manifest manifest.Hash
 }
+
+// Unhold removes the vetoes and the pin, and the records of what they stood for.
+type Unhold struct{ At time.Time }
 
 // Delete makes the head a tombstone.
 type Delete struct{ At time.Time }
@@ -83,6 +90,8 @@ type Config struct {
 	Generation int64
 	Lines      []manifest.Line // sorted
 	Policy     Policy          // not needed in Applied and Known
+	// Vetoed are the lines (kind/name) that a veto decided; not needed in Applied and Known.
+	Vetoed []string
 }
 
 // Instance is what one live instance answered.
@@ -105,5 +114,6 @@ func (Apply) event()    {}
 func (Rollback) event() {}
 func (Abort) event()    {}
 func (Retry) event()    {}
+func (Unhold) event()   {}
 func (Delete) event()   {}
 func (Observe) event()  {}

@@ -26,6 +26,9 @@ type State struct {
 	Hold      *Hold      `json:"hold,omitempty"`
 	Revisions []Revision `json:"revisions"` // newest last, at most 100
 	Refusals  []Refusal  `json:"refusals,omitempty"`
+	// Vetoes are sorted by kind and name, one for each; Pin is nil unless a person rolled back to a config.
+	Vetoes []Veto `json:"vetoes,omitempty"`
+	Pin    *Pin   `json:"pin,omitempty"`
 	// LastRefusal is sticky until a config of greater generation other than the fallback is settled.
 	LastRefusal *LastRefusal `json:"lastRefusal,omitempty"`
 	// LastMove is the head's last own move, the last that changed what instances get, and LastMoveAt its time.
@@ -89,7 +92,8 @@ type LastRefusal struct {
 // Move names a head's own move.
 type Move string
 
-// The moves of an agent's head. MoveProve changes nothing that instances get and is never State.LastMove.
+// The moves of an agent's head. MoveProve changes nothing that instances get. It, MoveVeto and MoveUnhold, which move shared
+// versions and no revision, are never State.LastMove.
 const (
 	MoveApply    Move = "apply"
 	MovePromote  Move = "promote" // candidate -> stable
@@ -101,6 +105,8 @@ const (
 	MoveProve    Move = "prove" // an unproven stable's first APPLIED
 	MoveDelete   Move = "delete"
 	MoveRecreate Move = "recreate"
+	MoveVeto     Move = "veto"   // shared versions held back
+	MoveUnhold   Move = "unhold" // vetoes and pin removed by a person
 )
 
 // What a refusal led to (LastRefusal.Action).

@@ -13,6 +13,8 @@ func Step(s State, e Event) (State, []Action) {
 		st.abort(e.At)
 	case Retry:
 		st.retry(e)
+	case Unhold:
+		st.unhold(e)
 	case Delete:
 		st.remove(e)
 	case Observe:
@@ -28,10 +30,17 @@ func Step(s State, e Event) (State, []Action) {
 }
 
 // OwnMove reports whether the actions hold a move that changes what instances get: the write that carries it is the
-// head's last own move.
+// head's last own move. Shared versions that are held back or freed leave it as it is: what a rollback takes back is still
+// on its way.
 func OwnMove(actions []Action) bool {
 	for _, a := range actions {
-		if m, ok := a.(Moved); ok && m.Move != MoveProve {
+		m, ok := a.(Moved)
+		if !ok {
+			continue
+		}
+		switch m.Move {
+		case MoveProve, MoveVeto, MoveUnhold:
+		default:
 			return true
 		}
 	}

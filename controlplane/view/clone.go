@@ -23,6 +23,14 @@ func cloneState(s release.State) release.State {
 	for i := range s.Refusals {
 		s.Refusals[i].Faults = slices.Clone(s.Refusals[i].Faults)
 	}
+	s.Vetoes = slices.Clone(s.Vetoes)
+	for i := range s.Vetoes {
+		s.Vetoes[i].Refused = slices.Clone(s.Vetoes[i].Refused)
+	}
+	if s.Pin != nil {
+		s.Pin = clonePointer(s.Pin)
+		s.Pin.Lines = slices.Clone(s.Pin.Lines)
+	}
 	if s.LastRefusal != nil {
 		s.LastRefusal = clonePointer(s.LastRefusal)
 		s.LastRefusal.Faults = slices.Clone(s.LastRefusal.Faults)
