@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -257,9 +258,18 @@ func (cl *client) ended(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case err == nil && nearDeadline(ctx):
+		// The server is told the deadline and may end the watch a moment before our own clock does.
+		return context.DeadlineExceeded
 	case err == nil:
 		return failf(exitUnreachable, "ask again", "the control plane at %s ended the watch", cl.server)
 	default:
 		return cl.caller.explain(err)
 	}
+}
+
+// nearDeadline reports whether ctx is as good as over.
+func nearDeadline(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ok && time.Until(d) < 500*time.Millisecond
 }
