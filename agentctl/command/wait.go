@@ -123,7 +123,7 @@ func (c *cli) wait(ctx context.Context, cl *client, r ref, w wanted, timeout tim
 		return nil
 	case verdict == exitNo:
 		return failf(exitNo, "agentctl status "+r.name, "%s: not so: %s", r, last)
-	case ctx.Err() == nil:
+	case err == nil && ctx.Err() == nil:
 		return failf(exitFailure, "", "%s: stopped waiting: %s", r, last)
 	default:
 		return failf(exitTimeout, "agentctl status "+r.name, "%s: waited %s: %s", r, timeout, last)
