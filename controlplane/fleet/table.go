@@ -54,6 +54,8 @@ type entry struct {
 	refused map[manifest.Hash]refusal
 	reset   manifest.Token // of the last offer: refusals from below it are void
 	health  []phase.Fault  // of what it runs, as last heard
+	servers []server       // its words on the MCP servers that it uses
+	told    uint64         // the session of those words
 }
 
 // New makes an empty table.

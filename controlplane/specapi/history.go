@@ -106,7 +106,7 @@ func stateOf(head view.AgentHead, revision int64) phase.State {
 }
 
 // sharedMoves gives the moves of a shared head from a store revision on.
-func (s *Service) sharedMoves(namespace, kind, name string, from int64, show func(kind, name, version string) string) []*specv1.HistoryEntry {
+func (s *Service) sharedMoves(namespace, kind, name string, from int64, show func(h view.HeadMove, at string) string) []*specv1.HistoryEntry {
 	var entries []*specv1.HistoryEntry
 	for _, move := range s.view.Moves(namespace, kind, name) {
 		if move.Seq < from {
@@ -114,7 +114,7 @@ func (s *Service) sharedMoves(namespace, kind, name string, from int64, show fun
 		}
 		for _, h := range ownMoves(move, kind, name) {
 			e := entryOf(move, h)
-			e.From, e.To = show(kind, h.Name, h.From), show(kind, h.Name, h.To)
+			e.From, e.To = show(h, h.From), show(h, h.To)
 			if from == 0 { // its own history: a new version is a revision
 				e.Revision = h.Revision
 				if h.Revision > 0 {
@@ -129,13 +129,24 @@ func (s *Service) sharedMoves(namespace, kind, name string, from int64, show fun
 	return entries
 }
 
-func plainName(_, _, version string) string { return version }
-
-func qualifiedName(kind, name, version string) string {
-	if version == "" {
-		return ""
+// plainName shows where a head or a part of it was: "1.0.1", "label prod=1.0.1".
+func plainName(h view.HeadMove, at string) string {
+	if at == "" || h.Part == "" {
+		return at
 	}
-	return kind + "/" + name + "@" + version
+	return h.Part + "=" + at
+}
+
+// qualifiedName is plainName with the head's name: "prompt/bot@1.0.1", "prompt/bot label prod=1.0.1".
+func qualifiedName(h view.HeadMove, at string) string {
+	switch {
+	case at == "":
+		return ""
+	case h.Part == "":
+		return h.Kind + "/" + h.Name + "@" + at
+	default:
+		return h.Kind + "/" + h.Name + " " + plainName(h, at)
+	}
 }
 
 func ownMoves(move view.Move, kind, name string) []view.HeadMove {

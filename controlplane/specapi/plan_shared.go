@@ -291,9 +291,6 @@ func (p *plan) shownMCP(head view.MCPHead) (string, error) {
 	return string(b), err
 }
 
-// keptValues is how many versions of a credential's value are kept: the old one stays usable while runtimes drain.
-const keptValues = 2
-
 // origin says where a credential's value stood.
 type origin int
 
@@ -319,23 +316,13 @@ func (p *plan) credential(name string, value secret.Value, from origin) error {
 	action := verb(existed, head.Deleted)
 	old := head.Version
 	head.Name, head.Deleted, head.Updated, head.By = name, false, p.now, p.who
-	head.Version++
 	head.Fingerprint, head.Rotated = mark, false
-	sealed, err := p.svc.vault.seal(p.namespace, name, head.Version, value)
+	head, err := head.Next(func(version int64) ([]byte, error) { return p.svc.vault.Seal(p.namespace, name, version, value) })
 	if err != nil {
 		return err
 	}
-	kept := map[int64][]byte{head.Version: sealed}
-	for v, b := range head.Sealed {
-		if v > head.Version-keptValues {
-			kept[v] = b
-		}
-	}
-	head.Sealed = kept
 	p.credentials[strings.ToLower(name)] = planned[view.CredentialHead]{head: head, mod: was.mod}
-	p.change.Replace(kindCredential, name, was.mod, view.Encode(head), view.HeadMove{
-		Kind: kindCredential, Name: name, Revision: head.Version, From: number(old), To: number(head.Version),
-	})
+	p.change.Replace(kindCredential, name, was.mod, view.Encode(head), head.Move(old))
 	p.result(kindCredential, name, head.Version, action, "")
 	return nil
 }

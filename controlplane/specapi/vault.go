@@ -98,7 +98,8 @@ func (v *Vault) Reveal(namespace, name string, head view.CredentialHead, version
 	return value, nil
 }
 
-func (v *Vault) seal(namespace, name string, version int64, value secret.Value) ([]byte, error) {
+// Seal seals the value of one version of a credential.
+func (v *Vault) Seal(namespace, name string, version int64, value secret.Value) ([]byte, error) {
 	v.redact.Add(value)
 	return secret.Seal(v.kek, credentialPlace(namespace, name, version), value)
 }

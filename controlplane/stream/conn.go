@@ -261,6 +261,9 @@ func (c *conn) beat(w *pushv1.Beat) error {
 		c.hub.counts.adrift.Add(1)
 	}
 	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), time.Now())
+	if told := serversOf(w.GetDependencies()); len(told) > 0 {
+		c.hub.cfg.Fleet.Servers(c.key, told)
+	}
 	c.look()
 	return nil
 }

@@ -232,3 +232,25 @@ func causeToWire(c snapshot.Cause) *pushv1.Cause {
 	}
 	return w
 }
+
+// serversOf reads what an instance says of the MCP servers that it uses. A definition without a whole digest is told
+// as a tool without one.
+func serversOf(deps []*pushv1.Dependency) []fleet.Server {
+	var out []fleet.Server
+	for _, d := range deps {
+		name, ok := strings.CutPrefix(d.GetResource(), manifest.KindMCP+"/")
+		if !ok || name == "" || len(name) > maxID {
+			continue
+		}
+		s := fleet.Server{Name: name, Healthy: d.GetHealthy(), Message: d.GetMessage()}
+		for _, t := range d.GetTools() {
+			tool := fleet.ServerTool{Name: t.GetName(), Description: t.GetDescription()}
+			if h, whole := manifest.FromBytes(t.GetDefinitionSha256()); whole {
+				tool.Digest = h.String()
+			}
+			s.Tools = append(s.Tools, tool)
+		}
+		out = append(out, s)
+	}
+	return out
+}

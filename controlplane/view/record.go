@@ -137,10 +137,13 @@ type HeadMove struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Revision is set when the move made a new revision (or version ordinal); 0: a move only.
-	Revision int64  `json:"revision,omitempty"`
-	From     string `json:"from,omitempty"` // revision or version before
-	To       string `json:"to,omitempty"`
-	Config   string `json:"config,omitempty"`
+	Revision int64 `json:"revision,omitempty"`
+	// Part says what of the head moved where it wasn't the whole: "label prod", "tool query" or "server". From and To
+	// are then that part's: versions of a label, "on" or "off", the short digest of an approved definition.
+	Part   string `json:"part,omitempty"`
+	From   string `json:"from,omitempty"` // revision or version before
+	To     string `json:"to,omitempty"`
+	Config string `json:"config,omitempty"`
 	// Move is the release move of an agent's head; "" for the others.
 	Move   release.Move  `json:"move,omitempty"`
 	Faults []phase.Fault `json:"faults,omitempty"`

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/gowebpki/jcs"
+	"github.com/agentry/agentry/internal/tooldigest"
 )
 
 // maxName is the longest tool name that models take.
@@ -22,56 +22,21 @@ type definition struct {
 	digest string
 }
 
-// wireTool is what counts of a tool's definition.
-type wireTool struct {
-	Server       string          `json:"server"`
-	Name         string          `json:"name"`
-	Title        string          `json:"title,omitempty"`
-	Description  string          `json:"description,omitempty"`
-	InputSchema  json.RawMessage `json:"inputSchema,omitempty"`
-	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
-	Annotations  json.RawMessage `json:"annotations,omitempty"`
-}
-
 // definitions reads a page of tools/list.
 func definitions(server string, raw json.RawMessage) ([]definition, error) {
-	var page struct {
-		Tools []wireTool `json:"tools"`
+	page, err := tooldigest.Page(server, raw)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(raw, &page); err != nil {
-		return nil, fmt.Errorf("read the tool list: %w", err)
-	}
-	out := make([]definition, 0, len(page.Tools))
-	for _, t := range page.Tools {
-		if t.Name == "" {
-			return nil, fmt.Errorf("read the tool list: a tool without a name")
-		}
-		t.Server = server
-		digest, err := t.digest()
+	out := make([]definition, 0, len(page))
+	for _, t := range page {
+		digest, err := t.Digest()
 		if err != nil {
 			return nil, fmt.Errorf("tool %s: %w", t.Name, err)
 		}
-		text := t.Description
-		if text == "" {
-			text = t.Title
-		}
-		out = append(out, definition{name: Name(server, t.Name), tool: t.Name, text: text, schema: t.InputSchema, digest: digest})
+		out = append(out, definition{name: Name(server, t.Name), tool: t.Name, text: t.Text(), schema: t.InputSchema, digest: digest})
 	}
 	return out, nil
-}
-
-// digest is SHA-256 in lower hex over the RFC 8785 form of server, name, title, description, both schemas and annotations; a member that
-// the server did not send is absent.
-func (t wireTool) digest() (string, error) {
-	b, err := json.Marshal(t)
-	if err != nil {
-		return "", err
-	}
-	if b, err = jcs.Transform(b); err != nil {
-		return "", fmt.Errorf("canonical form: %w", err)
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // unique drops a tool whose name came before.

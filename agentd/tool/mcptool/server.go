@@ -52,7 +52,7 @@ type Config struct {
 	Log        *slog.Logger                  // nil: none
 }
 
-// Endpoint is one address of the server; Weight 0 counts as 1.
+// Endpoint is one address of the server. One of weight 0 is tried after every other.
 type Endpoint struct {
 	URL    string
 	Weight int

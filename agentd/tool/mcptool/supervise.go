@@ -159,25 +159,27 @@ func (s *Server) retire(c *conn, now bool) {
 	})
 }
 
-// order gives the endpoints, a heavier one earlier more often.
+// order gives the endpoints, a heavier one earlier more often. One of weight 0 comes after every other.
 func (s *Server) order() []Endpoint {
 	if len(s.cfg.Endpoints) == 1 {
 		return s.cfg.Endpoints
 	}
 	rest := slices.Clone(s.cfg.Endpoints)
 	out := make([]Endpoint, 0, len(rest))
-	for len(rest) > 0 {
+	for {
 		sum := 0
 		for _, e := range rest {
-			sum += max(e.Weight, 1)
+			sum += max(e.Weight, 0)
+		}
+		if sum == 0 {
+			return append(out, rest...)
 		}
 		n := rand.IntN(sum) // #nosec G404 -- balance
 		i := 0
-		for ; n >= max(rest[i].Weight, 1); i++ {
-			n -= max(rest[i].Weight, 1)
+		for ; n >= max(rest[i].Weight, 0); i++ {
+			n -= max(rest[i].Weight, 0)
 		}
 		out = append(out, rest[i])
 		rest = slices.Delete(rest, i, i+1)
 	}
-	return out
 }

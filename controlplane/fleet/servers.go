@@ -1,0 +1,105 @@
+package fleet
+
+import (
+	"slices"
+	"strings"
+	"unique"
+
+	"github.com/agentry/agentry/internal/phase"
+)
+
+// Bounds of what is kept of one instance's words on one server.
+const (
+	maxServers         = 256
+	maxServerTools     = 2048
+	maxDescriptionText = 2 << 10 // bytes
+)
+
+// Server is an instance's word on one MCP server that it uses. Name is as the agent's spec writes it.
+type Server struct {
+	Name    string
+	Healthy bool
+	Message string
+	Tools   []ServerTool
+}
+
+// ServerTool is one tool as an instance's server defines it. Digest is that of the definition, in lower hex.
+type ServerTool struct {
+	Name        string
+	Description string
+	Digest      string
+}
+
+// ServerReport is what one instance says of one server.
+type ServerReport struct {
+	Instance string
+	Server
+}
+
+// server is a Server as it is kept: many instances say the same, so equal tools are stored once.
+type server struct {
+	name    string
+	healthy bool
+	message string
+	tools   []unique.Handle[ServerTool]
+}
+
+// Servers records what an instance tells of the servers that it uses. Words on a server replace the ones before; the
+// first words of a stream replace all.
+func (t *Table) Servers(k Key, told []Server) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.live(k)
+	if e == nil {
+		return
+	}
+	if e.told != e.session {
+		e.servers, e.told = nil, e.session
+	}
+	for _, s := range told {
+		kept := server{name: s.Name, healthy: s.Healthy, message: clip(s.Message)}
+		for _, tool := range s.Tools[:min(len(s.Tools), maxServerTools)] {
+			tool.Description = clip(tool.Description)
+			kept.tools = append(kept.tools, unique.Make(tool))
+		}
+		i := slices.IndexFunc(e.servers, func(o server) bool { return strings.EqualFold(o.name, s.Name) })
+		switch {
+		case i >= 0:
+			e.servers[i] = kept
+		case len(e.servers) < maxServers:
+			e.servers = append(e.servers, kept)
+		}
+	}
+}
+
+// ServerReports gives what the instances of an agent that aren't offline say of a server, sorted by instance. The values
+// are the caller's own.
+func (t *Table) ServerReports(namespace, agent, name string) []ServerReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []ServerReport
+	for id, e := range t.agents[keyOf(namespace, agent)] {
+		if e.inst.Phase == phase.Offline {
+			continue
+		}
+		for _, s := range e.servers {
+			if !strings.EqualFold(s.name, name) {
+				continue
+			}
+			r := ServerReport{Instance: id, Server: Server{Name: s.name, Healthy: s.healthy, Message: s.message}}
+			for _, tool := range s.tools {
+				r.Tools = append(r.Tools, tool.Value())
+			}
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b ServerReport) int { return strings.Compare(a.Instance, b.Instance) })
+	return out
+}
+
+func clip(text string) string {
+	if len(text) <= maxDescriptionText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDescriptionText], "")
+}
