@@ -312,6 +312,43 @@ func TestPolicyAndOverlay(t *testing.T) {
 	}
 }
 
+func TestTwoToolsUnderOneName(t *testing.T) {
+	w, a := newWorld(t)
+	w.set("http://b", func(s *fakeServer) { s.tools = map[string]string{"z": "d3"} })
+	w.renamed = map[string]string{"http://b z": "a__x"}
+	d := newDraft()
+	d.entries = append(d.entries, entry("b", "http://b"))
+	d.agent.MCPServers = append(d.agent.MCPServers, spec.MCPServerRef{MCPServerName: "b", Required: true})
+	v := apply(t, a, d, phase.Applied)
+	if len(v.Faults) != 1 || v.Faults[0].Resource != "mcp/b" || v.Faults[0].Field != "tools.z" || v.Faults[0].Severity != phase.Warning {
+		t.Errorf("faults %+v", v.Faults)
+	}
+	rt, release, err := a.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	var got []string
+	for _, tl := range rt.Tools.Tools() {
+		r, err := tl.Call(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, tl.Spec().Name+" at "+r.Text)
+	}
+	if diff := cmp.Diff([]string{"a__x at http://a k1", "a__y at http://a k1"}, got); diff != "" {
+		t.Errorf("tools (-want +got):\n%s", diff)
+	}
+	a.SetDenied([]string{"a/x"})
+	if got := offered(t, a); got != "a__y" {
+		t.Errorf("the name of a switched-off tool went to another: %s", got)
+	}
+	desc, _ := a.Describe()
+	if tl := desc.Servers[1].Tools[0]; tl.Offered {
+		t.Errorf("described as offered: %+v", tl)
+	}
+}
+
 func TestRefusedCredentialStaysOut(t *testing.T) {
 	_, a := newWorld(t)
 	d := newDraft()

@@ -2,6 +2,7 @@ package assembler
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
@@ -31,7 +32,8 @@ type ServerDescription struct {
 	Tools   []ToolDescription `json:"tools"`
 }
 
-// ToolDescription is one discovered tool. Offered is false when the filter, the Overlay or a changed definition takes it away.
+// ToolDescription is one discovered tool. Offered is false when the filter, the Overlay, a changed definition or another
+// tool of the same name takes it away.
 type ToolDescription struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
@@ -59,13 +61,14 @@ func (a *Assembler) Describe() (d Description, ok bool) {
 	for _, line := range s.update.Lines {
 		d.Lines = append(d.Lines, line.Text())
 	}
+	_, clashes := choose(s.members)
 	for _, m := range s.members {
-		d.Servers = append(d.Servers, a.describeServer(m))
+		d.Servers = append(d.Servers, a.describeServer(m, clashes))
 	}
 	return d, true
 }
 
-func (a *Assembler) describeServer(m *member) ServerDescription {
+func (a *Assembler) describeServer(m *member, clashes []clash) ServerDescription {
 	st := m.client.value.State()
 	sd := ServerDescription{Name: m.ref.MCPServerName, Version: m.line.Version, Healthy: st.Healthy, Tools: []ToolDescription{}}
 	if !st.Healthy {
@@ -74,7 +77,8 @@ func (a *Assembler) describeServer(m *member) ServerDescription {
 	for _, t := range st.Tools {
 		name := t.Tool.Spec().Tool
 		td := ToolDescription{Name: name, Description: t.Tool.Spec().Description, Definition: t.Digest, Pin: m.pin(t), SwitchedOff: a.denied.off(m.ref.MCPServerName, name)}
-		td.Offered = chosen(m.ref.Tools, name) && !td.SwitchedOff && td.Pin != Changed
+		td.Offered = chosen(m.ref.Tools, name) && !td.SwitchedOff && td.Pin != Changed &&
+			!slices.ContainsFunc(clashes, func(c clash) bool { return c.member == m && c.tool.Tool.Spec().Tool == name })
 		sd.Tools = append(sd.Tools, td)
 	}
 	return sd

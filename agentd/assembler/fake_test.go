@@ -35,6 +35,7 @@ type world struct {
 	closed  int
 	models  int
 	boom    bool
+	renamed map[string]string // "URL tool" -> the name that the model sees
 }
 
 type fakeServer struct {
@@ -57,7 +58,11 @@ type fakeTool struct {
 }
 
 func (t fakeTool) Spec() tool.Spec {
-	return tool.Spec{Name: t.client.settings.Ref.MCPServerName + "__" + t.name, Server: t.client.settings.Ref.MCPServerName, Tool: t.name, Description: "as listed"}
+	name := t.client.settings.Ref.MCPServerName + "__" + t.name
+	if other := t.client.w.renamed[t.client.url+" "+t.name]; other != "" {
+		name = other
+	}
+	return tool.Spec{Name: name, Server: t.client.settings.Ref.MCPServerName, Tool: t.name, Description: "as listed"}
 }
 
 func (t fakeTool) Call(context.Context, json.RawMessage) (tool.Result, error) {

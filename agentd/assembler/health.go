@@ -71,6 +71,14 @@ func verdictOf(s *set) configclient.Verdict {
 			v.Faults = append(v.Faults, f.Fault)
 		}
 	}
+	_, clashes := choose(s.members)
+	for _, c := range clashes {
+		mine, first := c.tool.Tool.Spec(), c.first.tool.Tool.Spec()
+		v.Faults = append(v.Faults, phase.Fault{
+			Resource: c.member.line.Resource(), Field: spec.Child("tools", mine.Tool), Code: phase.Invalid, Severity: phase.Warning,
+			Message: fmt.Sprintf("the model would see it as %s, as it sees tool %q of %s already: it is left out", mine.Name, first.Tool, first.Server),
+		})
+	}
 	for _, f := range v.Faults {
 		if f.Severity == phase.Error {
 			v.Phase = phase.Degraded

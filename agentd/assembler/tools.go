@@ -48,6 +48,41 @@ func chosen(f *spec.ToolFilter, name string) bool {
 	return !slices.Contains(f.Deny, name)
 }
 
+// choice is a tool that the agent chose and whose definition stands.
+type choice struct {
+	member *member
+	tool   ServerTool
+}
+
+// clash is a choice whose name for the model another tool has already.
+type clash struct {
+	choice
+
+	first choice
+}
+
+// choose gives the tools that an agent has, in the order of its servers. Where two meet under one name the first keeps it,
+// switched off or not: a call must never reach another tool than the one that was meant.
+func choose(members []*member) (kept []choice, clashes []clash) {
+	owners := map[string]choice{}
+	for _, m := range members {
+		for _, st := range m.client.value.State().Tools {
+			s := st.Tool.Spec()
+			if !chosen(m.ref.Tools, s.Tool) || m.pin(st) == Changed {
+				continue
+			}
+			c := choice{member: m, tool: st}
+			if first, taken := owners[s.Name]; taken {
+				clashes = append(clashes, clash{choice: c, first: first})
+				continue
+			}
+			owners[s.Name] = c
+			kept = append(kept, c)
+		}
+	}
+	return kept, clashes
+}
+
 // denied is the Overlay's list and how often anything about tools has moved.
 type denied struct {
 	names   atomic.Pointer[map[string]bool]
@@ -89,18 +124,17 @@ func (t *toolset) Tools() []tool.Tool {
 	if c := t.cache.Load(); c != nil && c.at == at {
 		return slices.Clone(c.tools)
 	}
+	kept, _ := choose(t.members)
 	var out []tool.Tool
-	for _, m := range t.members {
-		for _, st := range m.client.value.State().Tools {
-			s := st.Tool.Spec()
-			if !chosen(m.ref.Tools, s.Tool) || t.denied.off(m.ref.MCPServerName, s.Tool) || m.pin(st) == Changed {
-				continue
-			}
-			if m.policy != nil && m.policy.Tools[s.Tool].Description != "" {
-				s.Description = m.policy.Tools[s.Tool].Description
-			}
-			out = append(out, &guarded{inner: st.Tool, spec: s, server: m.ref.MCPServerName, denied: t.denied})
+	for _, k := range kept {
+		s := k.tool.Tool.Spec()
+		if t.denied.off(k.member.ref.MCPServerName, s.Tool) {
+			continue
 		}
+		if p := k.member.policy; p != nil && p.Tools[s.Tool].Description != "" {
+			s.Description = p.Tools[s.Tool].Description
+		}
+		out = append(out, &guarded{inner: k.tool.Tool, spec: s, server: k.member.ref.MCPServerName, denied: t.denied})
 	}
 	slices.SortFunc(out, func(a, b tool.Tool) int { return strings.Compare(a.Spec().Name, b.Spec().Name) })
 	t.cache.Store(&toolList{at: at, tools: out})
