@@ -338,6 +338,10 @@ func TestSession(t *testing.T) {
 	if _, err := turn.Do(t.Context(), func(run.Delta) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
+	wantMeta := map[string]string{"agent": "helper", "revision": "9", "config": "9-00000000", "session": "s"}
+	if diff := cmp.Diff(wantMeta, b.model.calls[2].Metadata); diff != "" {
+		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
 	var got []string
 	for _, m := range b.model.calls[2].Messages {
 		got = append(got, string(m.Role)+" "+m.Text)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -205,9 +206,12 @@ func (t *Turn) modelRequest(messages []engine.Message) model.Request {
 
 // metadata is what a model with sendMetadata gets: the caller's own, and which config asks.
 func (t *Turn) metadata() map[string]string {
-	m := make(map[string]string, len(t.req.Metadata)+2)
+	m := make(map[string]string, len(t.req.Metadata)+4)
 	maps.Copy(m, t.req.Metadata)
-	m["agent"], m["config"] = t.Agent, t.Config
+	m["agent"], m["revision"], m["config"] = t.Agent, strconv.FormatInt(t.Revision, 10), t.Config
+	if t.req.Session != "" {
+		m["session"] = t.req.Session
+	}
 	return m
 }
 

@@ -29,5 +29,5 @@ const (
 // ThisRelease lists what this release's agentd can do. Hello carries it; Apply's notes use it where no
 // instance is live.
 func ThisRelease() []string {
-	return []string{CapLimitTokens, CapLimitToolCalls, CapLimitParallel}
+	return []string{CapLimitTokens, CapLimitToolCalls, CapLimitParallel, CapModelMetadata, CapMCPEndpoints}
 }

@@ -27,6 +27,8 @@ func Requirements(a Agent) []Requirement {
 	r.when(len(a.PartnerAgents) > 0, CapPartners, "partnerAgents")
 	m := a.Memory
 	r.when(m.StorageType == "redis", CapMemoryRedis, "memory.storageType")
+	r.when(m.Address != "", CapMemoryRedis, "memory.address")
+	r.when(!m.Credential.IsZero(), CapMemoryRedis, "memory.credential")
 	r.when(m.CompressionStrategy == "summarize", CapMemorySummary, "memory.compressionStrategy")
 	r.when(m.SearchStrategy != "" && m.SearchStrategy != "recency" && m.SearchStrategy != "default", CapMemorySearch, "memory.searchStrategy")
 	r.when(len(a.KnowledgeBases) > 0, CapKnowledge, "knowledgeBases")

@@ -197,7 +197,7 @@ func TestRequirements(t *testing.T) {
 	a.Model.API, a.Model.SendMetadata, a.Model.Price = "responses", true, &spec.Price{}
 	a.Model.Fallbacks = []spec.Model{{Model: "b"}}
 	a.PartnerAgents = []spec.PartnerRef{{AgentName: "b"}}
-	a.Memory = spec.Memory{StorageType: "redis", CompressionStrategy: "summarize", SearchStrategy: "vector"}
+	a.Memory = spec.Memory{StorageType: "redis", Address: "h:1", Credential: spec.Value{Ref: "c"}, CompressionStrategy: "summarize", SearchStrategy: "vector"}
 	a.KnowledgeBases = []spec.KnowledgeRef{{Name: "k"}}
 	var got []string
 	for _, r := range spec.Requirements(a) {
@@ -206,7 +206,7 @@ func TestRequirements(t *testing.T) {
 	want := []string{
 		"a2a.card skills", "limits.tokens limits.tokens", "limits.cost limits.costUsd", "approval approval", "expose.mcp expose.mcp",
 		"model.responses model.api", "model.price model.price", "model.metadata model.sendMetadata", "model.fallbacks model.fallbacks[0]",
-		"partners partnerAgents", "memory.redis memory.storageType", "memory.summarize memory.compressionStrategy", "memory.search memory.searchStrategy", "knowledge knowledgeBases",
+		"partners partnerAgents", "memory.redis memory.storageType", "memory.redis memory.address", "memory.redis memory.credential", "memory.summarize memory.compressionStrategy", "memory.search memory.searchStrategy", "knowledge knowledgeBases",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

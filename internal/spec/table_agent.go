@@ -136,7 +136,7 @@ func modelFields(fallbacks bool) []Field {
 			typed("input", TypeNumber, OnRequest, "Of input tokens.").min(0).def("0"),
 			typed("output", TypeNumber, OnRequest, "Of output tokens.").min(0).def("0")),
 		typed("extraBody", TypeAny, OnRequest, "An object merged into the request body."),
-		typed("sendMetadata", TypeBoolean, OnRequest, "Send agent, revision and session as request metadata.").def("false"),
+		typed("sendMetadata", TypeBoolean, OnRequest, "Send agent, revision, config and session as request metadata, beside the caller's own.").def("false"),
 	}
 	if fallbacks {
 		f = append(f, list("fallbacks", OnRequest, "Models of the same shape, tried in order when this one fails.", MaxFallbacks,

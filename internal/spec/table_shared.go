@@ -29,7 +29,7 @@ func mcpFields(file bool) []Field {
 	name.Required = !file
 	endpoints := list("endpoints", OnRequest, "Addresses of the server.", maxListLength, object("", OnRequest, "",
 		str("url", OnRequest, "The address.").rule(RuleNonEmpty).required(),
-		typed("weight", TypeInteger, OnRequest, "Its share of the calls.").between(0, 1000).def("1")))
+		typed("weight", TypeInteger, OnRequest, "Its share of the connections; another one takes over when it is lost.").between(0, 1000).def("1")))
 	f := []Field{
 		name,
 		str("version", OnRequest, "The entry's version.").rule(RuleVersion).def(`"1.0.0"`),
