@@ -237,11 +237,15 @@ func (c *conn) reported(w *pushv1.Report) error {
 	if w.GetNonce() != 0 {
 		c.unread = c.since
 	}
+	settled := c.slot.settles(w.GetNonce(), p)
 	c.slot.answered(answer{nonce: w.GetNonce(), phase: p, running: running, retryable: retryable}, c.hub.known(c.key.ID))
 	r := fleet.Report{
 		Phase: p, Desired: desired, Running: c.slot.running, Faults: faults, Unasked: w.GetNonce() == 0, Proven: c.slot.last.proven,
 	}
 	c.mu.Unlock()
+	if settled && c.hub.cfg.Answered != nil {
+		c.hub.cfg.Answered(desired, p, faults)
+	}
 	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
 	c.look()
 	return nil

@@ -20,6 +20,7 @@ import (
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -45,7 +46,7 @@ type Reveal func(namespace, name string, version int64) (secret.Value, error)
 // Greet notes in the store that an instance said Hello. It is called until it succeeded once.
 type Greet func(ctx context.Context) error
 
-// Config is what New needs. Durations that are zero mean the defaults; everything above them is required.
+// Config is what New needs. Durations that are zero mean the defaults; everything above them but Answered is required.
 type Config struct {
 	Logger    *slog.Logger
 	ReplicaID string
@@ -56,6 +57,8 @@ type Config struct {
 	Newest    Newest
 	Reveal    Reveal
 	Greet     Greet
+	// Answered, when set, hears how each snapshot ended: APPLIED, DEGRADED or REJECTED, with the faults. It returns at once.
+	Answered func(t manifest.Token, p phase.Phase, faults []phase.Fault)
 
 	HelloWait  time.Duration // for the first message, default 10 s
 	BehindWait time.Duration // for our view to reach an instance's fence, default 2 s

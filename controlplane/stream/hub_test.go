@@ -2,7 +2,9 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,6 +15,7 @@ import (
 	"github.com/agentry/agentry/controlplane/snapshot"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -109,6 +112,42 @@ func TestRetryableFreesTheSlot(t *testing.T) {
 			w.set(tc.next)
 			p.expect(tc.want)
 		})
+	}
+}
+
+func TestEverySnapshotEndsOnce(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var ends []string
+	w := newWorld(t, func(c *Config) {
+		c.Answered = func(tk manifest.Token, p phase.Phase, faults []phase.Fault) {
+			mu.Lock()
+			defer mu.Unlock()
+			ends = append(ends, fmt.Sprintf("g%d %s %d", tk.Generation, p, len(faults)))
+		}
+	})
+	a, b, d := config(10, 1, "agent/x=a"), config(11, 2, "agent/x=b"), config(12, 3, "agent/x=c")
+	w.set(a)
+	p := w.dial(hello("i1"))
+	m := p.expect("snapshot 1 g10 1[agent/x]")
+	p.report(nonce(m), received, token(a), nil) // building: no end
+	p.report(nonce(m), applied, token(a), token(a))
+	w.until("applied", phases(phase.Applied))
+	p.report(0, applied, token(a), token(a)) // unasked: no end
+	w.set(b)
+	m = p.expect("snapshot 2 g11 1[agent/x]")
+	p.report(nonce(m), received, token(b), token(a), unreachable()) // retrying: no end
+	w.until("received", phases(phase.Received))
+	p.report(nonce(m), applied, token(b), token(b))
+	w.until("applied", phases(phase.Applied))
+	w.set(d)
+	m = p.expect("snapshot 3 g12 1[agent/x]")
+	p.report(nonce(m), rejected, token(d), token(b), unreachable())
+	w.until("rejected", phases(phase.Rejected))
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"g10 APPLIED 0", "g11 APPLIED 0", "g12 REJECTED 1"}; !slices.Equal(ends, want) {
+		t.Errorf("ends %q, want %q", ends, want)
 	}
 }
 

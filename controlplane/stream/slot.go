@@ -130,6 +130,14 @@ func (s *slot) answered(a answer, known func(manifest.Hash) int64) {
 	s.serving = s.asked != drop && a.phase.Serving()
 }
 
+// settles reports whether a report that isn't stale is the end of a snapshot: its verdict, or that of its retry.
+func (s *slot) settles(nonce uint64, p phase.Phase) bool {
+	if nonce == 0 || s.last.kind != snapshots || !(s.open || s.retrying) || (s.asked != snapshots && s.asked != drop) {
+		return false
+	}
+	return p.Serving() || p == phase.Rejected
+}
+
 // runs records what the instance says it runs.
 func (s *slot) runs(t manifest.Token, known func(manifest.Hash) int64) {
 	before := s.running.Token.Hash
