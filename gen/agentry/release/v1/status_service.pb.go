@@ -302,7 +302,15 @@ type Instance struct {
 	AgentdVersion string               `protobuf:"bytes,10,opt,name=agentd_version,json=agentdVersion,proto3" json:"agentd_version,omitempty"`
 	Labels        map[string]string    `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Silent past the deadline while others serve the config.
-	Lagging       bool `protobuf:"varint,12,opt,name=lagging,proto3" json:"lagging,omitempty"`
+	Lagging bool `protobuf:"varint,12,opt,name=lagging,proto3" json:"lagging,omitempty"`
+	// Requests that run now, and those that ended since this control plane first heard of the instance, by its beats.
+	InFlight uint32 `protobuf:"varint,13,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	Requests uint64 `protobuf:"varint,14,opt,name=requests,proto3" json:"requests,omitempty"`
+	Errors   uint64 `protobuf:"varint,15,opt,name=errors,proto3" json:"errors,omitempty"`
+	// How often it was found running something else than what it acknowledged.
+	Drifts uint32 `protobuf:"varint,16,opt,name=drifts,proto3" json:"drifts,omitempty"`
+	// How often another process took its id over within the last minute that this happened in; 3 and more: the id is used twice.
+	Takeovers     uint32 `protobuf:"varint,17,opt,name=takeovers,proto3" json:"takeovers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -419,6 +427,41 @@ func (x *Instance) GetLagging() bool {
 		return x.Lagging
 	}
 	return false
+}
+
+func (x *Instance) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Instance) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Instance) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Instance) GetDrifts() uint32 {
+	if x != nil {
+		return x.Drifts
+	}
+	return 0
+}
+
+func (x *Instance) GetTakeovers() uint32 {
+	if x != nil {
+		return x.Takeovers
+	}
+	return 0
 }
 
 // AgentStatus is one agent with its instances.
@@ -1210,7 +1253,7 @@ const file_agentry_release_v1_status_service_proto_rawDesc = "" +
 	"\x06faults\x18\x04 \x03(\v2\x19.agentry.release.v1.FaultR\x06faults\x12*\n" +
 	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06action\x18\x06 \x01(\tR\x06action\x12$\n" +
-	"\x0erolled_back_to\x18\a \x01(\x03R\frolledBackTo\"\xb1\x04\n" +
+	"\x0erolled_back_to\x18\a \x01(\x03R\frolledBackTo\"\xb8\x05\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x14\n" +
@@ -1224,7 +1267,12 @@ const file_agentry_release_v1_status_service_proto_rawDesc = "" +
 	"\x0eagentd_version\x18\n" +
 	" \x01(\tR\ragentdVersion\x12@\n" +
 	"\x06labels\x18\v \x03(\v2(.agentry.release.v1.Instance.LabelsEntryR\x06labels\x12\x18\n" +
-	"\alagging\x18\f \x01(\bR\alagging\x1a9\n" +
+	"\alagging\x18\f \x01(\bR\alagging\x12\x1b\n" +
+	"\tin_flight\x18\r \x01(\rR\binFlight\x12\x1a\n" +
+	"\brequests\x18\x0e \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x0f \x01(\x04R\x06errors\x12\x16\n" +
+	"\x06drifts\x18\x10 \x01(\rR\x06drifts\x12\x1c\n" +
+	"\ttakeovers\x18\x11 \x01(\rR\ttakeovers\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x03\n" +
