@@ -120,17 +120,19 @@ func (st *step) abort(at time.Time) {
 }
 
 // Retryable gives the revision that Retry reopens: the held, else the last refused one; 0: none. Where the last refusal was of
-// shared versions, which vetoes hold back now, it is those that are tried again, and no older revision.
+// shared versions it is those that are tried again, and no revision of an earlier release.
 func (s State) Retryable() int64 {
 	if s.Hold != nil {
 		return s.Hold.Revision
 	}
+	shared := len(s.Vetoes) > 0
 	if s.LastRefusal != nil {
 		if r, ok := s.Find(s.LastRefusal.Revision); ok && r.State == phase.StateRefused {
 			return r.N
 		}
+		shared = true
 	}
-	if len(s.Vetoes) > 0 {
+	if shared && s.LastMove != MoveReturn {
 		return 0
 	}
 	for _, r := range slices.Backward(s.Revisions) {

@@ -123,6 +123,7 @@ func (o *observer) settleHeld() {
 		o.forget(n)
 		o.drop(in.Running)
 		o.s.LastRefusal = nil
+		o.settleVetoes(o.e.Held)
 		o.move(Moved{
 			Move: MovePromote, From: n, To: n, Instance: in.ID, Config: manifest.ConfigName(n, in.Running),
 			Cause: "instance " + in.ID + " applied the held revision",
@@ -142,6 +143,7 @@ func (o *observer) settleStable() {
 		}
 		o.prove()
 		o.drop(in.Running)
+		o.settleVetoes(o.e.Stable, o.e.Candidate)
 		o.do(Moved{
 			Move: MoveProve, From: o.s.Stable, To: o.s.Stable, Instance: in.ID,
 			Config: manifest.ConfigName(o.s.Stable, in.Running), Cause: "instance " + in.ID + " applied it first",
@@ -207,6 +209,7 @@ func (o *observer) promote(instance string, settled manifest.Hash, lagging int) 
 	o.s.Candidate = nil
 	o.setStable(c.Revision, phase.StateSuperseded)
 	o.prove()
+	o.settleVetoes(o.e.Candidate)
 	if l := o.s.LastRefusal; l != nil && settled != l.Fallback {
 		o.s.LastRefusal = nil
 	}

@@ -2,6 +2,7 @@ package release
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,32 @@ func config(n int64, s, p string) Config {
 	}
 	manifest.Sort(lines)
 	return Config{Revision: n, Hash: manifest.Of(lines), Lines: lines, Generation: 100 + n}
+}
+
+// with is a config with other shared lines, each "kind name version", in the place of its own or beside them. A policy's version
+// stands for its content.
+func with(c Config, lines ...string) Config {
+	c.Lines = slices.Clone(c.Lines)
+	for _, text := range lines {
+		f := strings.Fields(text)
+		l := manifest.Line{Kind: f[0], Name: f[1], Version: f[2], SHA256: manifest.Sum([]byte(f[0] + " " + f[2]))}
+		switch l.Kind {
+		case manifest.KindPolicy:
+			l.Version = "-"
+		case manifest.KindCredential:
+			l.SHA256 = manifest.Hash{}
+		}
+		c.Lines = append(slices.DeleteFunc(c.Lines, func(o manifest.Line) bool { return o.Resource() == l.Resource() }), l)
+	}
+	manifest.Sort(c.Lines)
+	c.Hash = manifest.Of(c.Lines)
+	return c
+}
+
+// vetoed says which of a config's lines a veto decided.
+func vetoed(c Config, resources ...string) *Config {
+	c.Vetoed = resources
+	return &c
 }
 
 func hash(n int64, s, p string) manifest.Hash { return config(n, s, p).Hash }
@@ -77,6 +104,7 @@ var (
 	c3  = config(3, "three", "1")
 	c12 = config(1, "one", "2") // the prompt moved
 	c22 = config(2, "two", "2")
+	c1m = with(c1, "mcp m 1") // a line that c1 hasn't
 )
 
 // proven1 is revision 1 stable and proven.
@@ -121,6 +149,12 @@ func summary(s State) string {
 	}
 	if l := s.LastRefusal; l != nil {
 		fmt.Fprintf(&b, " refusal %d %s %d", l.Revision, l.Action, l.RolledBackTo)
+	}
+	for _, v := range s.Vetoes {
+		fmt.Fprintf(&b, " veto %s %v use %s", v.Resource(), v.Refused, v.Use)
+	}
+	if s.Pin != nil {
+		fmt.Fprintf(&b, " pin %d", s.Pin.Revision)
 	}
 	b.WriteString(" |")
 	for _, r := range s.Revisions {

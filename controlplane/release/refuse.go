@@ -144,19 +144,32 @@ func (o *observer) judge(in Instance, v verdict) {
 	first := o.record(v)
 	base, hasBase := o.base(in)
 	v.fallback = base.Hash
-	unproven := o.s.Unproven && in.Target == o.s.Stable
 	candidate := o.s.Candidate != nil && in.Target == o.s.Candidate.Revision
-	judged := o.s.Proven == 0 || hasBase && base.Hash != v.config.Hash
+	unproven := o.s.Unproven && in.Target == o.s.Stable
+	_, applied := o.applied[v.config.Hash]
+	differs := hasBase && base.Hash != v.config.Hash
+	own := own(base) != own(v.config)
 	switch {
-	case candidate && judged:
+	case candidate && (o.s.Proven == 0 || differs && own):
 		o.refuseCandidate(v)
-	case unproven && judged:
+	case applied && !candidate:
+		// Some instance serves it or did: only what a candidate brings is judged for all by one instance.
+		o.noteFirst(first, v, ActionNone)
+	case unproven && (o.s.Proven == 0 || differs && own):
 		o.refuseUnproven(v)
-	case first && in.Target == o.s.Held():
-		o.note(v, ActionHeld, 0)
-	case first:
-		// Only shared versions are pending, or nothing is: no head moves.
-		o.note(v, ActionNone, 0)
+	case in.Target == o.s.Held():
+		o.noteFirst(first, v, ActionHeld)
+	case differs && !own && o.veto(v, base, first):
+	default:
+		// Nothing is pending, there is no base, or every line that differs is pinned or new: no head moves.
+		o.noteFirst(first, v, ActionNone)
+	}
+}
+
+// noteFirst notes a refusal that moves no revision, once.
+func (o *observer) noteFirst(first bool, v verdict, action string) {
+	if first {
+		o.note(v, action, 0)
 	}
 }
 
@@ -220,6 +233,9 @@ func (o *observer) refuseUnproven(v verdict) {
 	case s.Proven != 0:
 		v.fallback = manifest.Hash{} // filled in once the proven revision is resolved again: see clearRefusal
 		s.Unproven = false
+		if s.Pin != nil && s.Pin.Revision == n {
+			s.Pin = nil // it came with the rollback that is undone here
+		}
 		o.setStable(s.Proven, phase.StateRefused)
 		if hold {
 			o.note(v, ActionHeld, s.Stable)

@@ -106,18 +106,10 @@ func TestStep(t *testing.T) {
 		"7.2: nothing else may be sent: drop ends the retry": {
 			given: proven1(),
 			event: Observe{
-				At: after(60), Complete: true, Stable: &c12, Applied: []Config{c1},
-				Instances: []Instance{retries(silent("i", c1, c12))}, Written: map[string]time.Time{"prompt/p": start},
+				At: after(60), Complete: true, Stable: &c1m, Applied: []Config{c1},
+				Instances: []Instance{retries(silent("i", c1, c1m))}, Written: map[string]time.Time{"mcp/m": start},
 			},
 			want: "stable 1 proven 1 refusal 1 none 0 | 1:stable", does: []string{"refusal 1", "drop i", "write"},
-		},
-		"7.3: a refusal caused by a shared head moves none (vetoes come later)": {
-			given: proven1(),
-			event: Observe{
-				At: after(1), Complete: true, Stable: &c12, Applied: []Config{c1},
-				Instances: []Instance{refuses(silent("i", c1, c12))},
-			},
-			want: "stable 1 proven 1 refusal 1 none 0 | 1:stable", does: []string{"refusal 1", "write"},
 		},
 		"7.1: a refusal of a config that was APPLIED, with no open candidate, moves none": {
 			given: proven1(),

@@ -32,6 +32,8 @@ type sight struct {
 type resolved struct {
 	config release.Config
 	token  manifest.Token
+	// policies are the bytes of its policy lines: what a head renders is nowhere else once the head has moved.
+	policies map[manifest.Hash][]byte
 }
 
 // see reads an agent; false when there is nothing to judge.
@@ -69,14 +71,30 @@ func (s *sight) resolve(n int64) {
 	if err != nil || snap.Absent != snapshot.Present {
 		return
 	}
-	c := release.Config{Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines()}
+	c := release.Config{
+		Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines(), Vetoed: snap.Vetoed,
+	}
 	if raw, _, ok := s.im.Spec(n); ok {
 		var a spec.Agent
 		if json.Unmarshal(raw, &a) == nil {
 			c.Policy = release.Policy{OnReject: a.Release.OnReject, ProgressDeadline: a.Release.ProgressDeadline.Std()}
 		}
 	}
-	s.configs[n] = &resolved{config: c, token: snap.Token}
+	s.configs[n] = &resolved{config: c, token: snap.Token, policies: policiesOf(snap)}
+}
+
+func policiesOf(snap snapshot.Snapshot) map[manifest.Hash][]byte {
+	var out map[manifest.Hash][]byte
+	for _, r := range snap.Resources {
+		if r.Line.Kind != manifest.KindPolicy {
+			continue
+		}
+		if out == nil {
+			out = map[manifest.Hash][]byte{}
+		}
+		out[r.Line.SHA256] = r.JSON
+	}
+	return out
 }
 
 func (s *sight) config(n int64) *release.Config {
@@ -181,7 +199,8 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 		return outcome{}
 	}
 	now := time.Now()
-	event := s.observe(now, r.cfg.Fleet.Complete(now), r.memo.known(s), func() map[string]time.Time { return r.written(s) })
+	known, policies := r.memo.known(s)
+	event := s.observe(now, r.cfg.Fleet.Complete(now), known, func() map[string]time.Time { return r.written(s) })
 	next, actions := release.Step(s.head.State, event)
 	out := outcome{rest: min(time.Duration(len(s.instances))*restPerInstance, restMax)}
 	if len(s.instances) < 100 {
@@ -203,7 +222,7 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 			}
 		}
 	}
-	t := s.transaction(next, actions, now)
+	t := s.transaction(next, actions, policies, now)
 	if len(t.Puts) == 0 {
 		r.memo.succeeded(key)
 		return out

@@ -1,6 +1,7 @@
 package releaser
 
 import (
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ type memo struct {
 }
 
 type agentMemo struct {
-	configs []release.Config // newest last
+	configs []*resolved // newest last
 	drops   map[release.Drop]time.Time
 	wait    time.Duration // of the last failed write
 }
@@ -35,25 +36,27 @@ func (m *memo) of(k view.AgentKey) *agentMemo {
 	return a
 }
 
-// known remembers what an agent resolves to and gives that and what it resolved to before.
-func (m *memo) known(s *sight) map[manifest.Hash]release.Config {
+// known remembers what an agent resolves to, and gives that and what it resolved to before, with the policies in it.
+func (m *memo) known(s *sight) (map[manifest.Hash]release.Config, map[manifest.Hash][]byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.of(s.key)
-	out := map[manifest.Hash]release.Config{}
+	configs, policies := map[manifest.Hash]release.Config{}, map[manifest.Hash][]byte{}
 	for _, c := range a.configs {
-		out[c.Hash] = c
+		configs[c.config.Hash] = c.config
+		maps.Copy(policies, c.policies)
 	}
 	for _, c := range s.configs {
-		if _, ok := out[c.config.Hash]; !ok {
-			a.configs = append(a.configs, c.config)
-			out[c.config.Hash] = c.config
+		if _, ok := configs[c.config.Hash]; !ok {
+			a.configs = append(a.configs, c)
+			configs[c.config.Hash] = c.config
+			maps.Copy(policies, c.policies)
 		}
 	}
 	if n := len(a.configs); n > maxKnown {
-		a.configs = append([]release.Config(nil), a.configs[n-maxKnown:]...)
+		a.configs = append([]*resolved(nil), a.configs[n-maxKnown:]...)
 	}
-	return out
+	return configs, policies
 }
 
 // mayDrop reports whether a drop is to be sent (again) and notes that it is.

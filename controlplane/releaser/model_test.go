@@ -259,7 +259,8 @@ func (w *world) observe() bool {
 		return false
 	}
 	s := w.see()
-	e := s.observe(w.now, true, w.memo.known(s), func() map[string]time.Time { return w.written })
+	known, _ := w.memo.known(s)
+	e := s.observe(w.now, true, known, func() map[string]time.Time { return w.written })
 	next, actions := release.Step(w.head.State, e)
 	for _, a := range actions {
 		if d, ok := a.(release.Drop); ok {

@@ -30,7 +30,9 @@ type rig struct {
 	store *memstore.Store
 	view  *view.View
 	table *fleet.Table
+	rel   *Releaser
 	key   fleet.Key
+	mcp   []spec.MCPServerRef // of the specs that are applied
 
 	mu    sync.Mutex
 	drops []string
@@ -68,6 +70,7 @@ func within(t *testing.T, test func(r *rig)) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.rel = rel
 		var wg sync.WaitGroup
 		for _, run := range []func(context.Context) error{r.view.Run, rel.Run} {
 			wg.Go(func() {
@@ -98,6 +101,8 @@ func (r *rig) apply(description string) {
 		Release: spec.Release{Strategy: "immediate", OnReject: "rollback", ProgressDeadline: spec.Duration(30 * time.Second)},
 		Model:   spec.Model{Model: "m", API: "chat-completions"},
 		Memory:  spec.Memory{StorageType: "in-process", CompressionStrategy: "none", SearchStrategy: "recency"},
+
+		MCPServers: r.mcp,
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -129,6 +134,27 @@ func (r *rig) prompt(version string) {
 	head.Labels = map[string]string{"latest": version}
 	r.commit(store.Txn{Puts: []store.KV{
 		{Key: view.BlobKey(manifest.Sum(b)), Value: b}, {Key: view.HeadKey(manifest.KindPrompt, "d", "p"), Value: view.Encode(head)},
+	}})
+}
+
+func (r *rig) label(version string) {
+	r.t.Helper()
+	head, _, _ := r.view.Prompt("d", "p")
+	head.Labels, head.Updated = map[string]string{"latest": version}, time.Now()
+	r.commit(store.Txn{Puts: []store.KV{{Key: view.HeadKey(manifest.KindPrompt, "d", "p"), Value: view.Encode(head)}}})
+}
+
+// tools writes an MCP entry with a person's description of its tool.
+func (r *rig) tools(description string) {
+	r.t.Helper()
+	b := []byte(`{"name":"m"}`)
+	r.mcp = []spec.MCPServerRef{{MCPServerName: "m", Required: true}}
+	r.commit(store.Txn{Puts: []store.KV{
+		{Key: view.BlobKey(manifest.Sum(b)), Value: b},
+		{Key: view.HeadKey(manifest.KindMCP, "d", "m"), Value: view.Encode(view.MCPHead{
+			Name: "m", Current: "1", Versions: []view.VersionRef{{Version: "1", Hash: manifest.Sum(b), Online: true}}, Updated: time.Now(),
+			Tools: map[string]spec.ToolSwitch{"t": {Description: description}},
+		})},
 	}})
 }
 
@@ -262,10 +288,49 @@ func TestProgressDeadline(t *testing.T) {
 	})
 }
 
-func TestSharedRefusalIsDroppedAndMovesNothing(t *testing.T) {
+func TestSharedRefusalIsVetoed(t *testing.T) {
+	within(t, func(r *rig) {
+		first := r.proven()
+		r.prompt("2")
+		second := r.answer(phase.Received, slow)
+		r.pass(31 * time.Second)
+		r.want("stable 1 proven 1 refusal 1 held")
+		if drops := r.dropped(); len(drops) != 0 {
+			t.Errorf("drops %v; what the veto leaves follows and ends the retry", drops)
+		}
+		h, _, _ := r.view.Agent("d", "a")
+		if diff := cmp.Diff([]string{"2"}, h.State.Vetoes[0].Refused); diff != "" || h.State.Vetoes[0].Use != "1" {
+			t.Errorf("veto %+v", h.State.Vetoes)
+		}
+		if back := r.answer(phase.Applied); back.Token.Hash != first.Token.Hash || back.Token.Generation <= second.Token.Generation {
+			t.Errorf("now %+v, before %+v", back, first)
+		}
+		m := r.view.Moves("d", manifest.KindAgent, "a")[0]
+		if diff := cmp.Diff([]string{
+			"releaser", "veto", "instance i could not apply it within the progress deadline: prompt/p 2 held at 1", "1", "1",
+			second.Config(), "veto", "1",
+		}, []string{
+			m.Actor, m.Cause, m.Message, m.Heads[0].From, m.Heads[0].To, m.Heads[0].Config, string(m.Heads[0].Move),
+			fmt.Sprint(len(m.Heads[0].Faults)),
+		}); diff != "" {
+			t.Errorf("move (-want +got):\n%s", diff)
+		}
+		if p, ok := r.rel.Progress("d", "a", time.Now()); !ok || p.Line(time.Now()) != "1  1 of 1  prompt/p held at 1 (2 refused)" {
+			t.Errorf("progress %q", p.Line(time.Now()))
+		}
+		r.prompt("3")
+		if p, _ := r.rel.Progress("d", "a", time.Now()); len(p.Vetoes) != 0 {
+			t.Error("the veto counts although the head names another version")
+		}
+	})
+}
+
+func TestRetryOfWhatWasAppliedIsDropped(t *testing.T) {
 	within(t, func(r *rig) {
 		r.proven()
 		r.prompt("2")
+		r.answer(phase.Applied)
+		r.label("1")
 		r.answer(phase.Received, slow)
 		r.pass(31 * time.Second)
 		r.want("stable 1 proven 1 refusal 1 none")
@@ -275,6 +340,25 @@ func TestSharedRefusalIsDroppedAndMovesNothing(t *testing.T) {
 		r.pass(dropAgain)
 		if n := len(r.dropped()); n != 2 {
 			t.Errorf("%d drops, want one more while the retry goes on", n)
+		}
+	})
+}
+
+// A policy is rendered from the head: its bytes are kept with the config that was APPLIED, to go back to.
+func TestPoliciesOfAppliedConfigsAreKept(t *testing.T) {
+	within(t, func(r *rig) {
+		r.tools("first")
+		r.proven()
+		first := r.view.AppliedConfigs("d", "a")[0]
+		i := slices.IndexFunc(first.Lines, func(l manifest.Line) bool { return l.Kind == manifest.KindPolicy })
+		if b, ok := r.view.Blob(first.Lines[i].SHA256); !ok || len(b) == 0 {
+			t.Fatal("the policy's bytes are not in the store")
+		}
+		r.tools("second")
+		r.answer(phase.Rejected, bad)
+		r.want("stable 1 proven 1 refusal 1 held")
+		if back := r.answer(phase.Applied); back.Token.Hash != first.Hash {
+			t.Errorf("now %s, want %s", back.Config(), first.Config)
 		}
 	})
 }

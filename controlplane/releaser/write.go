@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,7 +23,7 @@ const actor = "releaser"
 const maxForgotten = 50
 
 // transaction is one decision: the head, the record of its moves, and what must be kept, all or nothing.
-func (s *sight) transaction(next release.State, actions []release.Action, now time.Time) store.Txn {
+func (s *sight) transaction(next release.State, actions []release.Action, policies map[manifest.Hash][]byte, now time.Time) store.Txn {
 	var t store.Txn
 	record := view.MoveRecord{Actor: actor, Time: now}
 	write, kept := false, false
@@ -48,6 +49,7 @@ func (s *sight) transaction(next release.State, actions []release.Action, now ti
 				Revision: a.Config.Revision, Config: manifest.ConfigName(a.Config.Revision, a.Config.Hash),
 				Lines: a.Config.Lines, Instance: a.Instance, Time: a.At,
 			})})
+			s.keepPolicies(&t, a.Config.Lines, policies)
 		case release.KeepRefusal:
 			t.Puts = append(t.Puts, store.KV{
 				Key: view.RefusalKey(s.key.Namespace, s.head.Name, a.Refusal.Hash),
@@ -83,6 +85,23 @@ func (s *sight) transaction(next release.State, actions []release.Action, now ti
 	return t
 }
 
+// keepPolicies stores the policies of an applied config: a veto or a pin may go back to them when the head has moved on.
+func (s *sight) keepPolicies(t *store.Txn, lines []manifest.Line, policies map[manifest.Hash][]byte) {
+	for _, l := range lines {
+		b, ok := policies[l.SHA256]
+		if l.Kind != manifest.KindPolicy || !ok {
+			continue
+		}
+		if _, kept := s.im.Blob(l.SHA256); kept {
+			continue
+		}
+		kv := store.KV{Key: view.BlobKey(l.SHA256), Value: b}
+		if !slices.ContainsFunc(t.Puts, func(p store.KV) bool { return p.Key == kv.Key }) {
+			t.Puts = append(t.Puts, kv)
+		}
+	}
+}
+
 // forget removes applied configs of revisions that are no longer kept and that nobody runs (semantics.md 12).
 func (s *sight) forget(t *store.Txn) {
 	runs := map[manifest.Hash]bool{}
@@ -98,10 +117,14 @@ func (s *sight) forget(t *store.Txn) {
 }
 
 func cause(m release.Move) string {
-	if m == release.MoveReturn || m == release.MoveHold {
+	switch m {
+	case release.MoveReturn, release.MoveHold:
 		return "policy"
+	case release.MoveVeto:
+		return "veto"
+	default:
+		return "settled"
 	}
-	return "settled"
 }
 
 func number(n int64) string {

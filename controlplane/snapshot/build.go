@@ -103,7 +103,7 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 		s.Absent = Unknown
 		return s, nil
 	}
-	s.Token.Generation = h.Agent.ModRevision
+	s.Token.Generation = max(h.Agent.ModRevision, h.newestHeld())
 	var refs []reference
 	for _, n := range h.Agent.inPlay() {
 		all, err := referencesOf(im, k.Agent, n)
@@ -125,9 +125,11 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	if s.Resources, err = h.resolve(im, k.Agent, raw, sum, refs); err != nil {
+	out, err := h.resolve(im, k.Agent, raw, sum, refs)
+	if err != nil {
 		return Snapshot{}, err
 	}
+	s.Resources, s.Vetoed, s.Pinned = out.resources, out.vetoed, out.pinned
 	s.Revision = k.Target
 	for _, r := range s.Resources {
 		if r.Line.Kind == manifest.KindCredential {
@@ -137,8 +139,9 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 			s.Proven = append(s.Proven, r.Line.Resource())
 		}
 	}
-	slices.Sort(s.Credentials)
-	slices.Sort(s.Proven)
+	for _, names := range [][]string{s.Credentials, s.Proven, s.Vetoed, s.Pinned} {
+		slices.Sort(names)
+	}
 	s.Token.Hash = manifest.Of(s.Lines())
 	return s, nil
 }
@@ -195,6 +198,32 @@ func referencesOf(im Immutables, agent string, revision int64) ([]reference, err
 	return references(a), nil
 }
 
+// newestHeld gives the greatest ModRevision among the heads that pins and vetoes name, whether they count or not.
+func (h Heads) newestHeld() int64 {
+	var g int64
+	for resource := range h.Pins {
+		g = max(g, h.modOf(resource))
+	}
+	for resource := range h.Vetoes {
+		g = max(g, h.modOf(resource))
+	}
+	return g
+}
+
+func (h Heads) modOf(resource string) int64 {
+	kind, name, _ := strings.Cut(resource, "/")
+	switch kind {
+	case manifest.KindPrompt:
+		return h.Prompts[name].ModRevision
+	case manifest.KindMCP, manifest.KindPolicy:
+		return h.MCP[name].ModRevision
+	case manifest.KindCredential:
+		return h.Credentials[name].ModRevision
+	default:
+		return 0
+	}
+}
+
 // newest gives the greatest ModRevision among the heads referred to, tombstones included. Over all revisions in play this is
 // the generation (semantics.md 3), whatever the instance gets: it can only fall by a write to the agent's head,
 // which is greater.
@@ -230,12 +259,13 @@ func Resolve(h Heads, im Immutables, agent string, raw json.RawMessage, sum mani
 	if err != nil {
 		return nil, err
 	}
-	return h.resolve(im, agent, raw, sum, references(a))
+	out, err := h.resolve(im, agent, raw, sum, references(a))
+	return out.resources, err
 }
 
-func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum manifest.Hash, refs []reference) ([]Resource, error) {
-	var err error
-	out := []Resource{{Line: manifest.Line{Kind: manifest.KindAgent, Name: agent, Version: "-", SHA256: sum}, JSON: raw}}
+func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum manifest.Hash, refs []reference) (resolution, error) {
+	out := resolution{Heads: h, im: im}
+	out.add(Resource{Line: manifest.Line{Kind: manifest.KindAgent, Name: agent, Version: "-", SHA256: sum}, JSON: raw})
 	seen := map[string]bool{}
 	for _, r := range refs {
 		id := r.kind + "/" + r.name
@@ -243,22 +273,23 @@ func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum man
 			continue
 		}
 		seen[id] = true
+		var err error
 		switch r.kind {
 		case manifest.KindPrompt:
-			out, err = h.prompt(out, im, r)
+			err = out.prompt(r)
 		case manifest.KindMCP:
-			out, err = h.mcp(out, im, r)
+			err = out.mcp(r)
 		case manifest.KindCredential:
-			out, err = h.credential(out, r)
+			err = out.credential(r)
 		}
 		if err != nil {
-			return nil, err
+			return resolution{}, err
 		}
 	}
-	text := make(map[manifest.Line]string, len(out))
-	for _, r := range out {
+	text := make(map[manifest.Line]string, len(out.resources))
+	for _, r := range out.resources {
 		text[r.Line] = r.Line.Text()
 	}
-	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(text[a.Line], text[b.Line]) })
+	slices.SortFunc(out.resources, func(a, b Resource) int { return strings.Compare(text[a.Line], text[b.Line]) })
 	return out, nil
 }

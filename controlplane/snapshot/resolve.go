@@ -22,10 +22,6 @@ func (r reference) dangling(format string, args ...any) error {
 	return &DanglingError{Resource: r.kind + "/" + r.name, Field: r.field, Reason: fmt.Sprintf(format, args...)}
 }
 
-func (r reference) missing(version string) error {
-	return &MissingError{Resource: r.kind + "/" + r.name, Version: version}
-}
-
 // references lists every use of a shared head, always in the same order.
 func references(a spec.Agent) []reference {
 	out := []reference{{
@@ -67,73 +63,3 @@ func valueReference(out []reference, v spec.Value, field string) []reference {
 	return append(out, reference{kind: manifest.KindCredential, name: v.Ref, field: field})
 }
 
-// prompt resolves by explicit version, else label.
-func (h Heads) prompt(out []Resource, im Immutables, r reference) ([]Resource, error) {
-	head, ok := h.Prompts[r.name]
-	switch {
-	case !ok:
-		return nil, r.dangling("doesn't exist")
-	case head.Deleted:
-		return nil, r.dangling("is deleted")
-	}
-	version := r.version
-	if version == "" {
-		label := r.label
-		if label == "" {
-			label = "latest"
-		}
-		if version = head.Labels[label]; version == "" {
-			return nil, r.dangling("has no label %q", label)
-		}
-	}
-	hash, ok := head.Versions[version]
-	if !ok {
-		return nil, r.dangling("has no version %q online", version)
-	}
-	return addBlob(out, im, r, version, hash)
-}
-
-// mcp resolves by explicit version, else the head's current one, and adds what the head decides about its tools.
-func (h Heads) mcp(out []Resource, im Immutables, r reference) ([]Resource, error) {
-	head, ok := h.MCP[r.name]
-	switch {
-	case !ok:
-		return nil, r.dangling("doesn't exist")
-	case head.Deleted:
-		return nil, r.dangling("is deleted")
-	}
-	version := r.version
-	if version == "" {
-		version = head.Current
-	}
-	hash, ok := head.Versions[version]
-	if !ok {
-		return nil, r.dangling("has no version %q", version)
-	}
-	out, err := addBlob(out, im, r, version, hash)
-	if err != nil || len(head.Policy) == 0 {
-		return out, err
-	}
-	line := manifest.Line{Kind: manifest.KindPolicy, Name: r.name, Version: "-", SHA256: manifest.Sum(head.Policy)}
-	return append(out, Resource{Line: line, JSON: head.Policy}), nil
-}
-
-func (h Heads) credential(out []Resource, r reference) ([]Resource, error) {
-	head, ok := h.Credentials[r.name]
-	switch {
-	case !ok:
-		return nil, r.dangling("doesn't exist")
-	case head.Deleted:
-		return nil, r.dangling("is deleted")
-	}
-	line := manifest.Line{Kind: manifest.KindCredential, Name: r.name, Version: strconv.FormatInt(head.Version, 10)}
-	return append(out, Resource{Line: line}), nil
-}
-
-func addBlob(out []Resource, im Immutables, r reference, version string, h manifest.Hash) ([]Resource, error) {
-	b, ok := im.Blob(h)
-	if !ok {
-		return nil, r.missing(version)
-	}
-	return append(out, Resource{Line: manifest.Line{Kind: r.kind, Name: r.name, Version: version, SHA256: h}, JSON: b}), nil
-}

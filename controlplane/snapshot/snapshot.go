@@ -23,6 +23,16 @@ type Heads struct {
 	Prompts     map[string]PromptHead
 	MCP         map[string]MCPHead
 	Credentials map[string]CredentialHead
+	// Pins and Vetoes are the agent head's, by kind/name of the line.
+	Pins   map[string]manifest.Line
+	Vetoes map[string]Veto
+}
+
+// Veto keeps refused versions of one line away: where a reference resolves to one of Refused, Use takes its place
+// (semantics.md 7.3). A policy's version is its SHA-256 in lower hex.
+type Veto struct {
+	Refused []string
+	Use     string
 }
 
 // AgentHead is the part of an agent's head that decides what instances get.
@@ -63,6 +73,8 @@ type CredentialHead struct {
 	ModRevision int64
 	Deleted     bool
 	Version     int64
+	// Kept are the versions whose values are kept, ascending.
+	Kept []int64
 }
 
 // Immutables reads content-addressed resources. ok is false when the blob isn't there, which is a fault of the store.
@@ -98,6 +110,8 @@ type Snapshot struct {
 	Resources   []Resource
 	Proven      []string // kind/name of proven lines, sorted
 	Credentials []string // names whose values travel beside, sorted
+	Vetoed      []string // kind/name of the lines that a veto decided, sorted
+	Pinned      []string // the same for the pin
 }
 
 // Absence says why there is nothing to run.

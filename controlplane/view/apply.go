@@ -255,6 +255,7 @@ func (c change) link(id headID, a *agentNode) {
 		next.active[h] = r
 	}
 	next.refs = union(next.active)
+	next.holds(id.namespace)
 	if old != nil {
 		for ref := range old.refs {
 			if _, kept := next.refs[ref]; !kept {

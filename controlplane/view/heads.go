@@ -8,8 +8,8 @@ import (
 )
 
 // Heads gives what one agent's configs are built from, all at one store revision. The maps hold every head, tombstones
-// included, that the stable, candidate or held spec refers to, by the name written in the head: a reference that
-// differs in case finds nothing. The values are shared and must not be changed.
+// included, that the stable, candidate or held spec refers to or a pin or veto names, by the name written in the head: a
+// reference that differs in case finds nothing. The values are shared and must not be changed.
 func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -24,7 +24,7 @@ func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutabl
 	if a == nil || a.head.Name != agent {
 		return h, &immutables{view: v}
 	}
-	h.Agent = a.built
+	h.Agent, h.Pins, h.Vetoes = a.built, a.pins, a.vetoes
 	for ref := range a.refs {
 		switch ref.kind {
 		case manifest.KindPrompt:

@@ -2,6 +2,7 @@ package view
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -45,8 +46,10 @@ type node[H, S any] struct {
 type agentNode struct {
 	node[AgentHead, snapshot.AgentHead]
 	active map[manifest.Hash]refs // specs of stable, candidate and hold
-	refs   refs                   // their union
+	refs   refs                   // their union, with the heads that pins and vetoes name
 	specs  map[int64]manifest.Hash
+	pins   map[string]manifest.Line
+	vetoes map[string]snapshot.Veto
 }
 
 func newIndex() index {
@@ -72,7 +75,7 @@ func agentFacts(h AgentHead, mod int64) snapshot.AgentHead {
 		Exists:      true,
 		Deleted:     h.Deleted,
 		Stable:      h.State.Stable,
-		Returned:    returned(h.State),
+		Returned:    h.State.Returned(),
 		MovedAt:     h.lastMove(mod),
 	}
 	if c := h.State.Candidate; c != nil {
@@ -82,19 +85,6 @@ func agentFacts(h AgentHead, mod int64) snapshot.AgentHead {
 		a.Held = hold.Revision
 	}
 	return a
-}
-
-// returned reports whether the last own move went back: by a person, who aborts a candidate with the same
-// command, or by the policy, which under "hold" gives stable back to all and keeps the release open.
-func returned(s release.State) bool {
-	switch s.LastMove {
-	case release.MoveRollback, release.MoveReturn, release.MoveAbort:
-		return true
-	case release.MoveHold:
-		return s.Hold == nil || !s.Hold.Served
-	default:
-		return false
-	}
 }
 
 // inPlay gives the spec blobs of the revisions from which instances may be served.
@@ -143,7 +133,9 @@ func mcpNode(h MCPHead, kv store.KV) (*node[MCPHead, snapshot.MCPHead], error) {
 }
 
 func credentialNode(h CredentialHead, kv store.KV) *node[CredentialHead, snapshot.CredentialHead] {
-	built := snapshot.CredentialHead{ModRevision: kv.ModRevision, Deleted: h.Deleted, Version: h.Version}
+	built := snapshot.CredentialHead{
+		ModRevision: kv.ModRevision, Deleted: h.Deleted, Version: h.Version, Kept: slices.Sorted(maps.Keys(h.Sealed)),
+	}
 	return &node[CredentialHead, snapshot.CredentialHead]{head: h, built: built, create: kv.CreateRevision, mod: kv.ModRevision}
 }
 
