@@ -132,19 +132,17 @@ func (c *cli) printStatus(out output, s *releasev1.AgentStatus, instance string)
 		d.Instances = kept
 	}
 	t := table{
-		head: []string{"INSTANCE", "PHASE", "DESIRED", "RUNNING", "STATE", "FAULTS", "AGE", "SINCE", "ENDPOINT", "AGENTD"},
+		head: []string{"INSTANCE", "PHASE", "DESIRED", "RUNNING", "STATE", "FAULTS", "AGE", "SINCE", "ENDPOINT", "AGENTD", "REQUESTS", "ERRORS", "IN FLIGHT", "NOTES"},
 		from: 7,
 	}
-	versions := map[string]string{}
+	wires := map[string]*releasev1.Instance{}
 	for _, i := range s.GetInstances() {
-		versions[i.GetId()] = i.GetAgentdVersion()
-		if i.GetLagging() {
-			versions[i.GetId()] += " (lagging)"
-		}
+		wires[i.GetId()] = i
 	}
 	for _, i := range d.Instances {
-		age := fmt.Sprintf("%.0fs", i.Age)
-		t.add(i.ID, i.ID, i.Phase, dash(i.Desired.Config), dash(i.Running.Config), dash(i.ConfigState), faultCount(i.Faults), age, c.ago(i.Since), dash(i.Endpoint), dash(versions[i.ID]))
+		age, x := fmt.Sprintf("%.0fs", i.Age), wires[i.ID]
+		t.add(i.ID, i.ID, i.Phase, dash(i.Desired.Config), dash(i.Running.Config), dash(i.ConfigState), faultCount(i.Faults), age, c.ago(i.Since), dash(i.Endpoint),
+			dash(x.GetAgentdVersion()), fmt.Sprint(x.GetRequests()), fmt.Sprint(x.GetErrors()), fmt.Sprint(x.GetInFlight()), dash(instanceNotes(x)))
 	}
 	if out.machine() || out == "name" || c.flags.quiet {
 		return c.print(out, d, t)
@@ -169,6 +167,21 @@ func (c *cli) printStatus(out output, s *releasev1.AgentStatus, instance string)
 	}
 	d.printRefusal(c, w)
 	return nil
+}
+
+// instanceNotes says what is odd about an instance.
+func instanceNotes(i *releasev1.Instance) string {
+	var notes []string
+	if i.GetLagging() {
+		notes = append(notes, "lagging")
+	}
+	if n := i.GetDrifts(); n > 0 {
+		notes = append(notes, fmt.Sprintf("drifted %d times", n))
+	}
+	if i.GetTakeovers() >= 3 {
+		notes = append(notes, "id used twice")
+	}
+	return strings.Join(notes, ", ")
 }
 
 func faultCount(faults []faultDoc) string {

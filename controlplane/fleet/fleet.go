@@ -43,6 +43,14 @@ type Instance struct {
 	Offered time.Time
 	// Connected is false between the loss of its stream and the end of its lease.
 	Connected bool
+	// InFlight is how many requests run, Requests and Errors how many ended since the instance was entered, by its beats.
+	InFlight uint32
+	Requests uint64
+	Errors   uint64
+	// Drifts is how often it was found running something else than what it acknowledged.
+	Drifts uint32
+	// Takeovers is how often a newer stream took over from a living one of the same id, within a minute of the last time.
+	Takeovers uint32
 	// Refused holds the config hashes that this instance refused and that still count (semantics.md 7.6).
 	Refused map[manifest.Hash][]phase.Fault
 }

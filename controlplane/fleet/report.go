@@ -33,6 +33,9 @@ type Greeting struct {
 	Takeovers int
 }
 
+// maxHellos bounds the takeovers of one id that are remembered.
+const maxHellos = 16
+
 // Hello enters an instance. The newer stream of an id wins.
 func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	t.mu.Lock()
@@ -52,6 +55,7 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	case e.inst.Connected:
 		g.Replaced = e.session
 		e.hellos = slices.DeleteFunc(append(e.hellos, now), func(at time.Time) bool { return now.Sub(at) > time.Minute })
+		e.hellos = slices.Delete(e.hellos, 0, max(0, len(e.hellos)-maxHellos))
 		g.Takeovers = len(e.hellos)
 	}
 	e.session, e.lost = t.sessions, time.Time{}
@@ -59,7 +63,7 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 		ID: h.ID, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
 		Endpoints: slices.Clone(h.Endpoints), ConfigState: h.ConfigState, Desired: e.inst.Desired, Running: h.Running,
 		Faults: slices.Clone(h.Faults), Phase: e.inst.Phase, Since: e.inst.Since, Seen: now, Offered: e.inst.Offered,
-		Connected: true,
+		Connected: true, Requests: e.inst.Requests, Errors: e.inst.Errors, Drifts: e.inst.Drifts, Takeovers: uint32(len(e.hellos)), //nolint:gosec // see maxHellos
 	}
 	if h.Phase.Serving() {
 		e.health = e.inst.Faults

@@ -42,6 +42,7 @@ type Table struct {
 	departed map[snapshot.InstanceID]departed
 	sessions uint64
 	subs     map[*Subscription]struct{}
+	usage    map[AgentKey]*counted
 }
 
 // entry is one instance. base is its phase without regard to silence; inst.Phase is what is shown.
@@ -69,7 +70,7 @@ func New(cfg Config) (*Table, error) {
 	cfg.Settle = cmp.Or(cfg.Settle, 35*time.Second)
 	return &Table{
 		cfg: cfg, agents: map[AgentKey]map[string]*entry{}, departed: map[snapshot.InstanceID]departed{},
-		subs: map[*Subscription]struct{}{},
+		subs: map[*Subscription]struct{}{}, usage: map[AgentKey]*counted{},
 	}, nil
 }
 

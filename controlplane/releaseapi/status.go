@@ -93,6 +93,7 @@ func wireInstance(i fleet.Instance, now time.Time) *releasev1.Instance {
 	out := &releasev1.Instance{
 		Id: i.ID.Instance, Phase: string(i.Phase), ConfigState: string(i.ConfigState), Desired: wireRef(i.Desired), Running: wireRef(i.Running),
 		Faults: wireFaults(i.Faults), Since: stamp(i.Since), Age: durationpb.New(max(0, now.Sub(i.Seen))), AgentdVersion: i.Version, Labels: i.Labels,
+		InFlight: i.InFlight, Requests: i.Requests, Errors: i.Errors, Drifts: i.Drifts, Takeovers: i.Takeovers,
 	}
 	if len(i.Endpoints) > 0 {
 		out.Endpoint = i.Endpoints[0]

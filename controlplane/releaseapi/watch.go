@@ -22,6 +22,8 @@ const (
 	EventStale        = "stale"
 	EventOffline      = "offline"
 	EventGone         = "gone"
+	EventDuplicate    = "duplicate"
+	EventDrift        = "drift"
 	EventPromoted     = "promoted"
 	EventRolledBack   = "rolled_back"
 	EventHeld         = "held"
@@ -67,6 +69,7 @@ func (w *watcher) instances(k fleet.AgentKey) {
 		now[i.ID.Instance] = i
 		was, known := w.seen[key][i.ID.Instance]
 		w.connection(i, was, known)
+		w.oddities(i, was)
 		if i.Phase != was.Phase || i.Running.Token.Hash != was.Running.Token.Hash {
 			w.phase(i)
 		}
@@ -88,6 +91,20 @@ func (w *watcher) connection(i, was fleet.Instance, known bool) {
 		w.add(i, EventConnected, "agentd "+i.Version, i.Running.Config())
 	case !i.Connected && known && was.Connected:
 		w.add(i, EventDisconnected, "its stream ended", i.Running.Config())
+	}
+}
+
+// duplicates is how many takeovers of an id in a minute make an event.
+const duplicates = 3
+
+// oddities tells of an id that is used twice and of an instance that ran something else than it acknowledged.
+func (w *watcher) oddities(i, was fleet.Instance) {
+	if i.Takeovers >= duplicates && was.Takeovers < duplicates {
+		w.add(i, EventDuplicate, "its id is used by several processes, and the newest stream wins: give each its own state directory or AGENTD_INSTANCE_ID",
+			i.Running.Config())
+	}
+	if i.Drifts > was.Drifts {
+		w.add(i, EventDrift, "it was found running something else than it acknowledged; its config was offered again", i.Running.Config())
 	}
 }
 

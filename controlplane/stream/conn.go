@@ -36,6 +36,8 @@ type conn struct {
 	stops chan end           // how to end; the first counts
 	gone  chan struct{}      // closed when the handler returns
 
+	puzzled bool // something unknown was logged; the reader's own
+
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
 	denied   []string // the overlay sent last
@@ -208,8 +210,22 @@ func (c *conn) heard(m *pushv1.StreamRequest) error {
 		return c.reported(m.Report)
 	case *pushv1.StreamRequest_Beat:
 		return c.beat(m.Beat)
+	case nil:
+		c.odd("a kind of message that this release doesn't know")
+		return nil
 	default:
 		return errs.New(errs.Invalid, "a hello must come once, and nothing but reports and beats after it")
+	}
+}
+
+// odd notes what a newer agentd says and this release can't read. It is passed over, never fatal: the instance says what
+// counts in words that both know.
+func (c *conn) odd(what string) {
+	c.hub.counts.unknown.Add(1)
+	if !c.puzzled {
+		c.puzzled = true
+		c.hub.cfg.Logger.LogAttrs(c.stream.Context(), slog.LevelWarn, "instance says what this control plane can't read; it is passed over",
+			c.who(), slog.String("what", what))
 	}
 }
 
@@ -224,6 +240,10 @@ func (c *conn) reported(w *pushv1.Report) error {
 		return err
 	}
 	p := phaseOf(w.GetPhase())
+	if p == "" && w.GetPhase() != pushv1.Phase_PHASE_UNSPECIFIED {
+		c.odd("phase " + w.GetPhase().String())
+		return nil
+	}
 	if p == "" {
 		return errs.New(errs.Invalid, "a report without a phase")
 	}
@@ -263,8 +283,12 @@ func (c *conn) beat(w *pushv1.Beat) error {
 	c.mu.Unlock()
 	if adrift {
 		c.hub.counts.adrift.Add(1)
+		c.hub.cfg.Fleet.Drifted(c.key)
+		c.hub.cfg.Logger.LogAttrs(c.stream.Context(), slog.LevelWarn, "instance runs something else than it acknowledged; its config is offered again",
+			c.who(), slog.String("running", now.Config()))
 	}
 	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), time.Now())
+	c.hub.cfg.Fleet.Used(c.key, w.GetInFlight(), usageOf(w.GetUsage()))
 	if told := serversOf(w.GetDependencies()); len(told) > 0 {
 		c.hub.cfg.Fleet.Servers(c.key, told)
 	}

@@ -11,11 +11,12 @@ type Stats struct {
 	Adrift    uint64 // instances found running something else than what they acknowledged
 	Withheld  uint64 // refused configs that were not sent again
 	Bytes     uint64 // of content sent
+	Unknown   uint64 // messages and phases of a newer agentd that were passed over
 	Stuck     uint64 // streams ended because their reader was stuck
 }
 
 type counters struct {
-	snapshots, currents, resends, adrift, withheld, bytes, stuck atomic.Uint64
+	snapshots, currents, resends, adrift, withheld, bytes, stuck, unknown atomic.Uint64
 }
 
 // Stats gives the counters.
@@ -27,6 +28,6 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Streams: open, Snapshots: c.snapshots.Load(), Currents: c.currents.Load(), Resends: c.resends.Load(), Adrift: c.adrift.Load(),
 
-		Withheld: c.withheld.Load(), Bytes: c.bytes.Load(), Stuck: c.stuck.Load(),
+		Withheld: c.withheld.Load(), Bytes: c.bytes.Load(), Stuck: c.stuck.Load(), Unknown: c.unknown.Load(),
 	}
 }

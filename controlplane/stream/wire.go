@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"math"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -23,6 +24,7 @@ const (
 	maxText         = 256
 	maxRefusals     = 8
 	maxHeld         = 4096
+	maxUsage        = 256 // configs and variants in one beat
 	// Faults beyond these are cut, not refused: a report must never get lost for being long.
 	maxFaults  = 64
 	maxMessage = 2048
@@ -251,6 +253,25 @@ func serversOf(deps []*pushv1.Dependency) []fleet.Server {
 			s.Tools = append(s.Tools, tool)
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// usageOf reads what a beat counted; what is beyond the bounds is not counted.
+func usageOf(in []*pushv1.Usage) []fleet.ConfigUsage {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]fleet.ConfigUsage, 0, min(len(in), maxUsage))
+	for _, u := range in[:min(len(in), maxUsage)] {
+		c := fleet.ConfigUsage{Config: cut(u.GetConfig(), maxVersion), Usage: fleet.Usage{
+			Requests: u.GetRequests(), Errors: u.GetErrors(), InputTokens: u.GetInputTokens(), OutputTokens: u.GetOutputTokens(),
+		}}
+		if cost := u.GetCostUsd(); cost > 0 && !math.IsInf(cost, 0) {
+			c.CostUSD = cost
+		}
+		copy(c.Latency[:], u.GetLatencyBuckets())
+		out = append(out, c)
 	}
 	return out
 }
