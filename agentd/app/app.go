@@ -151,7 +151,7 @@ func (d *daemon) build() (err error) {
 	d.client, err = configclient.New(configclient.Config{
 		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version(), Capabilities: spec.ThisRelease(),
 		Endpoints: []string{endpoint}, Addresses: d.cfg.ControlPlane, Dial: d.dial, State: d.state, Applier: d.assembler,
-		ApplyDeadline: d.cfg.ApplyDeadline, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
+		ApplyDeadline: d.cfg.ApplyDeadline, BeatInterval: d.cfg.BeatInterval, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
 	})
 	return err
 }

@@ -29,6 +29,9 @@ type Config struct {
 	Persist      configclient.PersistSecrets
 	// ApplyDeadline bounds one attempt to assemble a config, default 10 s.
 	ApplyDeadline time.Duration
+	// BeatInterval is how often the instance says that it lives and what it counted, 15 s jittered (AGENTD_BEAT_INTERVAL). The control
+	// plane takes 45 s of silence for STALE, so only tests change it.
+	BeatInterval time.Duration
 	// DrainTimeout bounds the wait for running requests when agentd ends, default 8 s.
 	DrainTimeout  time.Duration
 	TokenFile     string // AGENTRY_TOKEN_FILE, default "token" in the data directory
@@ -54,7 +57,7 @@ func Default(env func(string) string) Config {
 	c := Config{
 		Agent: env("AGENT_NAME"), Namespace: "default", ControlPlane: []string{"127.0.0.1:7701"}, Listen: "127.0.0.1:8800",
 		Advertise: env("AGENTD_ADVERTISE"), Instance: env("AGENTD_INSTANCE_ID"), StateKeyFile: env("AGENTD_STATE_KEY_FILE"),
-		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 8 * time.Second,
+		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 8 * time.Second, BeatInterval: 15 * time.Second,
 		TokenFile: filepath.Join(data, "token"), ModelBaseURL: env("AGENTD_MODEL_BASE_URL"), LogLevel: "info", LogFormat: "text", Lookup: env,
 	}
 	for name, into := range map[string]*string{"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen, "AGENTRY_TOKEN_FILE": &c.TokenFile} {
@@ -64,6 +67,9 @@ func Default(env func(string) string) Config {
 	}
 	if v := env("CONTROL_PLANE"); v != "" {
 		c.ControlPlane = split(v)
+	}
+	if v := env("AGENTD_BEAT_INTERVAL"); v != "" {
+		c.BeatInterval, _ = time.ParseDuration(v) // what can't be read is 0, which Validate refuses
 	}
 	c.dataDir = data
 	return c
@@ -147,6 +153,9 @@ func (c Config) Validate() error {
 	}
 	if c.ApplyDeadline <= 0 {
 		fault("--apply-deadline: %s (above 0)", c.ApplyDeadline)
+	}
+	if c.BeatInterval < 100*time.Millisecond || c.BeatInterval > 30*time.Second {
+		fault("AGENTD_BEAT_INTERVAL: must be a duration from 100ms to 30s")
 	}
 	if c.DrainTimeout < 0 {
 		fault("--drain-timeout: %s (not negative)", c.DrainTimeout)

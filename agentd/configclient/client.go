@@ -40,6 +40,8 @@ type Config struct {
 	Applier Applier
 	// ApplyDeadline bounds one attempt, default 10 s.
 	ApplyDeadline time.Duration
+	// BeatInterval is the mean time between beats, default 15 s.
+	BeatInterval time.Duration
 	// Beat gives what a beat tells beside the running token; nil: nothing. first is true for the first of a stream. It returns at once.
 	Beat func(first bool) Beat
 	// Drain is called once for Command drain; nil: ignored. It returns at once.
@@ -147,6 +149,9 @@ func New(cfg Config) (*Client, error) {
 		cfg.Redactor = &secret.Redactor{}
 	}
 	c := &Client{cfg: cfg, pace: defaultPace()}
+	if cfg.BeatInterval > 0 {
+		c.pace.beat = cfg.BeatInterval
+	}
 	c.status = Status{Phase: phase.Pending, Reason: "connecting to the control plane"}
 	return c, nil
 }
