@@ -101,6 +101,17 @@ func (c Code) Retryable() bool {
 	}
 }
 
+// Known reports whether the code is of the closed set.
+func (c Code) Known() bool {
+	switch c {
+	case Unreachable, Timeout, HTTP5xx, RateLimited, Unauthorized, NotMCP, ToolMissing, NotSupported, Invalid, HashMismatch,
+		BootCrash, NotPersisted, StateKey, ToolChanged, Unpinned:
+		return true
+	default:
+		return false
+	}
+}
+
 // Fault is one thing that an instance found wrong with one resource. Field is the JSON path within it.
 type Fault struct {
 	Resource  string   `json:"resource"` // kind/name
