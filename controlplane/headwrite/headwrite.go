@@ -122,7 +122,8 @@ func (w *Writer) write(ctx context.Context, c *Change, why Why) (int64, error) {
 	return rev, nil
 }
 
-// writeBlobs stores the immutables that aren't there yet. They are content-addressed: writing one twice is no harm.
+// writeBlobs stores the immutables. One that is there already is written again: that keeps package collector from removing it
+// between here and the write of the head that names it.
 func (w *Writer) writeBlobs(ctx context.Context, blobs map[manifest.Hash][]byte) error {
 	var batch []store.KV
 	size := 0
@@ -135,9 +136,6 @@ func (w *Writer) writeBlobs(ctx context.Context, blobs map[manifest.Hash][]byte)
 		return err
 	}
 	for h, b := range blobs {
-		if _, ok := w.cfg.View.Blob(h); ok {
-			continue
-		}
 		if len(batch) == batchKeys || size+len(b) > batchBytes {
 			if err := flush(); err != nil {
 				return err

@@ -33,7 +33,7 @@ func (p *plan) agent(x *specfile.Agent) error {
 	if len(p.faults) > 0 {
 		return nil // nothing will be written
 	}
-	sum := p.change.Keep(raw)
+	sum := manifest.Sum(raw)
 	config, err := p.manifest(a, raw, sum)
 	if err != nil {
 		return err
@@ -56,6 +56,7 @@ func (p *plan) agent(x *specfile.Agent) error {
 		p.result(kindAgent, a.AgentName, head.State.Desired(), actionUnchanged, "")
 		return nil
 	}
+	p.change.Keep(raw)
 	head.Name, head.Deleted = a.AgentName, false
 	if st.moved != nil && st.moved.Config == "" {
 		st.moved.Config = manifest.ConfigName(st.state.Desired(), config)
