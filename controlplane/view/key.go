@@ -18,6 +18,14 @@ const (
 	settingsPrefix = Root + "settings/" // <name>: sealed keys, namespace settings
 )
 
+// The prefixes of what is kept for a while only, for package collector.
+const (
+	BlobPrefix    = blobPrefix
+	AppliedPrefix = appliedPrefix
+	RefusalPrefix = refusalPrefix
+	MovePrefix    = movePrefix
+)
+
 // BlobKey is where immutable bytes lie.
 func BlobKey(h manifest.Hash) string { return blobPrefix + h.String() }
 
