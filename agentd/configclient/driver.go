@@ -43,13 +43,14 @@ type driver struct {
 	verdict  Verdict // of what runs
 	state    phase.ConfigState
 	desired  manifest.Token
-	rejected *Verdict // of the desired one
-	reason   string   // why there is nothing (newer) to run
-	disk     string   // why there was nothing on disk to start from
-	away     string   // why there is no stream
-	job      *job     // the desired one while it isn't settled
-	inFlight *job     // the attempt that runs, perhaps of an older job
-	next     func()   // what to do when that attempt has ended
+	rejected *Verdict      // of the desired one
+	reason   string        // why there is nothing (newer) to run
+	disk     string        // why there was nothing on disk to start from
+	local    []phase.Fault // of that, what counts as a fault of this instance
+	away     string        // why there is no stream
+	job      *job          // the desired one while it isn't settled
+	inFlight *job          // the attempt that runs, perhaps of an older job
+	next     func()        // what to do when that attempt has ended
 	received *time.Timer
 	retry    *time.Timer
 	held     []Update        // newest last
@@ -304,7 +305,7 @@ func (d *driver) shown() (phase.Phase, []phase.Fault) {
 	case d.running != nil:
 		return d.verdict.Phase, d.verdict.Faults
 	default:
-		return phase.Pending, nil
+		return phase.Pending, d.local
 	}
 }
 

@@ -2,6 +2,7 @@ package configclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -44,6 +45,9 @@ func (d *driver) startFromDisk(ctx context.Context) {
 	for _, f := range faults {
 		d.log.LogAttrs(ctx, slog.LevelWarn, "last good passed over", slog.Any("error", f))
 		d.disk = f.Error()
+		if errors.Is(f, errStateKey) {
+			d.local = []phase.Fault{{Resource: manifest.KindAgent + "/" + d.cfg.Agent, Code: phase.StateKey, Severity: phase.Error, Message: f.Error()}}
+		}
 	}
 	for _, g := range crashed {
 		d.keep(g.update)
