@@ -53,7 +53,7 @@ etcd-tests: ## the packages that link etcd's server, without the race detector
 
 .PHONY: e2e
 e2e: build ## whole-process tests: real binaries, real etcd, real kills
-	$(call stage,end to end,go test -count=1 -timeout 15m $(SUITES))
+	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
 
 .PHONY: soak
 soak: build ## the long runs: 1,000 hot updates

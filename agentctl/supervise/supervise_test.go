@@ -61,8 +61,9 @@ func TestRunPrefixesRestartsAndStops(t *testing.T) {
 	}()
 	out.waitFor(t, "child | hello world", 1)
 	pid := s.PID("child")
-	if pid == 0 {
-		t.Fatal("no pid of a running child")
+	for pid == 0 { // the child may speak before Start has answered
+		<-s.Changed()
+		pid = s.PID("child")
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ var demoLine = regexp.MustCompile(`^ok ([a-z-]+) (\d+) \S.*\.$`)
 
 // `make demo` prints one line per step and exits 0; scripts read the lines.
 func TestDemoLines(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "go", "run", "./test/demo", "--bin", "bin")
 	cmd.Dir = "../.."
 	var stderr strings.Builder

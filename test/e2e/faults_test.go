@@ -22,6 +22,7 @@ import (
 )
 
 func TestAnUnknownAgentWaitsAndComesUpWhenItsSpecArrives(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
@@ -47,6 +48,7 @@ func TestAnUnknownAgentWaitsAndComesUpWhenItsSpecArrives(t *testing.T) {
 }
 
 func TestADeadModelIsATypedErrorAndHurtsNobodyElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
@@ -76,6 +78,7 @@ func TestADeadModelIsATypedErrorAndHurtsNobodyElse(t *testing.T) {
 }
 
 func TestBadFilesAreRefusedWholeWithEveryFault(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	dir := t.TempDir()
 	set := harness.Files{
@@ -112,6 +115,7 @@ func TestBadFilesAreRefusedWholeWithEveryFault(t *testing.T) {
 
 // kill -9 of the control plane at any moment loses nothing that it acknowledged.
 func TestKillingTheControlPlaneLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	var mu sync.Mutex
 	acked := map[string]string{}
@@ -156,6 +160,7 @@ func TestKillingTheControlPlaneLosesNothingAcknowledged(t *testing.T) {
 
 // An etcd of one's own: the same code path; when it is gone writes fail fast and agents go on.
 func TestExternalEtcdGone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "etcdserver")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../etcdserver")
@@ -204,6 +209,7 @@ func TestExternalEtcdGone(t *testing.T) {
 }
 
 func TestStartErrorsAreClear(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	taken := []string{"--data-dir", t.TempDir(), "--people-addr", w.cp.People, "--runtime-addr", "127.0.0.1:0"}
 	cases := map[string]struct {

@@ -52,6 +52,7 @@ func TestRestartsFromLastGoodWithEverythingElseDead(t *testing.T) {
 
 // A damaged last good file is never half a snapshot: the previous generation serves, else the agent is not ready and says why.
 func TestCorruptLastGood(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)

@@ -37,6 +37,7 @@ func helper(url, allow string) harness.Files {
 
 // A refusal that is not retryable: an allow list that names a missing tool.
 func TestRefusalIsShownAndRolledBackByItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha", "beta")
 	t.Cleanup(stub.Close)
@@ -104,6 +105,7 @@ func TestRefusalIsShownAndRolledBackByItself(t *testing.T) {
 }
 
 func TestARepairIsServedAtOnceWhileTheInstanceRetries(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
@@ -148,6 +150,7 @@ func TestARepairIsServedAtOnceWhileTheInstanceRetries(t *testing.T) {
 
 // The dead server comes back while the instance retries: it applies by itself, from the bytes it holds.
 func TestARetryingInstanceAppliesWhenTheServerComesBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	stub := harness.NewMCPStub("tools", "alpha")
 	t.Cleanup(stub.Close)
@@ -210,6 +213,7 @@ func (p *portSwitch) close() {
 
 // A raw client that refuses, reconnects twice and waits counts exactly one snapshot of that hash.
 func TestARefusedConfigIsOfferedOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	w.apply(t, helper("http://127.0.0.1:9/mcp", `"alpha"`))
 	hello := &pushv1.Hello{Namespace: "default", Agent: "helper", Instance: "raw", AgentdVersion: "test", Phase: pushv1.Phase_PHASE_UNSPECIFIED}

@@ -30,6 +30,7 @@ func wide(url string, promptVersion int) harness.Files {
 
 // Nothing changed: no content. One of 8 resources changed: that one only. And content is marshalled once however many ask.
 func TestResumeSendsOnlyWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, echoScript)
 	const instances = 10
 	w.apply(t, wide("http://127.0.0.1:9/mcp", 0))

@@ -61,6 +61,7 @@ func encodings(secret string) map[string][]byte {
 
 // Planted secrets arrive at the stubs and are found nowhere else.
 func TestSecretsAreFoundNowhere(t *testing.T) {
+	t.Parallel()
 	var traces sinkBuffer
 	otlp := httptest.NewServer(&traces)
 	t.Cleanup(otlp.Close)

@@ -34,6 +34,7 @@ func readInfo(path string) (upInfo, error) {
 
 // `agentctl up` serves the folder, restarts what crashes and stops cleanly at Ctrl-C.
 func TestUpServesRestartsAndStops(t *testing.T) {
+	t.Parallel()
 	env, err := harness.New(binDir, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
