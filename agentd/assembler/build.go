@@ -75,11 +75,11 @@ func (b *build) decode() {
 		switch l.Kind {
 		case manifest.KindAgent:
 			b.self, b.agentLine = l.Resource(), l
-			b.agent, err = spec.DecodeAgent(raw)
+			b.agent, err = spec.DecodeAgentFor(raw, b.a.cfg.Capabilities)
 		case manifest.KindPrompt:
 			b.prompt, err = spec.DecodePrompt(raw)
 		case manifest.KindMCP:
-			b.servers[strings.ToLower(l.Name)], err = spec.DecodeMCPServer(raw)
+			b.servers[strings.ToLower(l.Name)], err = spec.DecodeMCPServerFor(raw, b.a.cfg.Capabilities)
 			b.lines[strings.ToLower(l.Name)] = l
 		case manifest.KindPolicy:
 			b.policies[strings.ToLower(l.Name)], err = spec.DecodePolicy(raw)
