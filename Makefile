@@ -60,8 +60,9 @@ soak: build ## the long runs: 1,000 hot updates
 	$(call stage,soak,AGENTRY_SOAK=1 go test -count=1 -timeout 60m -run Hot ./test/e2e -v)
 
 .PHONY: bench
-bench: build ## cold start, idle memory and request latency of agentd, with the numbers
+bench: build ## cold start and idle memory of agentd; a change pushed to 1,000 instances, beside a yardstick and go-control-plane
 	$(call stage,bench,go run ./test/bench/start --bin bin)
+	$(call stage,bench-push,cd test/bench/push && go run . -n 1000 -bin ../../../bin)
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for 30 s

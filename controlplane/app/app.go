@@ -121,7 +121,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err := writeInfo(cfg, peopleLn.Addr(), runtimeLn.Addr()); err != nil {
 		return err
 	}
-	return runAll(ctx, []part{
+	running := []part{
 		{"view", v.Run},
 		{"publisher", func(ctx context.Context) error { return p.publisher.Run(ctx, p.hub) }},
 		{"streams", p.hub.Run},
@@ -129,7 +129,15 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"events", p.status.Watch},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn) }},
-	})
+	}
+	if cfg.PprofAddr != "" {
+		ln, err := listen(ctx, "profiles", "--pprof-addr", cfg.PprofAddr)
+		if err != nil {
+			return err
+		}
+		running = append(running, profilesPart(ln, log))
+	}
+	return runAll(ctx, running)
 }
 
 // parts is what assemble is given.

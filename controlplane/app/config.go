@@ -33,6 +33,8 @@ type Config struct {
 	LogFormat string // text (default) or json
 	// InfoFile, when set, gets {"people","runtime","tokenFile","pid"} once the doors are open.
 	InfoFile string
+	// PprofAddr, when set, is the loopback host:port on which Go's profiles are served.
+	PprofAddr string
 	// Version is what Info answers.
 	Version string
 }
@@ -73,6 +75,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.KEKFile, "kek-file", "", "key `file` (0600) that sealed secrets need; default: kek in the data directory, made at the first start")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
+	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
 	var envErr error
 	fs.VisitAll(func(f *flag.Flag) {
@@ -115,6 +118,9 @@ func (c Config) Validate() error {
 	}
 	checkLoopback("--people-addr", c.PeopleAddr, fault)
 	checkLoopback("--runtime-addr", c.RuntimeAddr, fault)
+	if c.PprofAddr != "" {
+		checkLoopback("--pprof-addr", c.PprofAddr, fault)
+	}
 	if c.PeopleAddr == c.RuntimeAddr && !strings.HasSuffix(c.PeopleAddr, ":0") {
 		fault("--runtime-addr: %s is the people door's address too", c.RuntimeAddr)
 	}

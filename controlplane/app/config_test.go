@@ -34,6 +34,7 @@ func TestParseConfig(t *testing.T) {
 		"flags win":          {args: []string{"--data-dir", "/f"}, env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/f" }},
 		"several endpoints":  {args: []string{"--data-dir", "/f", "--etcd-endpoints", "http://a, http://b"}, want: func(c *Config) { c.DataDir, c.EtcdEndpoints = "/f", []string{"http://a", "http://b"} }},
 		"other loopbacks":    {args: []string{"--data-dir", "/f", "--people-addr", "[::1]:1", "--runtime-addr", "localhost:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "[::1]:1", "localhost:0" }},
+		"profiles":           {args: []string{"--data-dir", "/f", "--pprof-addr", "127.0.0.1:6060"}, want: func(c *Config) { c.DataDir, c.PprofAddr = "/f", "127.0.0.1:6060" }},
 		"free ports of both": {args: []string{"--data-dir", "/f", "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "127.0.0.1:0", "127.0.0.1:0" }},
 	}
 	for name, c := range cases {
