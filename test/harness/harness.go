@@ -27,6 +27,10 @@ type Env struct {
 	Bin string
 	// LogLevel of the processes; "" means info.
 	LogLevel string
+	// Programs replaces programs of Bin, by name, with others (absolute paths); Vars adds to the environment of a program, by its
+	// name. Both count for what is started from then on.
+	Programs map[string]string
+	Vars     map[string][]string
 
 	mu    sync.Mutex // guards procs
 	procs []*Proc
@@ -76,6 +80,10 @@ type Proc struct {
 
 // Start runs a program of Bin (or an absolute path) with the caller's environment and env.
 func (e *Env) Start(name, program string, env []string, args ...string) (*Proc, error) {
+	env = append(env[:len(env):len(env)], e.Vars[program]...)
+	if other := e.Programs[program]; other != "" {
+		program = other
+	}
 	if !filepath.IsAbs(program) {
 		program = filepath.Join(e.Bin, program)
 	}

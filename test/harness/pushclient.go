@@ -110,3 +110,11 @@ func (p *PushClient) Collect(d time.Duration) []*pushv1.StreamResponse {
 		}
 	}
 }
+
+// Send sends any message.
+func (p *PushClient) Send(r *pushv1.StreamRequest) error { return p.stream.Send(r) }
+
+// Beat sends a sign of life.
+func (p *PushClient) Beat(b *pushv1.Beat) error {
+	return p.Send(&pushv1.StreamRequest{Message: &pushv1.StreamRequest_Beat{Beat: b}})
+}
