@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/collector"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/releaseapi"
@@ -82,11 +83,13 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	}
 	defer func() { _ = runtimeLn.Close() }()
 
-	s, err := openStore(ctx, cfg, log)
+	opened, err := openStore(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.Close() }()
+	defer func() { _ = opened.Close() }()
+	heard := &clock{now: time.Now}
+	s := timed{Store: opened, clock: heard}
 	token, err := access.LoadToken(filepath.Join(cfg.DataDir, "token"))
 	if err != nil {
 		return err
@@ -110,7 +113,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	}
 	p, err := assemble(parts{
 		cfg: cfg, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
-		runtimeAddr: runtimeLn.Addr().String(),
+		runtimeAddr: runtimeLn.Addr().String(), heard: heard,
 	})
 	if err != nil {
 		return err
@@ -127,6 +130,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"streams", p.hub.Run},
 		{"releaser", p.releaser.Run},
 		{"events", p.status.Watch},
+		{"collector", p.collector.Run},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn) }},
 	}
@@ -151,6 +155,7 @@ type parts struct {
 	guard       *access.Guard
 	cluster     view.Cluster
 	runtimeAddr string
+	heard       *clock
 }
 
 // process is what assemble makes.
@@ -160,6 +165,7 @@ type process struct {
 	hub       *stream.Hub
 	releaser  *releaser.Releaser
 	status    *releaseapi.Service
+	collector *collector.Collector
 	runtime   *runtimeDoor
 	people    *people
 }
@@ -195,10 +201,11 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	meter := newMeter(in.heard)
 	p.hub, err = stream.New(stream.Config{
 		Logger: in.log, ReplicaID: replica, View: in.view, Ready: func() bool { return true }, Targets: p.publisher, Fleet: table,
 		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
-		Reveal: specs.Reveal, Greet: greetIn(in.store),
+		Reveal: specs.Reveal, Greet: greetIn(in.store), Answered: meter.answered,
 	})
 	if err != nil {
 		return nil, err
@@ -210,11 +217,14 @@ func assemble(in parts) (*process, error) {
 	if p.runtime, err = newRuntimeDoor(in.log, in.guard, p.hub); err != nil {
 		return nil, err
 	}
+	if p.collector, err = newCollector(in, table); err != nil {
+		return nil, err
+	}
 	p.people = newPeople(in.guard, in.log, in.redact)
 	p.people.mux.Handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
 	p.people.mux.Handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.mux.Handle("/metrics", newMetrics(in.view, table, p.publisher, p.hub))
+	p.people.mux.Handle("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector))
 	return p, nil
 }
 

@@ -2,11 +2,13 @@ package app
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/agentry/agentry/controlplane/collector"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/stream"
@@ -19,11 +21,12 @@ type metrics struct {
 	table     *fleet.Table
 	publisher *publish.Publisher
 	hub       *stream.Hub
+	collector *collector.Collector
 	desc      map[string]*prometheus.Desc
 }
 
-func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *stream.Hub) http.Handler {
-	m := &metrics{view: v, table: table, publisher: p, hub: hub, desc: map[string]*prometheus.Desc{}}
+func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *stream.Hub, measured *meter, c *collector.Collector) http.Handler {
+	m := &metrics{view: v, table: table, publisher: p, hub: hub, collector: c, desc: map[string]*prometheus.Desc{}}
 	for name, help := range map[string]string{
 		"agentry_push_streams":             "Open streams of instances.",
 		"agentry_push_snapshots_total":     "Snapshots sent.",
@@ -32,6 +35,7 @@ func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *str
 		"agentry_push_adrift_total":        "Instances found running something else than they acknowledged.",
 		"agentry_push_withheld_total":      "Refused configs that were not sent again.",
 		"agentry_push_content_bytes_total": "Bytes of content sent.",
+		"agentry_push_unknown_total":       "Messages of newer instances that could not be read and were passed over.",
 		"agentry_push_stuck_total":         "Streams ended because their reader was stuck.",
 		"agentry_push_builds_total":        "Snapshots built.",
 		"agentry_push_marshals_total":      "Contents marshalled.",
@@ -42,13 +46,17 @@ func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *str
 		"agentry_view_watch_breaks_total":  "Ends of the store's watch that were not asked for.",
 		"agentry_store_went_back":          "1 while an instance has seen more than the store holds.",
 		"agentry_release_refused_configs":  "Configs that an instance refused, kept in the store.",
+
+		"agentry_push_oldest_in_flight_seconds": "Age of the oldest offer that is neither applied nor refused; 0: none.",
 	} {
 		m.desc[name] = prometheus.NewDesc(name, help, nil, nil)
 	}
+	m.desc["agentry_store_collected_total"] = prometheus.NewDesc("agentry_store_collected_total", "Unused records removed from the store, by kind.", []string{"kind"}, nil)
 	m.desc["agentry_instances"] = prometheus.NewDesc("agentry_instances", "Instances by phase.", []string{"phase"}, nil)
 	m.desc["agentry_faults"] = prometheus.NewDesc("agentry_faults", "Faults that instances show now, by code.", []string{"code"}, nil)
 	r := prometheus.NewRegistry()
-	r.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(newUsageMetrics(table, func() bool { return table.Complete(time.Now()) }))
+	r.MustRegister(m, measured.applied, measured.refusals, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }
 
@@ -76,6 +84,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter("agentry_push_withheld_total", s.Withheld)
 	counter("agentry_push_content_bytes_total", s.Bytes)
 	counter("agentry_push_stuck_total", s.Stuck)
+	counter("agentry_push_unknown_total", s.Unknown)
 	counter("agentry_push_builds_total", p.Builds)
 	counter("agentry_push_marshals_total", p.Marshals)
 	gauge("agentry_view_revision", float64(v.Revision))
@@ -84,13 +93,19 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("agentry_view_undecodable", float64(v.Undecodable))
 	counter("agentry_view_watch_breaks_total", uint64(max(0, v.Breaks)))
 	gauge("agentry_release_refused_configs", float64(v.Refusals))
+	gone := m.collector.Stats()
+	for kind, n := range map[string]uint64{"blob": gone.Blobs, "applied": gone.Applied, "refusal": gone.Refusals, "move": gone.Moves} {
+		out <- prometheus.MustNewConstMetric(m.desc["agentry_store_collected_total"], prometheus.CounterValue, float64(n), kind)
+	}
 	went := 0.0
 	if m.hub.Alarm() != "" {
 		went = 1
 	}
 	gauge("agentry_store_went_back", went)
 	phases, codes := map[string]int{}, map[string]int{}
-	for _, i := range m.table.All() {
+	all := m.table.All()
+	gauge("agentry_push_oldest_in_flight_seconds", oldestInFlight(all, time.Now()).Seconds())
+	for _, i := range all {
 		phases[string(i.Phase)]++
 		for _, f := range i.Faults {
 			codes[string(f.Code)]++
