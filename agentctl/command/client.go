@@ -14,6 +14,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
 	"github.com/agentry/agentry/internal/secret"
@@ -32,6 +33,11 @@ type client struct {
 	caller    *caller
 	spec      specv1connect.SpecServiceClient
 	status    releasev1connect.StatusServiceClient
+	rollouts  releasev1connect.RolloutServiceClient
+
+	prompts     registryv1connect.PromptServiceClient
+	mcp         registryv1connect.McpServiceClient
+	credentials registryv1connect.CredentialServiceClient
 }
 
 // connect works out server, token and namespace and makes the clients. It sends nothing yet.
@@ -75,6 +81,11 @@ func (c *cli) connect() (*client, error) {
 		caller:    way,
 		spec:      specv1connect.NewSpecServiceClient(httpClient, server, opts),
 		status:    releasev1connect.NewStatusServiceClient(httpClient, server, opts),
+		rollouts:  releasev1connect.NewRolloutServiceClient(httpClient, server, opts),
+
+		prompts:     registryv1connect.NewPromptServiceClient(httpClient, server, opts),
+		mcp:         registryv1connect.NewMcpServiceClient(httpClient, server, opts),
+		credentials: registryv1connect.NewCredentialServiceClient(httpClient, server, opts),
 	}, nil
 }
 
@@ -126,12 +137,13 @@ func (i *caller) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if !i.token.IsZero() {
 			req.Header().Set("Authorization", "Bearer "+i.token.Reveal())
 		}
-		if _, has := ctx.Deadline(); !has {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, unaryDeadline)
-			defer cancel()
+		// The command's own deadline may be that of a model's answer: too long to wait for a control plane that hangs.
+		own, cancel := context.WithTimeout(ctx, unaryDeadline)
+		defer cancel()
+		resp, err := next(own, req)
+		if err != nil && own.Err() != nil && ctx.Err() == nil {
+			return resp, failf(exitTimeout, "is it alive? see its log", "the control plane at %s did not answer within %s", i.server, unaryDeadline)
 		}
-		resp, err := next(ctx, req)
 		return resp, i.explain(err)
 	}
 }
@@ -154,12 +166,18 @@ func (*caller) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 
 // explain says where nothing answered and how to change that.
 func (i *caller) explain(err error) error {
-	if connect.CodeOf(err) != connect.CodeUnavailable || connect.IsWireError(err) {
-		return err
-	}
 	cause := err
-	if op := (*net.OpError)(nil); errors.As(err, &op) {
+	op := (*net.OpError)(nil)
+	switch {
+	case err == nil || connect.IsWireError(err):
+		return err
+	case connect.CodeOf(err) == connect.CodeUnimplemented: // by HTTP's status: the server itself would have said it in its own words
+		return failf(exitUnreachable, "is it the people door? an agent's door and the runtime door have other ports",
+			"what answers at %s is no control plane: %w", i.server, err)
+	case errors.As(err, &op): // refused, or cut off in the middle
 		cause = op
+	case connect.CodeOf(err) != connect.CodeUnavailable:
+		return err
 	}
 	return failf(exitUnreachable, `start one with "agentctl up DIR" or "controlplane", or name another with --server or AGENTCTL_SERVER`,
 		"no control plane answers at %s: %w", i.server, cause)

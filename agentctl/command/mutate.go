@@ -17,12 +17,24 @@ type mutation struct {
 }
 
 func (m *mutation) bind(cmd *cobra.Command) {
+	m.bindFor(cmd, "the agent is at this revision now; 0: it must not exist")
+}
+
+// bindFor is bind for what is not an agent: unless says what --check-revision insists on.
+func (m *mutation) bindFor(cmd *cobra.Command, unless string) {
+	m.bindWithout(cmd)
+	f := cmd.Flags()
+	f.Int64Var(&m.checkRevision, "check-revision", 0, "fail (4) unless "+unless)
+	m.checked = func() bool { return f.Changed("check-revision") }
+}
+
+// bindWithout is bind without --check-revision, for what is made new or of many kinds.
+func (m *mutation) bindWithout(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&m.dryRun, "dry-run", "none", `"server": stop before the write and show what would change`)
 	f.Lookup("dry-run").NoOptDefVal = "server"
-	f.Int64Var(&m.checkRevision, "check-revision", 0, "fail (4) unless the agent is at this revision now; 0: it must not exist")
 	f.StringVar(&m.message, "message", "", "why; kept in history")
-	m.checked = func() bool { return f.Changed("check-revision") }
+	m.checked = func() bool { return false }
 }
 
 // dry reports whether to stop before the write.

@@ -40,6 +40,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.modelCmd(),
 		c.promptCmd(),
 		c.rollbackCmd(),
+		c.rolloutCmd(),
 		c.statusCmd(),
 		c.upCmd(),
 		c.validateCmd(),

@@ -8,16 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (c *cli) mcpCmd() *cobra.Command {
-	return group("mcp", "MCP servers", "  agentctl mcp list\n  agentctl mcp show nacos-mcp-tools", c.listKindCmd(kindMCP), c.showKindCmd(kindMCP))
-}
-
 func (c *cli) promptCmd() *cobra.Command {
-	return group("prompt", "Prompts", "  agentctl prompt list\n  agentctl prompt show mse-nacos-helper@3.0.11", c.listKindCmd(kindPrompt), c.showKindCmd(kindPrompt))
-}
-
-func (c *cli) credentialCmd() *cobra.Command {
-	return group("credential", "Credentials; their values are write-only", "  agentctl credential list", c.listKindCmd(kindCredential))
+	return group("prompt", "Prompts and their labels", "  agentctl prompt list\n  agentctl prompt show mse-nacos-helper@3.0.11\n  agentctl prompt label set mse-nacos-helper prod 3.0.12",
+		c.listKindCmd(kindPrompt), c.showKindCmd(kindPrompt), c.labelCmd())
 }
 
 // listKindCmd is get of one kind.

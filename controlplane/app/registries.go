@@ -1,0 +1,32 @@
+package app
+
+import (
+	"time"
+
+	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/probe"
+	"github.com/agentry/agentry/controlplane/registryapi"
+	"github.com/agentry/agentry/controlplane/releaseapi"
+	"github.com/agentry/agentry/controlplane/specapi"
+	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
+	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+)
+
+// mountRegistries puts the services on the people door with which people move shared heads and steer releases.
+func mountRegistries(p *people, in parts, specs *specapi.Service, status *releaseapi.Service, table *fleet.Table) error {
+	registries, err := registryapi.New(registryapi.Config{
+		Store: in.store, View: in.view, Vault: in.vault, Fleet: table, Probe: probe.Run, Now: time.Now, Logger: in.log,
+	})
+	if err != nil {
+		return err
+	}
+	rollouts, err := specapi.NewRollouts(specs, status.Rollout)
+	if err != nil {
+		return err
+	}
+	p.mux.Handle(registryv1connect.NewPromptServiceHandler(registries, p.opts...))
+	p.mux.Handle(registryv1connect.NewMcpServiceHandler(registries, p.opts...))
+	p.mux.Handle(registryv1connect.NewCredentialServiceHandler(registries, p.opts...))
+	p.mux.Handle(releasev1connect.NewRolloutServiceHandler(rollouts, p.opts...))
+	return nil
+}
