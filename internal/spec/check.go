@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,11 +218,12 @@ func (c *checker) exact(n json.Number, path string) bool {
 }
 
 func exactNumber(n string) error {
-	if _, err := strconv.ParseFloat(n, 64); err != nil {
+	f, err := strconv.ParseFloat(n, 64)
+	if err != nil {
 		return fmt.Errorf("%s is too great a number", shown(n))
 	}
-	if strings.ContainsAny(n, ".eE") {
-		return nil
+	if strings.ContainsAny(n, ".eE") && math.Abs(f) <= MaxInteger {
+		return nil // 1e20 is a whole number too, and its canonical form has all digits
 	}
 	if i, err := strconv.ParseInt(n, 10, 64); err != nil || i > MaxInteger || i < -MaxInteger {
 		return fmt.Errorf("%s is beyond 2^53 = %d, where JSON readers differ", shown(n), int64(MaxInteger))

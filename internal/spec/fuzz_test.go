@@ -73,6 +73,9 @@ func FuzzDecodeFor(f *testing.F) {
 			t.Fatalf("the strict reader takes it: %v", err)
 		}
 		if err == nil {
+			needs := a.Requires
+			a.FillDefaults() // as the control plane does before it stores
+			a.Requires = needs
 			again, err := spec.Canonical(a)
 			if err != nil {
 				return // a number that is not exact
