@@ -2,8 +2,10 @@ package view
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -16,27 +18,36 @@ import (
 type change struct {
 	*View
 	touched map[headID]struct{}
-	fresh   map[headID]*appliedSet // made in this batch, so nobody has seen them
-	gone    map[AgentKey]struct{}  // agents whose heads were deleted
+	fresh   map[headID]*appliedSet   // made in this batch, so nobody has seen them
+	gone    map[AgentKey]struct{}    // agents whose heads were deleted
+	ready   map[manifest.Hash][]byte // blobs at hand
+	added   map[headID]struct{}      // heads that weren't there
 }
 
 // begin opens a change; v.mu must be held for writing until its finish.
-func (v *View) begin() change {
-	return change{View: v, touched: map[headID]struct{}{}, fresh: map[headID]*appliedSet{}, gone: map[AgentKey]struct{}{}}
+func (v *View) begin(ready map[manifest.Hash][]byte) change {
+	return change{
+		View: v, touched: map[headID]struct{}{}, fresh: map[headID]*appliedSet{}, gone: map[AgentKey]struct{}{}, ready: ready,
+		added: map[headID]struct{}{},
+	}
 }
 
-// apply takes whole store revisions in, all at once for every reader. It is the watch's emit and never fails.
-func (v *View) apply(b store.Batch) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if b.Revision <= v.revision {
+// apply takes whole store revisions in, all at once for every reader. It is the watch's emit; it fails when a blob that a head
+// names again can't be read, and is then called again.
+func (v *View) apply(ctx context.Context, b store.Batch) error {
+	if b.Revision <= v.revision { // only this goroutine writes it
 		return nil // seen before: a watch may start over
 	}
-	c := v.begin()
-	for _, e := range b.Events {
-		if e.ModRevision > v.revision {
-			c.event(e)
-		}
+	events := slices.DeleteFunc(slices.Clone(b.Events), func(e store.Event) bool { return e.ModRevision <= v.revision })
+	p, err := v.prepare(ctx, events)
+	if err != nil {
+		return fmt.Errorf("read what changed heads name: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	c := v.begin(p.ready)
+	for _, it := range p.items {
+		c.take(it)
 	}
 	v.stats.Batches++
 	c.finish(b.Revision)
@@ -46,12 +57,14 @@ func (v *View) apply(b store.Batch) error {
 // finish shows the new revision to everyone.
 func (c change) finish(revision int64) {
 	c.revision = revision
+	c.order.add(slices.Collect(maps.Keys(c.added)))
 	keys := maps.Clone(c.gone)
 	for id := range c.touched {
 		if a, ok := c.agents[id]; ok {
 			keys[AgentKey{Namespace: id.namespace, Name: a.head.Name}] = struct{}{}
 		}
 	}
+	c.stats.Touched += int64(len(keys))
 	for s := range c.subs {
 		s.add(keys, revision)
 	}
@@ -59,37 +72,45 @@ func (c change) finish(revision int64) {
 	c.changed = make(chan struct{})
 }
 
-func (c change) event(e store.Event) {
+// take brings one item into the index.
+func (c change) take(it item) {
 	c.stats.Events++
-	if e.Deleted {
-		delete(c.mods, e.Key)
-	} else {
-		c.mods[e.Key] = e.ModRevision
+	if it.err != nil {
+		c.skip(it.Key, it.err)
+		return
 	}
-	var err error
 	switch {
-	case strings.HasPrefix(e.Key, headPrefix):
-		err = c.headEvent(e)
-	case strings.HasPrefix(e.Key, blobPrefix):
-		err = c.blobEvent(e)
-	case strings.HasPrefix(e.Key, appliedPrefix):
-		err = c.appliedEvent(e)
-	case strings.HasPrefix(e.Key, refusalPrefix):
-		err = c.refusalEvent(e)
-	case strings.HasPrefix(e.Key, movePrefix):
-		err = c.moveEvent(e)
-	case strings.HasPrefix(e.Key, settingsPrefix):
-		name := strings.TrimPrefix(e.Key, settingsPrefix)
-		if e.Deleted {
+	case strings.HasPrefix(it.Key, headPrefix):
+		c.headItem(it)
+	case strings.HasPrefix(it.Key, blobPrefix):
+		c.blobItem(it)
+	case strings.HasPrefix(it.Key, appliedPrefix):
+		c.appliedItem(it)
+	case strings.HasPrefix(it.Key, refusalPrefix):
+		c.note(it)
+		c.refusalItem(it)
+	case strings.HasPrefix(it.Key, movePrefix):
+		c.moveItem(it)
+	case strings.HasPrefix(it.Key, settingsPrefix):
+		c.note(it)
+		name := strings.TrimPrefix(it.Key, settingsPrefix)
+		if it.Deleted {
 			delete(c.settings, name)
 		} else {
-			c.settings[name] = e.Value
+			c.settings[name] = it.Value
 		}
-	case e.Key == ClusterKey:
-		err = c.clusterEvent(e)
+	case it.Key == ClusterKey:
+		c.note(it)
+		c.clusterItem(it)
 	}
-	if err != nil {
-		c.skip(e.Key, err)
+}
+
+// note keeps the ModRevision of what doesn't hold it itself.
+func (c change) note(it item) {
+	if it.Deleted {
+		delete(c.mods, it.Key)
+	} else {
+		c.mods[it.Key] = it.ModRevision
 	}
 }
 
@@ -99,110 +120,113 @@ func (c change) skip(key string, err error) {
 	c.log.LogAttrs(context.Background(), slog.LevelError, "view left a record out", slog.String("key", key), slog.Any("error", err))
 }
 
-func (c change) clusterEvent(e store.Event) error {
-	cluster := Cluster{}
-	if !e.Deleted {
-		var err error
-		if cluster, err = Decode[Cluster](e.Value); err != nil {
-			return err
-		}
-	}
+func (c change) clusterItem(it item) {
+	cluster, _ := it.rec.(Cluster) // zero if it was deleted
 	if cluster.Epoch != c.cluster.Epoch {
 		for id := range c.agents {
 			c.touched[id] = struct{}{}
 		}
 	}
 	c.cluster = cluster
-	return nil
 }
 
-func (c change) blobEvent(e store.Event) error {
-	h, ok := parseHash(strings.TrimPrefix(e.Key, blobPrefix))
-	if !ok {
-		return errs.New(errs.Invalid, "not a blob key")
+func (c change) blobItem(it item) {
+	h := it.hash
+	if it.Deleted {
+		c.blobs.remove(h)
+		return
 	}
-	if old, ok := c.blobs[h]; ok {
-		c.blobBytes -= int64(len(old))
-		delete(c.blobs, h)
-	}
-	if e.Deleted {
-		return nil
-	}
-	if manifest.Sum(e.Value) != h {
-		return errs.New(errs.Invalid, "blob of %d bytes doesn't have its key's hash", len(e.Value))
-	}
-	c.blobs[h] = e.Value
-	c.blobBytes += int64(len(e.Value))
+	c.blobs.add(h, it.Value)
 	for id := range c.waiting[h] {
 		if a, ok := c.agents[id]; ok {
-			c.link(id, a)
+			c.link(id, a, nil)
 		}
 		c.touch(id)
 	}
 	delete(c.waiting, h)
-	return nil
 }
 
-func (c change) headEvent(e store.Event) error {
-	id, ok := parseHead(e.Key)
-	if !ok {
-		return errs.New(errs.Invalid, "not a head key")
-	}
-	switch id.kind {
-	case manifest.KindAgent:
-		if e.Deleted { // never in a store that we write, but a repair may do it
-			c.unlink(id)
+func (c change) headItem(it item) {
+	id := it.id
+	switch n := it.rec.(type) {
+	case *agentNode:
+		c.pins(inPlay(n.head.State), func() []manifest.Hash {
+			if old := c.agents[id]; old != nil {
+				return inPlay(old.head.State)
+			}
+			c.added[id] = struct{}{}
 			return nil
+		})
+		c.link(id, n, it.refs)
+	case *node[PromptHead, snapshot.PromptHead]:
+		c.await(id, n.head.Versions)
+		put(c, c.prompts, id, n, inUse)
+	case *node[MCPHead, snapshot.MCPHead]:
+		c.await(id, n.head.Versions)
+		put(c, c.mcp, id, n, current)
+	case *node[CredentialHead, snapshot.CredentialHead]:
+		put(c, c.credentials, id, n, func(CredentialHead) []manifest.Hash { return nil })
+	default: // never in a store that we write, but a repair may delete a head
+		c.drop(id)
+		if id.kind == manifest.KindAgent {
+			return
 		}
-		h, err := DecodeAgent(e.KV)
-		if err != nil {
-			return err
-		}
-		a := &agentNode{node: node[AgentHead, snapshot.AgentHead]{head: h, built: agentFacts(h, e.ModRevision), create: e.CreateRevision, mod: e.ModRevision}}
-		c.link(id, a)
-	case manifest.KindPrompt:
-		if err := put(c.prompts, id, e, func(h PromptHead, kv store.KV) (*node[PromptHead, snapshot.PromptHead], error) {
-			c.await(id, h.Versions)
-			return promptNode(h, kv), nil
-		}); err != nil {
-			return err
-		}
-	case manifest.KindMCP:
-		if err := put(c.mcp, id, e, func(h MCPHead, kv store.KV) (*node[MCPHead, snapshot.MCPHead], error) {
-			c.await(id, h.Versions)
-			return mcpNode(h, kv)
-		}); err != nil {
-			return err
-		}
-	case manifest.KindCredential:
-		if err := put(c.credentials, id, e, func(h CredentialHead, kv store.KV) (*node[CredentialHead, snapshot.CredentialHead], error) {
-			return credentialNode(h, kv), nil
-		}); err != nil {
-			return err
-		}
-	default:
-		return errs.New(errs.Unsupported, "head of unknown kind %q", id.kind)
 	}
 	c.touch(id)
-	return nil
 }
 
-// put takes one shared head in or out of its table.
-func put[H Record, S any](table map[headID]*node[H, S], id headID, e store.Event, build func(H, store.KV) (*node[H, S], error)) error {
-	if e.Deleted {
-		delete(table, id)
+// put takes one shared head into its table.
+func put[H, S any](c change, table map[headID]*node[H, S], id headID, n *node[H, S], names func(H) []manifest.Hash) {
+	c.pins(names(n.head), func() []manifest.Hash {
+		if old := table[id]; old != nil {
+			return names(old.head)
+		}
+		c.added[id] = struct{}{}
 		return nil
-	}
-	h, err := Decode[H](e.Value)
-	if err != nil {
-		return err
-	}
-	n, err := build(h, e.KV)
-	if err != nil {
-		return err
-	}
+	})
 	table[id] = n
-	return nil
+}
+
+// pins keeps the blobs that a head names in memory, and no longer those that it named before.
+func (c change) pins(now []manifest.Hash, before func() []manifest.Hash) {
+	for _, h := range now {
+		c.blobs.pin(h, c.ready)
+	}
+	for _, h := range before() {
+		c.blobs.unpin(h)
+	}
+}
+
+// drop takes a head out.
+func (c change) drop(id headID) {
+	var named []manifest.Hash
+	switch id.kind {
+	case manifest.KindAgent:
+		if old := c.agents[id]; old != nil {
+			named = inPlay(old.head.State)
+		}
+		c.unlink(id)
+	case manifest.KindPrompt:
+		if old := c.prompts[id]; old != nil {
+			named = inUse(old.head)
+		}
+		delete(c.prompts, id)
+	case manifest.KindMCP:
+		if old := c.mcp[id]; old != nil {
+			named = current(old.head)
+		}
+		delete(c.mcp, id)
+	case manifest.KindCredential:
+		delete(c.credentials, id)
+	}
+	for _, h := range named {
+		c.blobs.unpin(h)
+	}
+	if _, new := c.added[id]; new {
+		delete(c.added, id)
+	} else {
+		c.order.remove(id)
+	}
 }
 
 // touch notes the agents whose configs depend on a head: an agent's own is itself.
@@ -222,7 +246,7 @@ func (c change) await(id headID, versions []VersionRef) {
 }
 
 func (c change) awaitBlob(id headID, h manifest.Hash) bool {
-	if _, ok := c.blobs[h]; ok || h.IsZero() {
+	if _, ok := c.blobs.known[h]; ok || h.IsZero() {
 		return false
 	}
 	if c.waiting[h] == nil {
@@ -232,22 +256,24 @@ func (c change) awaitBlob(id headID, h manifest.Hash) bool {
 	return true
 }
 
-// link puts an agent in and brings the index of dependents from its old references to its new ones.
-func (c change) link(id headID, a *agentNode) {
+// link puts an agent in and brings the index of dependents from its old references to its new ones. read are the references
+// of specs that were read outside of the lock.
+func (c change) link(id headID, a *agentNode, read map[manifest.Hash]refs) {
 	old := c.agents[id]
-	next := &agentNode{node: a.node, active: map[manifest.Hash]refs{}, specs: map[int64]manifest.Hash{}}
-	for _, r := range a.head.State.Revisions {
-		next.specs[r.N] = r.Spec
-	}
+	next := &agentNode{node: a.node, active: map[manifest.Hash]refs{}}
 	for _, h := range inPlay(a.head.State) {
 		if old != nil && old.active[h] != nil {
 			next.active[h] = old.active[h]
 			continue
 		}
+		if r, ok := read[h]; ok {
+			next.active[h] = r
+			continue
+		}
 		if c.awaitBlob(id, h) {
 			continue
 		}
-		r, err := readRefs(id.namespace, c.blobs[h])
+		r, err := c.readSpec(id.namespace, h)
 		if err != nil {
 			c.skip(BlobKey(h), err)
 			continue
@@ -270,6 +296,19 @@ func (c change) link(id headID, a *agentNode) {
 		c.dependents[ref][id] = struct{}{}
 	}
 	c.agents[id] = next
+}
+
+// readSpec reads a spec that came after its head, or one that can't be read, which is told.
+func (c change) readSpec(namespace string, h manifest.Hash) (refs, error) {
+	b, ok := c.ready[h]
+	if !ok {
+		b, ok = c.blobs.held(h)
+	}
+	if !ok {
+		return nil, errs.New(errs.Internal, "its bytes can't be read")
+	}
+	c.parsed.Add(1)
+	return readRefs(namespace, b)
 }
 
 func (c change) unlink(id headID) {

@@ -64,14 +64,6 @@ func cloneCredential(h CredentialHead) CredentialHead {
 	return h
 }
 
-func cloneMove(m Move) Move {
-	m.Heads = slices.Clone(m.Heads)
-	for i := range m.Heads {
-		m.Heads[i].Faults = slices.Clone(m.Heads[i].Faults)
-	}
-	return m
-}
-
 func clonePointer[T any](p *T) *T {
 	if p == nil {
 		return nil

@@ -12,7 +12,6 @@ func TestClonesShareNothing(t *testing.T) {
 	check(t, "prompt", clonePrompt)
 	check(t, "mcp", cloneMCP)
 	check(t, "credential", cloneCredential)
-	check(t, "move", cloneMove)
 }
 
 func check[T any](t *testing.T, name string, clone func(T) T) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,13 +67,14 @@ type wentBack struct {
 	store.Store
 
 	restored *memstore.Store
-	once     sync.Once
+	back     atomic.Bool
 }
 
-func (s *wentBack) List(ctx context.Context, prefix string, opts store.ListOptions) (page store.Page, err error) {
-	page, err = s.restored.List(ctx, prefix, opts)
-	s.once.Do(func() { page, err = s.Store.List(ctx, prefix, opts) })
-	return page, err
+func (s *wentBack) List(ctx context.Context, prefix string, opts store.ListOptions) (store.Page, error) {
+	if s.back.Load() {
+		return s.restored.List(ctx, prefix, opts)
+	}
+	return s.Store.List(ctx, prefix, opts)
 }
 
 func TestStoreWentBack(t *testing.T) {
@@ -82,10 +84,12 @@ func TestStoreWentBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v, err := view.Open(t.Context(), view.Config{Store: &wentBack{Store: full, restored: memstore.New()}, Logger: slog.New(slog.DiscardHandler)})
+	restored := &wentBack{Store: full, restored: memstore.New()}
+	v, err := view.Open(t.Context(), view.Config{Store: restored, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	restored.back.Store(true)
 	if _, err := full.Commit(t.Context(), store.Txn{Puts: []store.KV{agentKV("default", view.AgentHead{Name: "b"})}}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 package view
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 
+	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -41,7 +44,7 @@ func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutabl
 			}
 		}
 	}
-	return h, &immutables{view: v, specs: a.specs, applied: v.applied[id]}
+	return h, &immutables{view: v, revisions: a.head.State.Revisions, applied: v.applied[id]}
 }
 
 // Denied gives the switched-off tools of the MCP entries that an agent refers to, as "server" or "server/tool",
@@ -70,20 +73,21 @@ func (v *View) Denied(namespace, agent string) (names []string, revision int64) 
 	return names, revision
 }
 
-// immutables reads blobs from the view and what can change from the moment of Heads. A blob that was collected
+// immutables reads blobs from the view (what no head names now, from the store) and what can change from the moment of Heads. A blob that was collected
 // since isn't there any more; then a newer Heads doesn't name it.
 type immutables struct {
-	view    *View
-	specs   map[int64]manifest.Hash
-	applied *appliedSet
+	view      *View
+	revisions []release.Revision // ascending
+	applied   *appliedSet
 }
 
 // Spec gives the canonical JSON of one of the agent's revisions.
 func (i *immutables) Spec(revision int64) (json.RawMessage, manifest.Hash, bool) {
-	h, ok := i.specs[revision]
+	at, ok := slices.BinarySearchFunc(i.revisions, revision, func(r release.Revision, n int64) int { return cmp.Compare(r.N, n) })
 	if !ok {
 		return nil, manifest.Hash{}, false
 	}
+	h := i.revisions[at].Spec
 	b, ok := i.view.Blob(h)
 	return b, h, ok
 }

@@ -110,8 +110,7 @@ func (v *View) lastApplied(agent headID) []AppliedConfig {
 	if set == nil {
 		return nil
 	}
-	all := slices.SortedFunc(maps.Values(set.configs), func(a, b AppliedConfig) int { return newestFirst(a.Seq, b.Seq, a.Hash, b.Hash) })
-	return all[:min(len(all), keptBases)]
+	return set.newest(keptBases)
 }
 
 func addLines(to map[manifest.Line]struct{}, lines []manifest.Line) {

@@ -18,20 +18,22 @@ import (
 // index is the decoded content of the store. Values are replaced, never changed in place, so that what was handed
 // out stays as it was.
 type index struct {
-	mods        map[string]int64 // key -> ModRevision of everything held, to relist without repeating
+	mods        map[string]int64 // key -> ModRevision of what doesn't hold it itself: refusals, settings, the cluster
 	cluster     Cluster
 	agents      map[headID]*agentNode
 	prompts     map[headID]*node[PromptHead, snapshot.PromptHead]
 	mcp         map[headID]*node[MCPHead, snapshot.MCPHead]
 	credentials map[headID]*node[CredentialHead, snapshot.CredentialHead]
-	blobs       map[manifest.Hash][]byte
-	blobBytes   int64
+	order       order
+	blobs       blobs
 	applied     map[headID]*appliedSet
-	refusals    map[headID]map[manifest.Hash]Refusal
-	moves       moveLog
-	settings    map[string][]byte
-	dependents  map[headID]map[headID]struct{}        // head -> agents whose specs in play refer to it
-	waiting     map[manifest.Hash]map[headID]struct{} // missing blob -> heads that name it
+	// appliedCount is how many configs the sets hold.
+	appliedCount int
+	refusals     map[headID]map[manifest.Hash]Refusal
+	moves        moveLog
+	settings     map[string][]byte
+	dependents   map[headID]map[headID]struct{}        // head -> agents whose specs in play refer to it
+	waiting      map[manifest.Hash]map[headID]struct{} // missing blob -> heads that name it
 }
 
 // node is a head with what snapshots read of it.
@@ -47,7 +49,6 @@ type agentNode struct {
 	node[AgentHead, snapshot.AgentHead]
 	active map[manifest.Hash]refs // specs of stable, candidate and hold
 	refs   refs                   // their union, with the heads that pins and vetoes name
-	specs  map[int64]manifest.Hash
 	pins   map[string]manifest.Line
 	vetoes map[string]snapshot.Veto
 }
@@ -59,7 +60,8 @@ func newIndex() index {
 		prompts:     map[headID]*node[PromptHead, snapshot.PromptHead]{},
 		mcp:         map[headID]*node[MCPHead, snapshot.MCPHead]{},
 		credentials: map[headID]*node[CredentialHead, snapshot.CredentialHead]{},
-		blobs:       map[manifest.Hash][]byte{},
+		order:       order{},
+		blobs:       newBlobs(),
 		applied:     map[headID]*appliedSet{},
 		refusals:    map[headID]map[manifest.Hash]Refusal{},
 		moves:       newMoveLog(),

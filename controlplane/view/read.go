@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"unique"
 
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -52,42 +53,48 @@ func (v *View) Credential(namespace, name string) (CredentialHead, int64, bool) 
 
 // Agents lists the agents of a namespace ("": all), tombstones included, by namespace and name without case.
 func (v *View) Agents(namespace string) []Entry[AgentHead] {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	heads := make(map[headID]*node[AgentHead, struct{}], len(v.agents))
-	for id, a := range v.agents {
-		heads[id] = &node[AgentHead, struct{}]{head: a.head, create: a.create, mod: a.mod}
-	}
-	return list(heads, namespace, cloneAgent)
+	return v.AgentPage(Page{Namespace: namespace})
+}
+
+// AgentPage lists a part of Agents. It costs what it answers.
+func (v *View) AgentPage(p Page) []Entry[AgentHead] {
+	return listHeads(v, manifest.KindAgent, p, func(id headID) (Entry[AgentHead], bool) {
+		n := v.agents[id]
+		if n == nil {
+			return Entry[AgentHead]{}, false
+		}
+		return entry(id, &n.node, cloneAgent), true
+	})
 }
 
 // Prompts lists prompts; see Agents.
 func (v *View) Prompts(namespace string) []Entry[PromptHead] {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return list(v.prompts, namespace, clonePrompt)
+	return v.PromptPage(Page{Namespace: namespace})
+}
+
+// PromptPage lists a part of Prompts.
+func (v *View) PromptPage(p Page) []Entry[PromptHead] {
+	return listIn(v, v.prompts, manifest.KindPrompt, p, clonePrompt)
 }
 
 // MCPs lists MCP entries; see Agents.
 func (v *View) MCPs(namespace string) []Entry[MCPHead] {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return list(v.mcp, namespace, cloneMCP)
+	return v.MCPPage(Page{Namespace: namespace})
+}
+
+// MCPPage lists a part of MCPs.
+func (v *View) MCPPage(p Page) []Entry[MCPHead] {
+	return listIn(v, v.mcp, manifest.KindMCP, p, cloneMCP)
 }
 
 // Credentials lists credentials; see Agents.
 func (v *View) Credentials(namespace string) []Entry[CredentialHead] {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return list(v.credentials, namespace, cloneCredential)
+	return v.CredentialPage(Page{Namespace: namespace})
 }
 
-// Blob gives immutable bytes, which the caller must not change.
-func (v *View) Blob(h manifest.Hash) ([]byte, bool) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	b, ok := v.blobs[h]
-	return b, ok
+// CredentialPage lists a part of Credentials.
+func (v *View) CredentialPage(p Page) []Entry[CredentialHead] {
+	return listIn(v, v.credentials, manifest.KindCredential, p, cloneCredential)
 }
 
 // Setting gives the bytes of a setting, which the caller must not change.
@@ -106,11 +113,7 @@ func (v *View) AppliedConfigs(namespace, agent string) []AppliedConfig {
 	if set == nil {
 		return nil
 	}
-	out := slices.SortedFunc(maps.Values(set.configs), func(a, b AppliedConfig) int { return newestFirst(a.Seq, b.Seq, a.Hash, b.Hash) })
-	for i := range out {
-		out[i].Lines = slices.Clone(out[i].Lines)
-	}
-	return out
+	return set.newest(len(set.configs))
 }
 
 // AppliedLine reports whether an instance of an agent ever APPLIED a config with this line.
@@ -124,7 +127,7 @@ func (s *appliedSet) has(line manifest.Line) bool {
 	if s == nil {
 		return false
 	}
-	_, ok := s.lines[line]
+	_, ok := s.lines[unique.Make(line)]
 	return ok
 }
 
@@ -140,13 +143,13 @@ func (v *View) Refusals(namespace, agent string) []Refusal {
 	return out
 }
 
-// Moves lists the newest 200 transactions that moved a head, newest first.
+// Moves lists the newest 200 transactions that moved a head, newest first. Their Heads are shared and must not be changed.
 func (v *View) Moves(namespace, kind, name string) []Move {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	var out []Move
 	for _, m := range slices.Backward(v.moves.byHead[idOf(kind, namespace, name)]) {
-		out = append(out, cloneMove(*m))
+		out = append(out, m.Move)
 	}
 	return out
 }
@@ -181,18 +184,32 @@ func get[H, S any](v *View, table map[headID]*node[H, S], id headID, clone func(
 	return clone(n.head), n.mod, true
 }
 
-func list[H, S any](table map[headID]*node[H, S], namespace string, clone func(H) H) []Entry[H] {
-	var ids []headID
-	for id := range table {
-		if namespace == "" || id.namespace == namespace {
-			ids = append(ids, id)
+func listIn[H, S any](v *View, table map[headID]*node[H, S], kind string, p Page, clone func(H) H) []Entry[H] {
+	return listHeads(v, kind, p, func(id headID) (Entry[H], bool) {
+		n := table[id]
+		if n == nil {
+			return Entry[H]{}, false
 		}
+		return entry(id, n, clone), true
+	})
+}
+
+func listHeads[H any](v *View, kind string, p Page, at func(headID) (Entry[H], bool)) []Entry[H] {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	ids := v.order.page(kind, p)
+	if p.Limit > 0 {
+		ids = ids[:min(len(ids), p.Limit)]
 	}
-	slices.SortFunc(ids, compareIDs)
 	out := make([]Entry[H], 0, len(ids))
 	for _, id := range ids {
-		n := table[id]
-		out = append(out, Entry[H]{Namespace: id.namespace, Head: clone(n.head), ModRevision: n.mod, CreateRevision: n.create})
+		if e, ok := at(id); ok {
+			out = append(out, e)
+		}
 	}
 	return out
+}
+
+func entry[H, S any](id headID, n *node[H, S], clone func(H) H) Entry[H] {
+	return Entry[H]{Namespace: id.namespace, Head: clone(n.head), ModRevision: n.mod, CreateRevision: n.create}
 }

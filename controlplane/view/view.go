@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/store"
@@ -34,6 +35,8 @@ type View struct {
 	subs     map[*Subscription]struct{}
 	stats    Stats
 	index
+
+	decoded, parsed, fetched atomic.Int64 // counted without the lock
 }
 
 // Stats counts what the view holds and what happened to it.
@@ -45,7 +48,7 @@ type Stats struct {
 	MCP         int
 	Credentials int
 	Blobs       int
-	BlobBytes   int64
+	BlobBytes   int64 // in memory because a head names them
 	Applied     int
 	Refusals    int
 	Batches     int64 // applied since Open
@@ -53,6 +56,11 @@ type Stats struct {
 	Relists     int64
 	Breaks      int64 // ends of the watch that were not asked for
 	Undecodable int64 // records and specs left out
+	// What it took: a change costs what it touches.
+	Decoded int64 // records decoded
+	Parsed  int64 // agents' specs read for what they refer to
+	Fetched int64 // blobs read from the store on demand
+	Touched int64 // agents that changes concerned
 }
 
 // Open loads everything under Root at one store revision.
@@ -76,7 +84,7 @@ func (v *View) Run(ctx context.Context) error {
 	wait := backoffMin
 	for {
 		before := v.Revision()
-		err := v.store.Watch(ctx, Root, before, v.apply)
+		err := v.store.Watch(ctx, Root, before, func(b store.Batch) error { return v.apply(ctx, b) })
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how Run is asked to end
 		}
@@ -135,15 +143,14 @@ func (v *View) Stats() Stats {
 	defer v.mu.RUnlock()
 	s := v.stats
 	s.Revision = v.revision
-	s.Keys = len(v.mods)
 	s.Agents, s.Prompts, s.MCP, s.Credentials = len(v.agents), len(v.prompts), len(v.mcp), len(v.credentials)
-	s.Blobs, s.BlobBytes = len(v.blobs), v.blobBytes
-	for _, a := range v.applied {
-		s.Applied += len(a.configs)
-	}
+	s.Blobs, s.BlobBytes = len(v.blobs.known), v.blobs.bytes
+	s.Applied = v.appliedCount
+	s.Keys = s.Agents + s.Prompts + s.MCP + s.Credentials + s.Blobs + s.Applied + len(v.moves.byKey) + len(v.mods)
 	for _, r := range v.refusals {
 		s.Refusals += len(r)
 	}
+	s.Decoded, s.Parsed, s.Fetched = v.decoded.Load(), v.parsed.Load(), v.fetched.Load()
 	return s
 }
 

@@ -26,6 +26,9 @@ const (
 	keepRevisions = "10000"
 	// defragAtMB is how much a defragmentation must win for a start to do one.
 	defragAtMB = 256
+	// snapshotEvery and catchUp bound what etcd keeps of its log: the entries that a start reads and applies again, and those
+	// that stay in memory for a follower, of which this member has none. An entry may be a transaction of megabytes.
+	snapshotEvery, catchUp = 100, 10
 	// startWithin bounds the start, replay of the log included.
 	startWithin = time.Minute
 )
@@ -80,6 +83,7 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
 	c.QuotaBackendBytes = cfg.QuotaBytes
 	c.BootstrapDefragThresholdMegabytes = defragAtMB
+	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, catchUp
 	c.MaxTxnOps = store.MaxOps
 	c.MaxRequestBytes = maxRequest
 	etcd, err := embed.StartEtcd(c)

@@ -66,7 +66,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	data := filepath.Join(env.Dir, "controlplane")
 	if o.store != "" {
 		if _, err := os.Stat(o.store); err == nil {
-			if err := os.CopyFS(data, os.DirFS(o.store)); err != nil {
+			if err := copyTree(data, o.store); err != nil {
 				return fmt.Errorf("copy the filled store: %w", err)
 			}
 			return measureAt(ctx, env, o, out)
@@ -78,9 +78,30 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "filled in %.0f s\n", time.Since(began).Seconds())
 	if o.store != "" {
-		if err := os.CopyFS(o.store, os.DirFS(data)); err != nil {
+		if err := copyTree(o.store, data); err != nil {
 			return fmt.Errorf("keep the filled store: %w", err)
 		}
 	}
 	return measureAt(ctx, env, o, out)
+}
+
+// copyTree copies a folder; like the original, it is its owner's only.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		b, err := os.ReadFile(path) //nolint:gosec // a folder that the caller names
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600) //nolint:gosec // the run's own folder
+	})
 }
