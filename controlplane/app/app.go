@@ -173,7 +173,11 @@ type process struct {
 func assemble(in parts) (*process, error) {
 	p := &process{}
 	replica := replicaID()
-	table, err := fleet.New(fleet.Config{Started: time.Now(), Greeted: in.cluster.Greeted})
+	t := in.cfg.Timing
+	table, err := fleet.New(fleet.Config{
+		Started: time.Now(), Greeted: in.cluster.Greeted,
+		StaleAfter: t.StaleAfter, Lease: t.Lease, RemoveAfter: t.RemoveAfter, Settle: t.Settle,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +227,9 @@ func assemble(in parts) (*process, error) {
 	p.people = newPeople(in.guard, in.log, in.redact)
 	p.people.mux.Handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
 	p.people.mux.Handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
+	if err := mountRegistries(p.people, in, specs, p.status, table); err != nil {
+		return nil, err
+	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
 	p.people.mux.Handle("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector))
 	return p, nil

@@ -35,6 +35,8 @@ type Config struct {
 	InfoFile string
 	// PprofAddr, when set, is the loopback host:port on which Go's profiles are served.
 	PprofAddr string
+	// Timing is for tests.
+	Timing Timing
 	// Version is what Info answers.
 	Version string
 }
@@ -47,6 +49,7 @@ func Default(env func(string) string) Config {
 		RuntimeAddr: "127.0.0.1:7701",
 		LogLevel:    "info",
 		LogFormat:   "text",
+		Timing:      timing(env),
 		Version:     release,
 	}
 }
@@ -138,7 +141,7 @@ func (c Config) Validate() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		fault("--log-format: %q (text or json)", c.LogFormat)
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, c.Timing.faults()...)...)
 }
 
 // checkLoopback holds semantics.md 13: this version serves no TLS, so it binds the loopback only.
