@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -17,458 +17,449 @@ import (
 	"github.com/agentry/agentry/internal/spec"
 )
 
-// world is a model of everything around release.Step and snapshot.Build: one agent, its shared heads, its instances.
-// The table of instances is the real one; the instances, the store and the streams are models.
+// world is a model of everything around release.Step and snapshot.Build: agents that share heads, their instances, replicas
+// whose views lag. The table of instances is the real one; the store, the streams and the instances are models.
 type world struct {
-	now        time.Time
-	rev        int64
-	head       view.AgentHead
-	mod        int64
-	exists     bool
-	prompt     snapshot.PromptHead
-	written    map[string]time.Time
-	mcp        map[string]snapshot.MCPHead
-	blobs      map[manifest.Hash][]byte
-	specs      [][]byte // by content
-	promptN    int
-	applied    []view.AppliedConfig
-	table      *fleet.Table
-	instances  []*agentd
-	generation int64
-	memo       memo
-
-	badSpec   map[int]bool    // content -> refused by every instance
-	badPrompt map[int]bool    // prompt version -> refused by every instance
-	badPair   map[[2]int]bool // content, prompt
-	odd       map[string]int  // instance -> content that it alone refuses
-	down      map[string]bool // MCP servers that don't answer
-	refusedBy map[string]int  // instance|hash|proven|life -> times offered after a refusal
+	now       time.Time
+	store     *stored
+	views     []*stored // what each replica shows; the releaser is with the first
+	table     *fleet.Table
+	memo      memo
+	blobs     map[manifest.Hash][]byte
+	specs     map[string][][]byte // agent -> by content
+	instances []*agentd
+	rules     rules
 	log       []string
-	closed    map[string]string // release id -> the move that ended it
-	lives     int               // operator retries, re-creations: refusals before are void
+
+	generation map[string]int64
+	offered    map[string]int    // instance|version|hash|proven|lives -> refusals
+	given      map[string]bool   // agent|hash|life: offered to some instance
+	closed     map[string]string // agent|release -> the move that ended it
+	retried    map[string]int    // agent|release -> the life that the operator's retry began
+	afresh     bool              // a person asks for what was refused to be offered again
 }
 
-// agentd is a model of one instance.
-type agentd struct {
-	id      string
-	key     fleet.Key
-	up      bool
-	conn    bool
-	running *offer
-	memory  []fleet.Refusal
-	inbox   *offer
-	trying  *offer
-	sent    map[manifest.Hash]string // content -> the proven lines that it was sent with last
+// stored is the store's content at one revision. It is never changed.
+type stored struct {
+	rev         int64
+	agents      map[string]record
+	prompts     map[string]snapshot.PromptHead
+	mcp         map[string]snapshot.MCPHead
+	credentials map[string]snapshot.CredentialHead
+	written     map[string]time.Time // kind/name of shared lines
+	applied     map[string][]view.AppliedConfig
 }
 
-// offer is one config on its way to, or in, an instance.
-type offer struct {
-	ref    fleet.Ref
-	lines  []manifest.Line
-	proven map[string]bool
-	key    string
-	life   int // of the agent when it was offered
+// record is an agent's head.
+type record struct {
+	head view.AgentHead
+	mod  int64
+	life int
+}
+
+// rules say what instances find wrong with content.
+type rules struct {
+	spec map[string]bool   // agent content
+	line map[string]bool   // kind/name version
+	pair map[string]bool   // agent content|prompt version
+	odd  map[string]string // instance -> line that it alone refuses
+	down map[string]bool   // MCP servers that don't answer
 }
 
 const contents = 5
 
 func newWorld() *world {
 	w := &world{
-		now: time.Unix(1_000_000, 0), rev: 1, mcp: map[string]snapshot.MCPHead{}, blobs: map[manifest.Hash][]byte{},
-		head:    view.AgentHead{Name: "a"},
-		written: map[string]time.Time{}, badSpec: map[int]bool{}, badPrompt: map[int]bool{}, badPair: map[[2]int]bool{},
-		odd: map[string]int{}, down: map[string]bool{}, refusedBy: map[string]int{}, closed: map[string]string{},
+		now: time.Unix(1_000_000, 0), blobs: map[manifest.Hash][]byte{}, specs: map[string][][]byte{},
 		memo: memo{agents: map[view.AgentKey]*agentMemo{}},
+		rules: rules{
+			spec: map[string]bool{}, line: map[string]bool{}, pair: map[string]bool{}, odd: map[string]string{}, down: map[string]bool{},
+		},
+		generation: map[string]int64{}, offered: map[string]int{}, given: map[string]bool{}, closed: map[string]string{},
+		retried: map[string]int{},
+		store: &stored{
+			rev: 1, agents: map[string]record{}, prompts: map[string]snapshot.PromptHead{}, mcp: map[string]snapshot.MCPHead{},
+			credentials: map[string]snapshot.CredentialHead{}, written: map[string]time.Time{}, applied: map[string][]view.AppliedConfig{},
+		},
 	}
 	w.table, _ = fleet.New(fleet.Config{Started: w.now})
-	for i := range contents {
-		a := spec.Agent{
-			AgentName: "a", Description: fmt.Sprint("content ", i), PromptKey: "p", PromptLabel: "latest", MaxIterations: 10,
-			Release: spec.Release{Strategy: "immediate", OnReject: "rollback", ProgressDeadline: spec.Duration(time.Minute)},
-			Model:   spec.Model{Model: "m", API: "chat-completions"},
-			Memory:  spec.Memory{StorageType: "in-process", CompressionStrategy: "none", SearchStrategy: "recency"},
+	for _, name := range []string{"a", "b"} {
+		for i := range contents {
+			w.specs[name] = append(w.specs[name], w.content(name, i))
 		}
-		if i == 2 {
-			a.Release.OnReject = "hold"
+		for i := range 2 {
+			w.instances = append(w.instances, &agentd{agent: name, id: name + strconv.Itoa(i), version: "v1"})
 		}
-		if i >= 3 {
-			a.MCPServers = []spec.MCPServerRef{{MCPServerName: fmt.Sprint("m", i), Required: true}}
-		}
-		b, err := spec.Canonical(a)
-		if err != nil {
-			panic(err)
-		}
-		w.specs = append(w.specs, b)
-		w.blobs[manifest.Sum(b)] = b
-	}
-	for i := 3; i < contents; i++ {
-		name := fmt.Sprint("m", i)
-		b := []byte(`{"name":"` + name + `"}`)
-		w.blobs[manifest.Sum(b)] = b
-		w.mcp[name] = snapshot.MCPHead{ModRevision: w.tick(), Current: "1", Versions: map[string]manifest.Hash{"1": manifest.Sum(b)}}
-		w.written["mcp/"+name] = w.now
 	}
 	w.movePrompt(1)
-	for i := range 3 {
-		w.instances = append(w.instances, &agentd{id: fmt.Sprint("i", i)})
-	}
+	w.moveServer("s", 1, 0)
+	w.moveServer("m", 1, 0)
+	w.rotate()
+	w.views = []*stored{w.store, w.store}
 	return w
 }
 
-func (w *world) note(format string, args ...any) {
-	w.log = append(w.log, fmt.Sprintf("%s r%d ", w.now.Format("04:05"), w.rev)+fmt.Sprintf(format, args...))
+// content is own spec i of an agent. All refer to the prompt; some to the servers s and m and to the credential k.
+func (w *world) content(agent string, i int) []byte {
+	a := spec.Agent{
+		AgentName: agent, Description: fmt.Sprint("content ", i), PromptKey: "p", PromptLabel: "latest", MaxIterations: 10,
+		Release: spec.Release{Strategy: "immediate", OnReject: "rollback", ProgressDeadline: spec.Duration(time.Minute)},
+		Model:   spec.Model{Model: "m", API: "chat-completions"},
+		Memory:  spec.Memory{StorageType: "in-process", CompressionStrategy: "none", SearchStrategy: "recency"},
+	}
+	if i == 1 {
+		a.Release.OnReject = "hold"
+	}
+	if i == 2 || i == 4 {
+		a.MCPServers = append(a.MCPServers, spec.MCPServerRef{MCPServerName: "s", Required: true})
+		a.Model.APIKey = spec.Value{Ref: "k"}
+	}
+	if i >= 3 {
+		a.MCPServers = append(a.MCPServers, spec.MCPServerRef{MCPServerName: "m", Required: true})
+	}
+	b, err := spec.Canonical(a)
+	if err != nil {
+		panic(err)
+	}
+	w.blobs[manifest.Sum(b)] = b
+	return b
 }
 
-func (w *world) tick() int64 {
-	w.rev++
-	return w.rev
+func (w *world) note(format string, args ...any) {
+	w.log = append(w.log, fmt.Sprintf("%s r%d ", w.now.Format("04:05"), w.store.rev)+fmt.Sprintf(format, args...))
+}
+
+// change writes the store: f gets a copy at the next revision.
+func (w *world) change(f func(s *stored)) {
+	s := *w.store
+	s.rev++
+	s.agents, s.prompts, s.mcp = maps.Clone(s.agents), maps.Clone(s.prompts), maps.Clone(s.mcp)
+	s.credentials, s.written, s.applied = maps.Clone(s.credentials), maps.Clone(s.written), maps.Clone(s.applied)
+	f(&s)
+	w.store = &s
+}
+
+func (w *world) blob(text string) manifest.Hash {
+	h := manifest.Sum([]byte(text))
+	w.blobs[h] = []byte(text)
+	return h
 }
 
 func (w *world) movePrompt(n int) {
-	b := fmt.Append(nil, `{"prompt":`, n, `}`)
-	w.blobs[manifest.Sum(b)] = b
-	versions := map[string]manifest.Hash{}
-	maps.Copy(versions, w.prompt.Versions)
-	versions[fmt.Sprint(n)] = manifest.Sum(b)
-	w.prompt = snapshot.PromptHead{ModRevision: w.tick(), Labels: map[string]string{"latest": fmt.Sprint(n)}, Versions: versions}
-	w.promptN = n
-	w.written["prompt/p"] = w.now
+	w.change(func(s *stored) {
+		was := s.prompts["p"]
+		versions := maps.Clone(was.Versions)
+		if versions == nil {
+			versions = map[string]manifest.Hash{}
+		}
+		versions[strconv.Itoa(n)] = w.blob(fmt.Sprint("prompt ", n))
+		s.prompts["p"] = snapshot.PromptHead{ModRevision: s.rev, Labels: map[string]string{"latest": strconv.Itoa(n)}, Versions: versions}
+		s.written["prompt/p"] = w.now
+	})
 	w.note("prompt %d", n)
 }
 
-// world is snapshot.Immutables.
-
-func (w *world) Spec(n int64) (json.RawMessage, manifest.Hash, bool) {
-	r, ok := w.head.State.Find(n)
-	return w.blobs[r.Spec], r.Spec, ok
+// moveServer moves an entry to a version and a policy (0: none).
+func (w *world) moveServer(name string, n, policy int) {
+	w.change(func(s *stored) {
+		was := s.mcp[name]
+		versions := maps.Clone(was.Versions)
+		if versions == nil {
+			versions = map[string]manifest.Hash{}
+		}
+		versions[strconv.Itoa(n)] = w.blob(fmt.Sprint("server ", name, n))
+		h := snapshot.MCPHead{ModRevision: s.rev, Current: strconv.Itoa(n), Versions: versions}
+		if policy > 0 {
+			h.Policy = []byte(policyText(policy))
+		}
+		s.mcp[name] = h
+		s.written["mcp/"+name], s.written["policy/"+name] = w.now, w.now
+	})
+	w.note("server %s %d policy %d", name, n, policy)
 }
 
-func (w *world) Blob(h manifest.Hash) ([]byte, bool) {
-	b, ok := w.blobs[h]
+func policyText(n int) string { return fmt.Sprint("policy ", n) }
+
+// rotate gives the credential a new version and keeps the old values that someone may need.
+func (w *world) rotate() {
+	w.change(func(s *stored) {
+		h := s.credentials["k"]
+		h.Version++
+		h.ModRevision = s.rev
+		var kept []int64
+		for _, v := range h.Kept {
+			if v >= h.Version-1 || s.needs(strconv.FormatInt(v, 10)) {
+				kept = append(kept, v)
+			}
+		}
+		h.Kept = append(kept, h.Version)
+		s.credentials["k"] = h
+		s.written["credential/k"] = w.now
+	})
+	w.note("credential %d", w.store.credentials["k"].Version)
+}
+
+// needs is view.NeededVersions for the credential.
+func (s *stored) needs(version string) bool {
+	line := manifest.Line{Kind: manifest.KindCredential, Name: "k", Version: version}
+	for name, a := range s.agents {
+		for _, v := range a.head.State.Vetoes {
+			if v.Kind == manifest.KindCredential && v.Use == version {
+				return true
+			}
+		}
+		if p := a.head.State.Pin; p != nil && slices.Contains(p.Lines, line) {
+			return true
+		}
+		all := s.applied[name]
+		for _, c := range all[max(0, len(all)-3):] {
+			if slices.Contains(c.Lines, line) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reading is snapshot.Immutables for one agent as a replica shows it.
+type reading struct {
+	w     *world
+	at    *stored
+	agent string
+}
+
+func (r reading) Spec(n int64) (json.RawMessage, manifest.Hash, bool) {
+	v, ok := r.at.agents[r.agent].head.State.Find(n)
+	return r.w.blobs[v.Spec], v.Spec, ok
+}
+
+func (r reading) Blob(h manifest.Hash) ([]byte, bool) {
+	b, ok := r.w.blobs[h]
 	return b, ok
 }
 
-func (w *world) Applied(l manifest.Line) bool {
-	return slices.ContainsFunc(w.applied, func(a view.AppliedConfig) bool { return slices.Contains(a.Lines, l) })
+func (r reading) Applied(l manifest.Line) bool {
+	return slices.ContainsFunc(r.at.applied[r.agent], func(a view.AppliedConfig) bool { return slices.Contains(a.Lines, l) })
 }
 
-func (w *world) heads() snapshot.Heads {
-	h := snapshot.Heads{Epoch: 1, Prompts: map[string]snapshot.PromptHead{"p": w.prompt}, MCP: w.mcp}
-	if !w.exists {
+// heads is view.Heads.
+func (s *stored) heads(agent string) snapshot.Heads {
+	h := snapshot.Heads{Epoch: 1, Prompts: s.prompts, MCP: s.mcp, Credentials: s.credentials}
+	r, ok := s.agents[agent]
+	if !ok {
 		return h
 	}
-	s := w.head.State
+	st := r.head.State
 	h.Agent = snapshot.AgentHead{
-		ModRevision: w.mod, Exists: true, Deleted: w.head.Deleted, Stable: s.Stable, Held: s.Held(), Returned: s.Returned(),
-		MovedAt: w.head.MovedAt,
+		ModRevision: r.mod, Exists: true, Deleted: r.head.Deleted, Stable: st.Stable, Held: st.Held(), Returned: st.Returned(),
+		MovedAt: r.head.MovedAt,
 	}
-	if w.head.MovedAt == 0 {
-		h.Agent.MovedAt = w.mod
+	if r.head.MovedAt == 0 {
+		h.Agent.MovedAt = r.mod
 	}
-	if s.Candidate != nil {
-		h.Agent.Candidate = s.Candidate.Revision
+	if st.Candidate != nil {
+		h.Agent.Candidate = st.Candidate.Revision
+	}
+	if st.Pin != nil {
+		h.Pins = map[string]manifest.Line{}
+		for _, l := range st.Pin.Lines {
+			h.Pins[l.Resource()] = l
+		}
+	}
+	for _, v := range st.Vetoes {
+		if h.Vetoes == nil {
+			h.Vetoes = map[string]snapshot.Veto{}
+		}
+		h.Vetoes[v.Resource()] = snapshot.Veto{Refused: v.Refused, Use: v.Use}
 	}
 	return h
 }
 
-// see is what the releaser sees.
-func (w *world) see() *sight {
+// see is what someone at a replica sees of an agent; nil where it doesn't exist.
+func (w *world) see(at *stored, agent string) *sight {
+	r, ok := at.agents[agent]
+	if !ok {
+		return nil
+	}
 	s := &sight{
-		key: view.AgentKey{Namespace: "d", Name: "a"}, head: w.head, mod: w.mod, heads: w.heads(), im: w, configs: map[int64]*resolved{},
+		key: view.AgentKey{Namespace: "d", Name: agent}, head: r.head, mod: r.mod, heads: at.heads(agent),
+		im: reading{w: w, at: at, agent: agent}, configs: map[int64]*resolved{},
 	}
 	for _, n := range []int64{s.heads.Agent.Stable, s.heads.Agent.Candidate, s.heads.Agent.Held} {
 		if n != 0 {
 			s.resolve(n)
 		}
 	}
-	for _, in := range w.table.Agent("d", "a") {
+	for _, in := range w.table.Agent("d", agent) {
 		if in.Phase != phase.Offline {
 			s.instances = append(s.instances, in)
 		}
 	}
-	for _, a := range slices.Backward(w.applied) {
-		s.applied = append(s.applied, a)
-	}
+	s.applied = slices.Clone(at.applied[agent])
+	slices.Reverse(s.applied)
 	return s
 }
 
-func (w *world) live() bool { return len(w.see().instances) > 0 }
+func (w *world) live(agent string) bool {
+	if !w.table.Complete(w.now) {
+		return true
+	}
+	return slices.ContainsFunc(w.table.Agent("d", agent), func(in fleet.Instance) bool { return in.Phase != phase.Offline })
+}
 
-// write performs actions as the releaser and the spec API do and reports whether anything was written.
-func (w *world) write(next release.State, actions []release.Action) bool {
-	before := w.head.State
-	write, own := false, 0
+// write performs actions as the releaser and the spec API do, if the agent's head is still the one that was judged.
+func (w *world) write(agent string, mod int64, next release.State, actions []release.Action, policies map[manifest.Hash][]byte) bool {
+	was := w.store.agents[agent]
+	if was.mod != mod {
+		return false // a lost race
+	}
+	others := w.builds(agent)
+	write, reset, own, veto := false, false, 0, false
+	var kept []release.KeepApplied
 	for _, a := range actions {
 		switch a := a.(type) {
 		case release.Write:
 			write = true
 		case release.Reset:
-			w.head.ResetHere = true
-			w.lives++
+			reset = true
 		case release.Moved:
 			write = true
-			if a.Move != release.MoveProve {
+			veto = veto || a.Move == release.MoveVeto
+			if release.OwnMove([]release.Action{a}) {
 				own++
 			}
-			w.note("%s %d -> %d (%s)", a.Move, a.From, a.To, a.Cause)
-			w.closing(before, next, a)
+			w.note("%s: %s %d -> %d %s (%s)", agent, a.Move, a.From, a.To, a.Config, a.Cause)
 		case release.KeepApplied:
-			w.applied = append(w.applied, view.AppliedConfig{
-				Applied: view.Applied{Revision: a.Config.Revision, Lines: a.Config.Lines}, Hash: a.Config.Hash, Seq: w.tick(),
-			})
+			if slices.ContainsFunc(w.store.applied[agent], func(c view.AppliedConfig) bool { return c.Hash == a.Config.Hash }) {
+				return false // stored since: the condition fails
+			}
+			kept = append(kept, a)
 		}
 	}
 	if own > 1 {
 		panic(fmt.Sprintf("%d moves in one step", own))
 	}
-	if !write {
+	if !write && len(kept) == 0 {
 		return false
 	}
-	if release.OwnMove(actions) {
-		w.head = w.head.Moved(next)
-	} else {
-		w.head = w.head.Noted(next, w.mod)
-	}
-	w.mod = w.tick()
-	w.exists = true
-	w.head.Deleted = next.LastMove == release.MoveDelete
-	if w.head.ResetHere {
-		w.head.ResetHere, w.head.ResetEpoch, w.head.ResetGeneration = false, 1, w.mod
+	w.change(func(s *stored) {
+		for _, k := range kept {
+			s.applied[agent] = append(slices.Clone(s.applied[agent]), view.AppliedConfig{
+				Applied: view.Applied{Revision: k.Config.Revision, Lines: k.Config.Lines}, Hash: k.Config.Hash, Seq: s.rev,
+			})
+			for _, l := range k.Config.Lines {
+				if b, ok := policies[l.SHA256]; ok && l.Kind == manifest.KindPolicy {
+					w.blobs[l.SHA256] = b
+				}
+			}
+		}
+		if !write {
+			return
+		}
+		r := was
+		if release.OwnMove(actions) {
+			r.head = r.head.Moved(next)
+		} else {
+			r.head = r.head.Noted(next, was.mod)
+		}
+		r.head.Name, r.mod, r.head.Deleted = agent, s.rev, next.LastMove == release.MoveDelete
+		if reset || w.afresh {
+			r.life++
+		}
+		if reset {
+			r.head.ResetEpoch, r.head.ResetGeneration = 1, s.rev
+		}
+		s.agents[agent] = r
+	})
+	w.closing(agent, was.head.State, next, actions)
+	if veto {
+		if after := w.builds(agent); !maps.Equal(others, after) {
+			panic(fmt.Sprintf("a veto of %s changed another agent: %v, %v", agent, others, after))
+		}
 	}
 	return true
 }
 
+// builds is what every other agent is given.
+func (w *world) builds(but string) map[string]manifest.Token {
+	out := map[string]manifest.Token{}
+	for name, r := range w.store.agents {
+		if name == but || r.head.Deleted {
+			continue
+		}
+		for _, n := range []int64{r.head.State.Stable, r.head.State.Desired()} {
+			s, err := snapshot.BuildFor(w.store.heads(name), reading{w: w, at: w.store, agent: name}, snapshot.Key{Agent: name, Target: n})
+			if err == nil {
+				out[fmt.Sprint(name, n)] = s.Token
+			}
+		}
+	}
+	return out
+}
+
 // closing notes how a release ended: exactly once.
-func (w *world) closing(before, after release.State, m release.Moved) {
+func (w *world) closing(agent string, before, after release.State, actions []release.Action) {
+	var m release.Moved
+	for _, a := range actions {
+		if moved, ok := a.(release.Moved); ok && moved.Move != release.MoveProve {
+			m = moved
+		}
+	}
+	if after.Candidate != nil && (before.Candidate == nil || before.Candidate.Release != after.Candidate.Release) {
+		id := agent + "|" + after.Candidate.Release
+		if was, old := w.closed[id]; old {
+			panic(fmt.Sprintf("release %s is open again after %s", id, was))
+		}
+		if m.Move == release.MoveRetry {
+			w.retried[id] = w.store.agents[agent].life
+		}
+	}
 	if before.Candidate == nil || after.Candidate != nil && after.Candidate.Release == before.Candidate.Release {
 		return
 	}
-	if m.Move == release.MoveProve {
-		return
-	}
-	id := before.Candidate.Release
+	id := agent + "|" + before.Candidate.Release
 	if was, twice := w.closed[id]; twice {
 		panic(fmt.Sprintf("release %s ended by %s and by %s", id, was, m.Move))
 	}
 	w.closed[id] = string(m.Move)
+	life, retried := w.retried[id]
+	if retried && life == w.store.agents[agent].life && (m.Move == release.MoveReturn || m.Move == release.MoveHold && m.Config != "") &&
+		!w.given[fmt.Sprintf("%s|%s|%d", agent, m.Config, life)] {
+		panic(fmt.Sprintf("release %s, which the operator retried, ended without an offer of %s", id, m.Config))
+	}
 }
 
-// observe is one look of the releaser.
-func (w *world) observe() bool {
-	if !w.exists || w.head.Deleted {
+// person performs what a person asks: always on the newest state.
+func (w *world) person(agent string, e release.Event) {
+	r := w.store.agents[agent]
+	next, actions := release.Step(r.head.State, e)
+	if len(actions) == 1 {
+		switch actions[0].(type) {
+		case release.Refuse, release.Unchanged:
+			return
+		}
+	}
+	w.note("%s: person: %T", agent, e)
+	_, retry := e.(release.Retry)
+	_, unhold := e.(release.Unhold)
+	w.afresh = retry || unhold && len(r.head.State.Vetoes) > 0
+	w.write(agent, r.mod, next, actions, nil)
+	w.afresh = false
+}
+
+// observe is one look of the releaser at an agent.
+func (w *world) observe(agent string) bool {
+	s := w.see(w.views[0], agent)
+	if s == nil || s.head.Deleted {
 		return false
 	}
-	s := w.see()
-	known, _ := w.memo.known(s)
-	e := s.observe(w.now, true, known, func() map[string]time.Time { return w.written })
-	next, actions := release.Step(w.head.State, e)
+	known, policies := w.memo.known(s)
+	e := s.observe(w.now, w.table.Complete(w.now), known, func() map[string]time.Time { return w.views[0].written })
+	next, actions := release.Step(s.head.State, e)
 	for _, a := range actions {
 		if d, ok := a.(release.Drop); ok {
-			w.drop(d)
+			w.drop(agent, d)
 		}
 	}
-	wrote := w.write(next, actions)
-	return wrote || slices.ContainsFunc(actions, func(a release.Action) bool { _, ok := a.(release.KeepApplied); return ok })
-}
-
-func (w *world) drop(d release.Drop) {
-	for _, in := range w.instances {
-		if in.id == d.Instance && in.conn && in.trying != nil && in.trying.ref.Token.Hash == d.Hash {
-			w.refuse(in, in.trying, []phase.Fault{unreachable("mcp/dropped")})
-		}
-	}
-}
-
-func unreachable(resource string) phase.Fault {
-	return phase.Fault{Resource: resource, Code: phase.Unreachable, Severity: phase.Error, Retryable: true}
-}
-
-func invalid(resource string) phase.Fault {
-	return phase.Fault{Resource: resource, Code: phase.Invalid, Severity: phase.Error}
-}
-
-// publish is what the stream does for one instance.
-func (w *world) publish(in *agentd) {
-	if !in.conn {
-		return
-	}
-	s := w.see()
-	i := slices.IndexFunc(s.instances, func(f fleet.Instance) bool { return f.ID.Instance == in.id })
-	if i < 0 {
-		return
-	}
-	snap, err := snapshot.Build(s.heads, w, s.facts(s.instances[i]))
-	if err != nil {
-		panic(err)
-	}
-	if snap.Absent != snapshot.Present {
-		w.table.Offer(in.key, fleet.Offer{}, w.now)
-		in.inbox, in.trying = nil, nil
-		if snap.Absent == snapshot.Deleted {
-			in.running = nil
-			w.table.Report(in.key, fleet.Report{Phase: phase.Applied}, w.now)
-		}
-		return
-	}
-	o := &offer{
-		ref: fleet.Ref{Token: snap.Token, Revision: snap.Revision}, lines: snap.Lines(), proven: map[string]bool{},
-		key: strings.Join(snap.Proven, ","), life: w.lives,
-	}
-	for _, p := range snap.Proven {
-		o.proven[p] = true
-	}
-	fo := fleet.Offer{Desired: o.ref, Proven: o.key, ResetEpoch: w.head.ResetEpoch, ResetGeneration: w.head.ResetGeneration}
-	if s.heads.Agent.Returned {
-		fo.ReturnedAt = s.heads.Agent.MovedAt
-	}
-	refused := w.table.Offer(in.key, fo, w.now)
-	hash := o.ref.Token.Hash
-	switch {
-	case in.running != nil && in.running.ref.Token.Hash == hash: // Current
-		in.running.ref = o.ref
-		in.inbox, in.trying = nil, nil
-		w.table.Report(in.key, fleet.Report{Phase: phase.Applied, Desired: o.ref.Token, Running: o.ref}, w.now)
-	case refused:
-		// Never offered again; a newer wish ends what was being tried.
-		if in.trying != nil && in.trying.ref.Token.Hash != hash {
-			in.trying = nil
-		}
-	case in.inbox != nil && in.inbox.ref.Token.Hash == hash && in.inbox.key == o.key,
-		in.trying != nil && in.trying.ref.Token.Hash == hash && in.trying.key == o.key:
-		// On its way, or being tried.
-	default:
-		k := w.offerKey(in, o)
-		// A change of the proven lines since the last offer of this content is no second offer (semantics.md 6).
-		if w.refusedBy[k] > 0 && in.sent[hash] == o.key {
-			panic("refused content offered again: " + k)
-		}
-		if in.sent == nil {
-			in.sent = map[manifest.Hash]string{}
-		}
-		in.sent[hash] = o.key
-		in.inbox, in.trying = o, nil
-		w.table.Sent(in.key, w.now)
-	}
-}
-
-func (*world) offerKey(in *agentd, o *offer) string {
-	return fmt.Sprintf("%s|%s|%s|%d", in.id, o.ref.Token.Hash, o.key, o.life)
-}
-
-// faults is what an instance finds wrong with a config: only in lines that it doesn't run.
-func (w *world) faults(in *agentd, o *offer) (refuse, retry []phase.Fault) {
-	carried := func(l manifest.Line) bool { return in.running != nil && slices.Contains(in.running.lines, l) }
-	content, prompt, fresh := -1, -1, false
-	for _, l := range o.lines {
-		switch l.Kind {
-		case manifest.KindAgent:
-			content = slices.IndexFunc(w.specs, func(b []byte) bool { return manifest.Sum(b) == l.SHA256 })
-			fresh = fresh || !carried(l)
-			c, isOdd := w.odd[in.id]
-			if !carried(l) && (w.badSpec[content] || isOdd && c == content) {
-				refuse = append(refuse, invalid("agent/a"))
-			}
-		case manifest.KindPrompt:
-			_, _ = fmt.Sscan(l.Version, &prompt)
-			fresh = fresh || !carried(l)
-			if !carried(l) && w.badPrompt[prompt] {
-				refuse = append(refuse, invalid("prompt/p"))
-			}
-		case manifest.KindMCP:
-			if !carried(l) && !o.proven[l.Resource()] && w.down[l.Name] {
-				retry = append(retry, unreachable(l.Resource()))
-			}
-		}
-	}
-	if fresh && w.badPair[[2]int{content, prompt}] {
-		refuse = append(refuse, invalid("agent/a"))
-	}
-	return refuse, retry
-}
-
-// work lets an instance answer what it holds.
-func (w *world) work(in *agentd) {
-	if !in.up {
-		return
-	}
-	o := in.inbox
-	if o == nil {
-		o = in.trying
-	}
-	if o == nil {
-		return
-	}
-	in.inbox, in.trying = nil, nil
-	refuse, retry := w.faults(in, o)
-	switch {
-	case len(refuse) > 0:
-		w.refuse(in, o, refuse)
-	case len(retry) > 0:
-		in.trying = o
-		w.report(in, o, phase.Received, retry)
-	default:
-		in.running = o
-		in.memory = slices.DeleteFunc(in.memory, func(r fleet.Refusal) bool { return r.Token.Hash == o.ref.Token.Hash })
-		w.report(in, o, phase.Applied, nil)
-		w.note("%s applied %s", in.id, o.ref.Config())
-	}
-}
-
-func (w *world) refuse(in *agentd, o *offer, faults []phase.Fault) {
-	in.trying = nil
-	w.refusedBy[w.offerKey(in, o)]++
-	in.memory = append(slices.DeleteFunc(in.memory, func(r fleet.Refusal) bool { return r.Token.Hash == o.ref.Token.Hash }),
-		fleet.Refusal{Token: o.ref.Token, Version: "v", Faults: faults})
-	if len(in.memory) > 8 {
-		in.memory = in.memory[1:]
-	}
-	w.report(in, o, phase.Rejected, faults)
-	w.note("%s refused %s", in.id, o.ref.Config())
-}
-
-func (w *world) report(in *agentd, o *offer, p phase.Phase, faults []phase.Fault) {
-	if in.conn {
-		w.table.Report(in.key, fleet.Report{Phase: p, Desired: o.ref.Token, Running: in.runs(), Faults: faults, Proven: o.key}, w.now)
-	}
-}
-
-func (in *agentd) runs() fleet.Ref {
-	if in.running == nil {
-		return fleet.Ref{}
-	}
-	return in.running.ref
-}
-
-func (w *world) connect(in *agentd) {
-	if in.conn {
-		return
-	}
-	in.up, in.conn = true, true
-	h := fleet.Hello{
-		ID: snapshot.InstanceID{Namespace: "d", Agent: "a", Instance: in.id}, Version: "v", Running: in.runs(),
-		Refusals: slices.Clone(in.memory),
-	}
-	if in.running != nil {
-		h.Phase = phase.Applied
-	}
-	in.key = w.table.Hello(h, w.now).Key
-	w.note("%s connects with %s", in.id, h.Running.Config())
-}
-
-func (w *world) disconnect(in *agentd, how fleet.Departure) {
-	if in.conn {
-		w.table.Leave(in.key, how, w.now)
-		in.conn = false
-		w.note("%s disconnects", in.id)
-	}
-}
-
-func (w *world) pass(d time.Duration) {
-	w.now = w.now.Add(d)
-	for _, in := range w.instances {
-		if in.conn {
-			w.table.Beat(in.key, in.runs(), "", w.now)
-		}
-	}
-	w.table.Tick(w.now)
+	return w.write(agent, s.mod, next, actions, policies)
 }
