@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/store"
-	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/controlplane/stream"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -43,16 +43,16 @@ func (c *clock) note(revision int64) {
 	c.ticks = append(c.ticks, tick{revision: revision, at: c.now()})
 }
 
-// since gives how long ago a revision was heard of; false for one from before the clock's memory.
-func (c *clock) since(revision int64) (time.Duration, bool) {
+// heard gives when a revision was heard of; false for one from before the clock's memory.
+func (c *clock) heard(revision int64) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := sort.Search(len(c.ticks), func(i int) bool { return c.ticks[i].revision >= revision })
 	// What comes first may have been there long before the clock was started.
 	if i == len(c.ticks) || (i == 0 && c.ticks[0].revision != revision) {
-		return 0, false
+		return time.Time{}, false
 	}
-	return c.now().Sub(c.ticks[i].at), true
+	return c.ticks[i].at, true
 }
 
 // timed is a store whose watches tell a clock what they hear.
@@ -81,7 +81,7 @@ func newMeter(c *clock) *meter {
 	return &meter{
 		clock: c,
 		applied: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "agentry_push_publish_to_applied_seconds", Help: "From the store's commit of a change to an instance's APPLIED of the config made of it.",
+			Name: "agentry_push_publish_to_applied_seconds", Help: "From the store's commit of a change to the APPLIED of the config made of it, by instances that were there.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -90,16 +90,16 @@ func newMeter(c *clock) *meter {
 	}
 }
 
-// answered takes the end of a snapshot. See stream.Config.
-func (m *meter) answered(t manifest.Token, p phase.Phase, faults []phase.Fault) {
-	if p.Serving() {
-		if d, ok := m.clock.since(t.Generation); ok {
-			m.applied.Observe(d.Seconds())
+// answered takes the end of a snapshot. What an instance gets for having come says nothing of how fast a change travels.
+func (m *meter) answered(a stream.Answer) {
+	if a.Phase.Serving() {
+		if at, ok := m.clock.heard(a.Token.Generation); ok && at.After(a.Joined) {
+			m.applied.Observe(m.clock.now().Sub(at).Seconds())
 		}
 		return
 	}
 	seen := map[phase.Code]bool{}
-	for _, f := range faults {
+	for _, f := range a.Faults {
 		if f.Severity == phase.Error && !seen[f.Code] {
 			seen[f.Code] = true
 			m.refusals.WithLabelValues(reason(f.Code)).Inc()

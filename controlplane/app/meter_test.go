@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/stream"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
@@ -26,17 +27,20 @@ func TestMeterMeasuresFromTheCommit(t *testing.T) {
 	c.note(12)
 	c.note(12) // heard twice
 	now = now.Add(time.Second)
-	at := func(generation int64) manifest.Token { return manifest.Token{Epoch: 1, Generation: generation} }
-	m.answered(at(10), phase.Applied, nil)  // 2 s
-	m.answered(at(11), phase.Degraded, nil) // 1 s: its revision was delivered with 12
-	m.answered(at(9), phase.Applied, nil)   // from before the clock
-	m.answered(at(13), phase.Applied, nil)  // not heard of yet
+	end := func(generation int64, p phase.Phase, faults ...phase.Fault) stream.Answer {
+		return stream.Answer{Token: manifest.Token{Epoch: 1, Generation: generation}, Phase: p, Faults: faults}
+	}
+	m.answered(end(10, phase.Applied))  // 2 s
+	m.answered(end(11, phase.Degraded)) // 1 s: its revision was delivered with 12
+	m.answered(end(9, phase.Applied))   // from before the clock
+	m.answered(end(13, phase.Applied))  // not heard of yet
+	late := end(10, phase.Applied)
+	late.Joined = now // it came after the change
+	m.answered(late)
 	fault := func(code phase.Code, s phase.Severity) phase.Fault { return phase.Fault{Code: code, Severity: s} }
-	m.answered(at(12), phase.Rejected, []phase.Fault{
-		fault(phase.ToolMissing, phase.Error), fault(phase.ToolMissing, phase.Error), fault(phase.NotSupported, phase.Warning),
-	})
-	m.answered(at(12), phase.Rejected, []phase.Fault{fault("made_up", phase.Error)})
-	m.answered(at(12), phase.Rejected, nil)
+	m.answered(end(12, phase.Rejected, fault(phase.ToolMissing, phase.Error), fault(phase.ToolMissing, phase.Error), fault(phase.NotSupported, phase.Warning)))
+	m.answered(end(12, phase.Rejected, fault("made_up", phase.Error)))
+	m.answered(end(12, phase.Rejected))
 	r := prometheus.NewRegistry()
 	r.MustRegister(m.applied, m.refusals)
 	w := httptest.NewRecorder()
@@ -62,10 +66,10 @@ func TestClockForgetsTheOldest(t *testing.T) {
 	if len(c.ticks) > clockSize {
 		t.Errorf("%d revisions are remembered", len(c.ticks))
 	}
-	if _, ok := c.since(1); ok {
+	if _, ok := c.heard(1); ok {
 		t.Error("a forgotten revision has a time")
 	}
-	if _, ok := c.since(3*clockSize - 1); !ok {
+	if _, ok := c.heard(3*clockSize - 1); !ok {
 		t.Error("the newest revision has no time")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,6 +30,7 @@ type conn struct {
 	hub    *Hub
 	stream serverStream
 	key    fleet.Key // set before ready is closed, then constant
+	joined time.Time
 
 	hello chan *pushv1.Hello // the first message
 	ready chan struct{}      // closed when the instance is registered: reports count from here
@@ -37,6 +39,10 @@ type conn struct {
 	gone  chan struct{}      // closed when the handler returns
 
 	puzzled bool // something unknown was logged; the reader's own
+
+	lined   bool        // stands in the line; guarded by its mutex
+	writing atomic.Bool // write runs
+	turn    atomic.Bool // it is its turn
 
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
@@ -59,8 +65,12 @@ func (h *Hub) Stream(s serverStream) error {
 		return err
 	}
 	defer h.closed()
+	if early := h.gate.admit(time.Now()); early != nil {
+		h.counts.early.Add(1)
+		return s.Send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: early}})
+	}
 	c := &conn{
-		hub: h, stream: s,
+		hub: h, stream: s, joined: time.Now(),
 		hello: make(chan *pushv1.Hello, 1), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		stops: make(chan end, 1), gone: make(chan struct{}),
 	}
@@ -130,12 +140,20 @@ func (h *Hub) serve(c *conn, in introduction) error {
 
 // write sends what there is to send whenever it is woken.
 func (c *conn) write(ctx context.Context) end {
+	c.hub.line.begins(c)
+	defer c.hub.line.ends(c)
+	age := time.NewTimer(c.hub.age())
+	defer age.Stop()
+	old, late := false, false
 	for {
 		select {
 		case e := <-c.stops:
 			return e
 		case <-ctx.Done():
 			return end{err: ctx.Err()}
+		case <-age.C:
+			old, late = true, old
+			age.Reset(ageGrace)
 		case <-c.wake:
 		}
 		for m := c.compose(ctx); m != nil; m = c.compose(ctx) {
@@ -143,6 +161,10 @@ func (c *conn) write(ctx context.Context) end {
 				return end{err: err}
 			}
 		}
+		if old && c.retires(late) {
+			return end{goaway: goaway("rebalance", rebalanceSpread)}
+		}
+		c.hub.line.done(c)
 	}
 }
 
@@ -264,7 +286,7 @@ func (c *conn) reported(w *pushv1.Report) error {
 	}
 	c.mu.Unlock()
 	if settled && c.hub.cfg.Answered != nil {
-		c.hub.cfg.Answered(desired, p, faults)
+		c.hub.cfg.Answered(Answer{Token: desired, Phase: p, Faults: faults, Joined: c.joined})
 	}
 	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
 	c.look()
@@ -357,6 +379,7 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 	if before < ample {
 		return c.stream.Send(m)
 	}
+	c.hub.line.done(c) // others don't wait for a slow reader
 	done := make(chan error, 1)
 	c.hub.children.Go(func() { done <- c.stream.Send(m) })
 	t := time.NewTimer(c.hub.cfg.SendWait)

@@ -8,11 +8,8 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
-
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -46,6 +43,14 @@ type Reveal func(namespace, name string, version int64) (secret.Value, error)
 // Greet notes in the store that an instance said Hello. It is called until it succeeded once.
 type Greet func(ctx context.Context) error
 
+// Answer is the end of one snapshot: APPLIED, DEGRADED or REJECTED.
+type Answer struct {
+	Token  manifest.Token
+	Phase  phase.Phase
+	Faults []phase.Fault
+	Joined time.Time // when the instance's stream began
+}
+
 // Config is what New needs. Durations that are zero mean the defaults; everything above them but Answered is required.
 type Config struct {
 	Logger    *slog.Logger
@@ -57,13 +62,19 @@ type Config struct {
 	Newest    Newest
 	Reveal    Reveal
 	Greet     Greet
-	// Answered, when set, hears how each snapshot ended: APPLIED, DEGRADED or REJECTED, with the faults. It returns at once.
-	Answered func(t manifest.Token, p phase.Phase, faults []phase.Fault)
+	// Answered, when set, hears how each snapshot ended. It returns at once.
+	Answered func(Answer)
 
 	HelloWait  time.Duration // for the first message, default 10 s
 	BehindWait time.Duration // for our view to reach an instance's fence, default 2 s
 	SendWait   time.Duration // for one message to be taken, default 20 s
-	Spread     time.Duration // over which a stop asks the instances to come back, default 5 s
+	Spread     time.Duration // over which a stop asks many instances to come back, at most; default 30 s
+
+	// OpenRate is how many streams a second may begin, default 1,000; OpenBurst how many more after a pause, default the same. 5,000
+	// instances that come back together are in after some seconds.
+	OpenRate, OpenBurst int
+	// MaxAge is how long a stream lives, more or less a tenth, so that instances spread over the replicas again; default 30 min.
+	MaxAge time.Duration
 }
 
 // Hub is the set of streams. All methods are safe for concurrent use.
@@ -73,6 +84,8 @@ type Hub struct {
 	cfg     Config
 	greeted sync.Mutex // held by the one Hello that greets
 	counts  counters
+	gate    gate
+	line    line
 
 	mu      sync.RWMutex // guards what follows
 	agents  map[fleet.AgentKey]map[string]*conn
@@ -99,8 +112,11 @@ func New(cfg Config) (*Hub, error) {
 	cfg.HelloWait = cmp.Or(cfg.HelloWait, 10*time.Second)
 	cfg.BehindWait = cmp.Or(cfg.BehindWait, 2*time.Second)
 	cfg.SendWait = cmp.Or(cfg.SendWait, 20*time.Second)
-	cfg.Spread = cmp.Or(cfg.Spread, 5*time.Second)
-	return &Hub{cfg: cfg, agents: map[fleet.AgentKey]map[string]*conn{}, ahead: map[string]bool{}}, nil
+	cfg.Spread = cmp.Or(cfg.Spread, 30*time.Second)
+	cfg.OpenRate = cmp.Or(cfg.OpenRate, 1000)
+	cfg.OpenBurst = cmp.Or(cfg.OpenBurst, cfg.OpenRate)
+	cfg.MaxAge = cmp.Or(cfg.MaxAge, 30*time.Minute)
+	return &Hub{cfg: cfg, gate: gate{bucket: newBucket(cfg.OpenRate, cfg.OpenBurst)}, agents: map[fleet.AgentKey]map[string]*conn{}, ahead: map[string]bool{}}, nil
 }
 
 // Run lets time pass for the fleet table until ctx ends.
@@ -117,11 +133,20 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// Changed wakes the streams of an agent and says how many there are.
-func (h *Hub) Changed(namespace, agent string) int {
+// Changed wakes the streams of an agent and says how many there are: a few at once, many in line.
+func (h *Hub) Changed(namespace, agent string) int { return h.changed(namespace, agent, few) }
+
+// ChangedWithMany is Changed for one of many agents that changed together: even a few of its streams stand in line.
+func (h *Hub) ChangedWithMany(namespace, agent string) int { return h.changed(namespace, agent, 0) }
+
+func (h *Hub) changed(namespace, agent string, atOnce int) int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	conns := h.agents[fleet.AgentKey{Namespace: namespace, Name: agent}]
+	if len(conns) > atOnce {
+		h.line.join(conns)
+		return len(conns)
+	}
 	for _, c := range conns {
 		c.poke()
 	}
@@ -163,9 +188,10 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		}
 	}
 	idle := h.idle
+	spread := h.spread(h.streams)
 	for _, conns := range h.agents {
 		for _, c := range conns {
-			c.stop(end{goaway: goaway("shutdown", h.cfg.Spread)})
+			c.stop(end{goaway: goaway("shutdown", spread)})
 		}
 	}
 	h.mu.Unlock()
@@ -181,12 +207,6 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return errs.New(errs.Timeout, "streams still open at the end of the drain: %w", ctx.Err())
 	}
-}
-
-// goaway sends an instance away for a random time within spread.
-func goaway(reason string, spread time.Duration) *pushv1.Goaway {
-	after := 100*time.Millisecond + rand.N(max(spread, time.Millisecond)) //nolint:gosec // spreads load, guards nothing
-	return &pushv1.Goaway{Reason: reason, RetryAfter: durationpb.New(after)}
 }
 
 // open counts a new stream, or refuses it.
@@ -225,11 +245,11 @@ func (h *Hub) enter(c *conn, hello fleet.Hello) fleet.Greeting {
 		h.agents[k] = map[string]*conn{}
 	}
 	if old := h.agents[k][hello.ID.Instance]; old != nil {
-		old.stop(end{goaway: goaway("duplicate", h.cfg.Spread)})
+		old.stop(end{goaway: goaway("duplicate", duplicateSpread)})
 	}
 	h.agents[k][hello.ID.Instance] = c
 	if h.closing { // Shutdown ran between open and here
-		c.stop(end{goaway: goaway("shutdown", h.cfg.Spread)})
+		c.stop(end{goaway: goaway("shutdown", h.spread(h.streams))})
 	}
 	return g
 }

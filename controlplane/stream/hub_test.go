@@ -15,7 +15,6 @@ import (
 	"github.com/agentry/agentry/controlplane/snapshot"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
-	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -120,10 +119,10 @@ func TestEverySnapshotEndsOnce(t *testing.T) {
 	var mu sync.Mutex
 	var ends []string
 	w := newWorld(t, func(c *Config) {
-		c.Answered = func(tk manifest.Token, p phase.Phase, faults []phase.Fault) {
+		c.Answered = func(a Answer) {
 			mu.Lock()
 			defer mu.Unlock()
-			ends = append(ends, fmt.Sprintf("g%d %s %d", tk.Generation, p, len(faults)))
+			ends = append(ends, fmt.Sprintf("g%d %s %d", a.Token.Generation, a.Phase, len(a.Faults)))
 		}
 	})
 	a, b, d := config(10, 1, "agent/x=a"), config(11, 2, "agent/x=b"), config(12, 3, "agent/x=c")
