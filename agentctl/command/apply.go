@@ -64,7 +64,7 @@ func (c *cli) apply(ctx context.Context, a applying) error {
 	doc, reasons, diffs, err := c.send(ctx, cl, a, set, dry)
 	if err != nil {
 		if faults := faultsOf(err); faults != nil {
-			return c.refuse(a.out, set, faults)
+			return c.refuse(a.out, set, faults, "; nothing was stored")
 		}
 		return fmt.Errorf("apply: %w", err)
 	}
@@ -75,7 +75,7 @@ func (c *cli) apply(ctx context.Context, a applying) error {
 	for i, r := range doc.Results {
 		if r.Action == "refused" {
 			code = exitConflict
-			c.note("error: %s/%s was refused: %s\nhint: change its files; content that was refused is not taken again as it stands", r.Kind, r.Name, reasons[i])
+			c.note("error: %s/%s was refused: %s\nhint: change its files, or offer it as it stands once more: agentctl rollout retry %s", r.Kind, r.Name, reasons[i], r.Name)
 		}
 	}
 	if !a.wait || dry {
