@@ -46,7 +46,7 @@ func (c *cli) diffCmd() *cobra.Command {
 			resp, err := cl.spec.Diff(cmd.Context(), connect.NewRequest(req))
 			if err != nil {
 				if faults := faultsOf(err); faults != nil {
-					return c.refuse(out, set, faults)
+					return c.refuse(out, set, faults, "")
 				}
 				return fmt.Errorf("diff: %w", err)
 			}

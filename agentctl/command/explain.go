@@ -40,7 +40,11 @@ func (c *cli) explainCmd() *cobra.Command {
 		Use: "explain KIND[.path]", Short: "Fields of a file, from the schema that the server validates with",
 		Example: "  agentctl explain model\n  agentctl explain agent.release.onReject\n  agentctl explain mcp --recursive", Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, words []string) error {
-			kind, path, _ := strings.Cut(words[0], ".")
+			word, path, _ := strings.Cut(words[0], ".")
+			kind := word
+			if full, err := parseKind(word); err == nil && word != "mcp-servers" { // that one is a file of an agent too
+				kind = full
+			}
 			cl, err := c.connect()
 			if err != nil {
 				return err

@@ -109,8 +109,9 @@ func fromWire(in []*specv1.Fault) []spec.Fault {
 	return out
 }
 
-// refuse prints faults: as a document on stdout where one was asked for, else for people on stderr. The answer is exit 65.
-func (c *cli) refuse(out output, set fileSet, faults []spec.Fault) error {
+// refuse prints faults: as a document on stdout where one was asked for, else for people on stderr, with what follows from them after
+// their number. The answer is exit 65.
+func (c *cli) refuse(out output, set fileSet, faults []spec.Fault, after string) error {
 	if out.machine() {
 		if err := printDoc(c.env.Stdout, out, faultsDoc{Faults: set.faultDocs(faults)}); err != nil {
 			return err
@@ -123,7 +124,7 @@ func (c *cli) refuse(out output, set fileSet, faults []spec.Fault) error {
 			_, _ = fmt.Fprintf(c.env.Stderr, "    %s\n", strings.ReplaceAll(strings.TrimRight(f.Snippet, "\n"), "\n", "\n    "))
 		}
 	}
-	c.note("%d fault(s); nothing was stored", len(faults))
+	c.note("%d fault(s)%s", len(faults), after)
 	return answered(exitData)
 }
 

@@ -117,7 +117,11 @@ func (c *cli) get(ctx context.Context, g *getting, kind string, refs []ref) erro
 	if len(refs) == 1 {
 		return c.print(g.out, doc.Items[0], c.objectTable(kind, cl.namespace, g.all, doc.Items))
 	}
-	return c.print(g.out, doc, c.objectTable(kind, cl.namespace, g.all, doc.Items))
+	t := c.objectTable(kind, cl.namespace, g.all, doc.Items)
+	if len(g.selector) > 0 {
+		t.empty = "Nothing has the labels " + strings.Join(g.selector, ", ") + "."
+	}
+	return c.print(g.out, doc, t)
 }
 
 // list reads all pages.

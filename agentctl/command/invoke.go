@@ -91,6 +91,9 @@ func (c *cli) invoke(ctx context.Context, in invocation) error {
 	d := toStatus(s)
 	last := noInstance(d)
 	for _, i := range reachable(d) {
+		if in.revision != 0 {
+			last = failf(exitUnreachable, "agentctl status "+in.agent, "no instance of agent %q runs revision %d", in.agent, in.revision)
+		}
 		if in.revision != 0 && i.Running.Revision != in.revision {
 			continue
 		}

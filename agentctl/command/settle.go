@@ -23,6 +23,23 @@ const (
 	fateSuperseded
 )
 
+// fateOfShared judges one status of an agent that the apply left as it is while things it may refer to changed: every live instance
+// has to run what it should now.
+func fateOfShared(s *releasev1.AgentStatus) fate {
+	got := fateStable
+	for _, i := range s.GetInstances() {
+		same := i.GetDesired().GetHash() == i.GetRunning().GetHash()
+		switch p := phase.Phase(i.GetPhase()); {
+		case same || i.GetLagging() || p == phase.Offline || p == phase.Stale:
+		case p == phase.Rejected:
+			return fateRefused
+		default:
+			got = fateOpen
+		}
+	}
+	return got
+}
+
 // fateOf judges one status of an agent after revision was applied. A status of before the write is open.
 func fateOf(d statusDoc, revision int64) fate {
 	switch {
@@ -56,11 +73,12 @@ func (c *cli) settle(ctx context.Context, cl *client, doc applyDoc, timeout time
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	code := exitOK
+	moved := slices.ContainsFunc(doc.Results, func(r resultDoc) bool { return r.Kind != kindAgent && r.Action != "unchanged" })
 	for _, r := range doc.Results {
 		if r.Kind != kindAgent || r.Action == "refused" {
 			continue
 		}
-		got, last, err := cl.fate(ctx, r)
+		got, last, err := cl.fate(ctx, r, moved && r.Action == "unchanged")
 		switch {
 		case errors.Is(err, context.DeadlineExceeded) || connect.CodeOf(err) == connect.CodeDeadlineExceeded:
 			return failf(exitTimeout, "agentctl status "+r.Name, "agent %q: revision %d is not settled after %s: it is %s", r.Name, r.Revision, timeout, first(last.Condition, "unknown"))
@@ -68,11 +86,16 @@ func (c *cli) settle(ctx context.Context, cl *client, doc applyDoc, timeout time
 			return err
 		case got == fateOpen:
 			return failf(exitFailure, "", "agent %q: stopped waiting", r.Name)
+		case got == fateStable && last.anyLive():
+			c.note("agent/%s: revision %d is stable, config %s is served", r.Name, r.Revision, last.Config)
 		case got == fateStable:
 			c.note("agent/%s: revision %d is stable", r.Name, r.Revision)
 		case got == fateSuperseded:
 			code = exitNo
 			c.note("agent/%s: revision %d was superseded by %d", r.Name, r.Revision, last.Revision.Desired)
+		case last.LastRefusal == nil: // it says so before the refusal is recorded
+			code = exitNo
+			c.note("agent/%s: config %s was refused; see agentctl status %s", r.Name, last.Config, r.Name)
 		default:
 			code = exitNo
 			c.note("agent/%s: revision %d was refused by %s", r.Name, r.Revision, dash(last.LastRefusal.Instance))
@@ -82,13 +105,15 @@ func (c *cli) settle(ctx context.Context, cl *client, doc applyDoc, timeout time
 	return answered(code)
 }
 
-// fate follows one agent until its revision is settled.
-func (cl *client) fate(ctx context.Context, r resultDoc) (got fate, last statusDoc, err error) {
+// fate follows one agent until its revision is settled, with shared also what the instances run of others' versions.
+func (cl *client) fate(ctx context.Context, r resultDoc, shared bool) (got fate, last statusDoc, err error) {
 	own := *cl
 	own.namespace = first(r.Namespace, cl.namespace)
 	err = own.eachStatus(ctx, r.Name, func(s *releasev1.AgentStatus) (bool, error) {
 		last = toStatus(s)
-		got = fateOf(last, r.Revision)
+		if got = fateOf(last, r.Revision); shared && got == fateStable {
+			got = fateOfShared(s)
+		}
 		return got != fateOpen, nil
 	})
 	if err == nil && got == fateOpen && ctx.Err() != nil {

@@ -78,7 +78,7 @@ func (c *cli) up(ctx context.Context, dir string, f upFlags) error {
 	}
 	parsed, faults := specfile.Parse(set.files)
 	if len(faults) > 0 {
-		return c.refuse(output(""), set, faults)
+		return c.refuse(output(""), set, faults, "; nothing was stored")
 	}
 	err = local.Run(ctx, local.Config{
 		Dir: dir, Files: wireFiles(set.files), Agents: localAgents(parsed), Instances: counts, DataDir: f.dataDir, PortBase: f.portBase,
@@ -88,7 +88,7 @@ func (c *cli) up(ctx context.Context, dir string, f upFlags) error {
 		return failf(exitUsage, usage.Hint, "%w", err)
 	}
 	if refused := faultsOf(err); refused != nil {
-		return c.refuse(output(""), set, refused)
+		return c.refuse(output(""), set, refused, "; nothing was stored")
 	}
 	return err
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/agentry/agentry/internal/prompt"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/specfile"
 )
@@ -51,11 +50,6 @@ reference to something that isn't among them is a warning: it may be on the serv
 
 func (c *cli) validate(out output, set fileSet, partial bool) error {
 	parsed, faults := specfile.Parse(set.files)
-	for _, p := range parsed.Prompts {
-		for _, f := range prompt.Lint(p.Spec) {
-			faults = append(faults, p.Place(f))
-		}
-	}
 	missing := references(parsed)
 	var notes []string
 	if partial {
@@ -85,7 +79,7 @@ func (c *cli) validate(out output, set fileSet, partial bool) error {
 		c.note("warning: %s", n)
 	}
 	if len(faults) > 0 {
-		return c.refuse(out, set, faults)
+		return c.refuse(out, set, faults, "")
 	}
 	if c.flags.quiet {
 		return nil

@@ -34,7 +34,7 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 		if users := s.usersOf(namespace, m.GetKind(), m.GetName()); len(users) > 0 {
 			text := fmt.Sprintf("%s %s is referred to by %s", m.GetKind(), m.GetName(), strings.Join(users, ", "))
 			if !m.GetForce() {
-				return nil, errs.New(errs.Precondition, "%s; force deletes it all the same", text)
+				return nil, errs.New(errs.Precondition, "%s; --force deletes it all the same", text)
 			}
 			resp.Notes = append(resp.Notes, text+": their instances keep what they run")
 		}
