@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"github.com/agentry/agentry/controlplane/fleet"
-	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/releaseapi"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/store"
@@ -85,19 +84,22 @@ func greetIn(s store.Store) stream.Greet {
 	}
 }
 
-// desiredBy gives the config that an agent is meant to run, as the publisher renders it.
-func desiredBy(v *view.View, p *publish.Publisher) func(namespace, agent string) (fleet.Ref, error) {
+// desiredBy gives the config that an agent is meant to run. It resolves without rendering: the publisher would keep, and
+// render anew at every change, what no instance asks for.
+func desiredBy(v *view.View) func(namespace, agent string) (fleet.Ref, error) {
 	return func(namespace, agent string) (fleet.Ref, error) {
 		head, _, ok := v.Agent(namespace, agent)
 		if !ok {
 			return fleet.Ref{}, errs.New(errs.NotFound, "no agent %s", agent)
 		}
+		heads, immutables := v.Heads(namespace, head.Name)
 		// An instance on the desired revision is offered the candidate; one that runs nothing would get stable first.
-		r, err := p.Target(snapshot.InstanceID{Namespace: namespace, Agent: head.Name}, head.State.Desired(), func(manifest.Hash) bool { return false })
-		if err != nil || r.Snapshot.Absent != snapshot.Present {
+		in := snapshot.Instance{ID: snapshot.InstanceID{Namespace: namespace, Agent: head.Name}, RunsRevision: head.State.Desired()}
+		s, err := snapshot.BuildFor(heads, immutables, snapshot.Choose(heads, immutables, in))
+		if err != nil || s.Absent != snapshot.Present {
 			return fleet.Ref{}, err
 		}
-		return fleet.Ref{Token: r.Snapshot.Token, Revision: r.Snapshot.Revision}, nil
+		return fleet.Ref{Token: s.Token, Revision: s.Revision}, nil
 	}
 }
 

@@ -190,7 +190,7 @@ func assemble(in parts) (*process, error) {
 	}
 	events := releaseapi.NewRing(time.Now)
 	p.status, err = releaseapi.New(releaseapi.Config{
-		View: in.view, Fleet: table, Desired: desiredBy(in.view, p.publisher), Events: events, Now: time.Now,
+		View: in.view, Fleet: table, Desired: desiredBy(in.view), Events: events, Now: time.Now,
 		Info: releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
 	})
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/view"
@@ -17,9 +16,6 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/phase"
 )
-
-// refresh is how often a status is looked at again where nothing announces a change: silence makes an instance STALE.
-const refresh = time.Second
 
 // Info is what Info answers beside what changes.
 type Info struct {
@@ -43,7 +39,8 @@ type Config struct {
 type Service struct {
 	releasev1connect.UnimplementedStatusServiceHandler
 
-	cfg Config
+	cfg     Config
+	desired *desired
 }
 
 // New makes a Service.
@@ -51,7 +48,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.View == nil || cfg.Fleet == nil || cfg.Desired == nil || cfg.Events == nil || cfg.Now == nil {
 		return nil, errs.New(errs.Invalid, "releaseapi: something required is missing")
 	}
-	return &Service{cfg: cfg}, nil
+	return &Service{cfg: cfg, desired: newDesired(cfg)}, nil
 }
 
 // Condition gives an agent's condition: the first that holds (semantics.md 15).
@@ -90,71 +87,6 @@ func (s *Service) ListStatus(_ context.Context, req *connect.Request[releasev1.L
 		namespace = ""
 	}
 	return connect.NewResponse(&releasev1.ListStatusResponse{Statuses: s.Statuses(namespace)}), nil
-}
-
-// Statuses gives the status of every agent of a namespace ("": all) in name order.
-func (s *Service) Statuses(namespace string) []*releasev1.AgentStatus {
-	var out []*releasev1.AgentStatus
-	for _, e := range s.cfg.View.Agents(namespace) {
-		if st := s.status(e.Namespace, e.Head); !e.Head.Deleted || len(st.GetInstances()) > 0 {
-			out = append(out, st)
-		}
-	}
-	return out
-}
-
-// WatchStatus sends the present status of one agent, or of all, and then every change. Only the newest status of an
-// agent is kept for a slow reader.
-func (s *Service) WatchStatus(ctx context.Context, req *connect.Request[releasev1.WatchStatusRequest], stream *connect.ServerStream[releasev1.WatchStatusResponse]) error {
-	namespace, agent := namespaceOf(req.Msg.GetNamespace()), req.Msg.GetAgent()
-	changes := s.cfg.View.Subscribe()
-	defer changes.Close()
-	reports := s.cfg.Fleet.Subscribe()
-	defer reports.Close()
-	tick := time.NewTicker(refresh)
-	defer tick.Stop()
-	sent := map[string]*releasev1.AgentStatus{}
-	if err := stream.Send(nil); err != nil { // the headers: the caller knows that it is being served
-		return err
-	}
-	for {
-		for _, st := range s.Statuses(namespace) {
-			if agent != "" && st.GetAgent() != agent {
-				continue
-			}
-			if same(sent[st.GetAgent()], st) {
-				continue
-			}
-			if err := stream.Send(&releasev1.WatchStatusResponse{Status: st}); err != nil {
-				return err
-			}
-			sent[st.GetAgent()] = st
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changes.C:
-			changes.Take()
-		case <-reports.C:
-			reports.Take()
-		case <-tick.C:
-		}
-	}
-}
-
-// same compares two statuses without the age, which always differs.
-func same(a, b *releasev1.AgentStatus) bool {
-	if a == nil || len(a.GetInstances()) != len(b.GetInstances()) {
-		return false
-	}
-	c, ok := proto.Clone(b).(*releasev1.AgentStatus)
-	if !ok {
-		return false
-	}
-	for i, in := range c.GetInstances() {
-		in.Age = a.GetInstances()[i].GetAge()
-	}
-	return proto.Equal(a, c)
 }
 
 // WatchEvents sends the events held in memory, then new ones if follow is set.

@@ -53,9 +53,7 @@ func (s *Service) status(namespace string, head view.AgentHead) *releasev1.Agent
 		DesiredRevision: head.State.Desired(), StableRevision: head.State.Stable, FleetComplete: complete, Release: releaseLine(head),
 	}
 	if !head.Deleted {
-		if ref, err := s.cfg.Desired(namespace, head.Name); err == nil {
-			out.Config = ref.Config()
-		}
+		out.Config = s.desired.config(namespace, head.Name)
 	}
 	if r := head.State.LastRefusal; r != nil {
 		out.LastRefusal = &releasev1.LastRefusal{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/release"
@@ -35,10 +36,11 @@ func (s *Service) Watch(ctx context.Context) error {
 	defer heads.Close()
 	instances := s.cfg.Fleet.Subscribe()
 	defer instances.Close()
-	w := watcher{svc: s, seen: map[fleet.AgentKey]map[string]fleet.Instance{}, moves: map[view.AgentKey]release.State{}}
-	for _, e := range s.cfg.View.Agents("") {
-		w.moves[view.AgentKey{Namespace: e.Namespace, Name: e.Head.Name}] = e.Head.State
-	}
+	w := watcher{svc: s, seen: map[fleet.AgentKey]map[string]fleet.Instance{}, moves: map[view.AgentKey]lastMove{}}
+	_ = s.eachAgent("", func(namespace string, head view.AgentHead) error {
+		w.moves[view.AgentKey{Namespace: namespace, Name: head.Name}] = lastMoveOf(head.State)
+		return nil
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,7 +61,18 @@ func (s *Service) Watch(ctx context.Context) error {
 type watcher struct {
 	svc   *Service
 	seen  map[fleet.AgentKey]map[string]fleet.Instance // agents in lower case
-	moves map[view.AgentKey]release.State
+	moves map[view.AgentKey]lastMove
+}
+
+// lastMove is what must be known of a head to tell its next move.
+type lastMove struct {
+	move    release.Move
+	at      time.Time
+	desired int64
+}
+
+func lastMoveOf(s release.State) lastMove {
+	return lastMove{move: s.LastMove, at: s.LastMoveAt, desired: s.Desired()}
 }
 
 func (w *watcher) instances(k fleet.AgentKey) {
@@ -151,8 +164,8 @@ func (w *watcher) head(k view.AgentKey) {
 	}
 	was := w.moves[k]
 	now := head.State
-	w.moves[k] = now
-	if now.LastMove == was.LastMove && now.LastMoveAt.Equal(was.LastMoveAt) {
+	w.moves[k] = lastMoveOf(now)
+	if now.LastMove == was.move && now.LastMoveAt.Equal(was.at) {
 		return
 	}
 	e := Event{Namespace: k.Namespace, Agent: head.Name}
@@ -160,9 +173,9 @@ func (w *watcher) head(k view.AgentKey) {
 	case release.MovePromote:
 		e.Type, e.Message = EventPromoted, fmt.Sprintf("revision %d is stable", now.Stable)
 	case release.MoveReturn:
-		e.Type, e.Message = EventRolledBack, fmt.Sprintf("revision %d was refused, back to %d", was.Desired(), now.Stable)
+		e.Type, e.Message = EventRolledBack, fmt.Sprintf("revision %d was refused, back to %d", was.desired, now.Stable)
 	case release.MoveHold:
-		e.Type, e.Message = EventHeld, fmt.Sprintf("revision %d was refused and is held", was.Desired())
+		e.Type, e.Message = EventHeld, fmt.Sprintf("revision %d was refused and is held", was.desired)
 	default:
 		return
 	}

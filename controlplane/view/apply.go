@@ -157,7 +157,7 @@ func (c change) headItem(it item) {
 			c.added[id] = struct{}{}
 			return nil
 		})
-		c.link(id, n, it.refs)
+		c.link(id, n, it.read)
 	case *node[PromptHead, snapshot.PromptHead]:
 		c.await(id, n.head.Versions)
 		put(c, c.prompts, id, n, inUse)
@@ -256,29 +256,29 @@ func (c change) awaitBlob(id headID, h manifest.Hash) bool {
 	return true
 }
 
-// link puts an agent in and brings the index of dependents from its old references to its new ones. read are the references
-// of specs that were read outside of the lock.
-func (c change) link(id headID, a *agentNode, read map[manifest.Hash]refs) {
+// link puts an agent in and brings the index of dependents from its old references to its new ones. read are the
+// specs that were read outside of the lock.
+func (c change) link(id headID, a *agentNode, read map[manifest.Hash]*specFacts) {
 	old := c.agents[id]
-	next := &agentNode{node: a.node, active: map[manifest.Hash]refs{}}
+	next := &agentNode{node: a.node, active: map[manifest.Hash]*specFacts{}}
 	for _, h := range inPlay(a.head.State) {
 		if old != nil && old.active[h] != nil {
 			next.active[h] = old.active[h]
 			continue
 		}
-		if r, ok := read[h]; ok {
-			next.active[h] = r
+		if f, ok := read[h]; ok {
+			next.active[h] = f
 			continue
 		}
 		if c.awaitBlob(id, h) {
 			continue
 		}
-		r, err := c.readSpec(id.namespace, h)
+		f, err := c.readSpec(id.namespace, h)
 		if err != nil {
 			c.skip(BlobKey(h), err)
 			continue
 		}
-		next.active[h] = r
+		next.active[h] = f
 	}
 	next.refs = union(next.active)
 	next.holds(id.namespace)
@@ -299,7 +299,7 @@ func (c change) link(id headID, a *agentNode, read map[manifest.Hash]refs) {
 }
 
 // readSpec reads a spec that came after its head, or one that can't be read, which is told.
-func (c change) readSpec(namespace string, h manifest.Hash) (refs, error) {
+func (c change) readSpec(namespace string, h manifest.Hash) (*specFacts, error) {
 	b, ok := c.ready[h]
 	if !ok {
 		b, ok = c.blobs.held(h)
@@ -308,7 +308,7 @@ func (c change) readSpec(namespace string, h manifest.Hash) (refs, error) {
 		return nil, errs.New(errs.Internal, "its bytes can't be read")
 	}
 	c.parsed.Add(1)
-	return readRefs(namespace, b)
+	return readSpec(namespace, b)
 }
 
 func (c change) unlink(id headID) {

@@ -13,14 +13,18 @@ import (
 // holds takes over what the head pins and vetoes. Their heads count as referred to: what they resolve to, and the
 // generation, depends on them.
 func (a *agentNode) holds(namespace string) {
-	if p := a.head.State.Pin; p != nil && !a.head.Deleted {
+	if a.head.Deleted || (a.head.State.Pin == nil && len(a.head.State.Vetoes) == 0) {
+		return
+	}
+	a.refs = maps.Clone(a.refs)
+	if p := a.head.State.Pin; p != nil {
 		a.pins = map[string]manifest.Line{}
 		for _, l := range p.Lines {
 			a.pins[l.Resource()] = l
 			a.refs[headOf(l.Kind, namespace, l.Name)] = struct{}{}
 		}
 	}
-	if vetoes := a.head.State.Vetoes; len(vetoes) > 0 && !a.head.Deleted {
+	if vetoes := a.head.State.Vetoes; len(vetoes) > 0 {
 		a.vetoes = map[string]snapshot.Veto{}
 		for _, v := range vetoes {
 			a.vetoes[v.Resource()] = snapshot.Veto{Refused: v.Refused, Use: v.Use}

@@ -47,8 +47,8 @@ type node[H, S any] struct {
 // agentNode is an agent's head with the references of its revisions in play.
 type agentNode struct {
 	node[AgentHead, snapshot.AgentHead]
-	active map[manifest.Hash]refs // specs of stable, candidate and hold
-	refs   refs                   // their union, with the heads that pins and vetoes name
+	active map[manifest.Hash]*specFacts // specs of stable, candidate and hold
+	refs   refs                         // their union, with the heads that pins and vetoes name
 	pins   map[string]manifest.Line
 	vetoes map[string]snapshot.Veto
 }

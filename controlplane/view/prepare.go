@@ -19,11 +19,11 @@ const inParallelFrom = 64
 type item struct {
 	store.Event
 
-	id   headID                 // of a head, or of the agent of an applied config or a refusal
-	hash manifest.Hash          // of a blob, an applied config or a refusal
-	rec  any                    // what the value says; nil for a deletion and for what is taken as bytes
-	refs map[manifest.Hash]refs // of an agent's specs in play, as far as they weren't known
-	err  error                  // why it is left out
+	id   headID                       // of a head, or of the agent of an applied config or a refusal
+	hash manifest.Hash                // of a blob, an applied config or a refusal
+	rec  any                          // what the value says; nil for a deletion and for what is taken as bytes
+	read map[manifest.Hash]*specFacts // an agent's specs in play, as far as they weren't known
+	err  error                        // why it is left out
 }
 
 // prepared is what a batch or a listing brings.
@@ -130,14 +130,14 @@ func (v *View) readSpecs(p prepared) {
 				continue
 			}
 			v.parsed.Add(1)
-			r, err := readRefs(it.id.namespace, b)
+			f, err := readSpec(it.id.namespace, b)
 			if err != nil {
 				continue // told when it is linked
 			}
-			if it.refs == nil {
-				it.refs = map[manifest.Hash]refs{}
+			if it.read == nil {
+				it.read = map[manifest.Hash]*specFacts{}
 			}
-			it.refs[h] = r
+			it.read[h] = f
 		}
 	})
 }

@@ -36,6 +36,18 @@ func (v *View) Agent(namespace, name string) (AgentHead, int64, bool) {
 	return cloneAgent(a.head), a.mod, true
 }
 
+// Labels gives the labels of an agent's spec as key=value, sorted, which the caller must not change; false for a spec that
+// isn't stable, candidate or held.
+func (v *View) Labels(namespace, agent string, spec manifest.Hash) ([]string, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := v.agents[idOf(manifest.KindAgent, namespace, agent)]
+	if a == nil || a.active[spec] == nil {
+		return nil, false
+	}
+	return a.active[spec].labels, true
+}
+
 // Prompt gives a prompt's head; see Agent.
 func (v *View) Prompt(namespace, key string) (PromptHead, int64, bool) {
 	return get(v, v.prompts, idOf(manifest.KindPrompt, namespace, key), clonePrompt)

@@ -23,24 +23,39 @@ func idOf(kind, namespace, name string) headID {
 // refs are the heads that one revision of an agent's spec refers to.
 type refs map[headID]struct{}
 
-// readRefs takes the references out of an agent's canonical spec. Partners count as heads of kind agent.
-func readRefs(namespace string, canonical []byte) (refs, error) {
+// specFacts are what the view keeps of an agent's spec in play.
+type specFacts struct {
+	refs   refs
+	labels []string // key=value, sorted
+}
+
+// readSpec takes labels and references out of an agent's canonical spec. Partners count as heads of kind agent.
+func readSpec(namespace string, canonical []byte) (*specFacts, error) {
 	var a spec.Agent
 	if err := json.Unmarshal(canonical, &a); err != nil {
 		return nil, fmt.Errorf("decode agent spec: %w", err)
 	}
-	r := refs{}
+	f := &specFacts{refs: refs{}}
 	for _, ref := range a.References() {
-		r[idOf(ref.Kind, namespace, ref.Name)] = struct{}{}
+		f.refs[idOf(ref.Kind, namespace, ref.Name)] = struct{}{}
 	}
-	return r, nil
+	for k, v := range a.Labels {
+		f.labels = append(f.labels, k+"="+v)
+	}
+	slices.Sort(f.labels)
+	return f, nil
 }
 
-// union merges the references of an agent's revisions in play.
-func union(all map[manifest.Hash]refs) refs {
+// union merges the references of an agent's revisions in play. It may be shared: who changes it copies it first.
+func union(all map[manifest.Hash]*specFacts) refs {
+	if len(all) == 1 {
+		for _, f := range all {
+			return f.refs
+		}
+	}
 	out := refs{}
-	for _, r := range all {
-		maps.Copy(out, r)
+	for _, f := range all {
+		maps.Copy(out, f.refs)
 	}
 	return out
 }
