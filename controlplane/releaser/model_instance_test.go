@@ -105,7 +105,8 @@ func (w *world) send(in *agentd, o *offer, refused, newest bool) {
 		}
 		return
 	case in.trying != nil && in.trying.ref.Token.Hash == hash && in.trying.key == o.key:
-		return // it retries this very content
+		w.gave(in, o) // it retries this very content
+		return
 	}
 	if o.ref.Token.Generation < in.fence {
 		if newest {
@@ -127,10 +128,16 @@ func (w *world) send(in *agentd, o *offer, refused, newest bool) {
 	if in.sent == nil {
 		in.sent, in.lived = map[manifest.Hash]string{}, map[manifest.Hash]int{}
 	}
-	in.sent[hash], in.lived[hash] = o.key, o.life+1
+	in.sent[hash] = o.key
 	in.inbox, in.trying = o, nil
-	w.given[fmt.Sprintf("%s|%s|%d", in.agent, o.ref.Config(), o.life)] = true
+	w.gave(in, o)
 	w.table.Sent(in.key, w.now)
+}
+
+// gave notes that an instance has a config before it, in the agent's present life.
+func (w *world) gave(in *agentd, o *offer) {
+	in.lived[o.ref.Token.Hash] = o.life + 1
+	w.given[fmt.Sprintf("%s|%s|%d", in.agent, o.ref.Config(), o.life)] = true
 }
 
 func (in *agentd) offerKey(o *offer) string {
