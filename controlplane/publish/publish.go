@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
@@ -34,6 +35,8 @@ type changes interface {
 type sink interface {
 	// Changed wakes the streams of an agent and says how many there are. It doesn't block.
 	Changed(namespace, agent string) int
+	// ChangedWithMany is Changed for one of many agents that changed together: its streams come after those of single changes.
+	ChangedWithMany(namespace, agent string) int
 }
 
 // ChooseFunc is snapshot.Choose: instances with an equal Key get the same snapshot.
@@ -80,40 +83,80 @@ func New(cfg Config) (*Publisher, error) {
 
 // Run follows the view until ctx ends and wakes the sink's streams after each change that matters to them.
 func (p *Publisher) Run(ctx context.Context, streams sink) error {
+	s := newSchedule()
+	window := time.NewTimer(time.Hour)
+	defer window.Stop()
 	for {
+		k, many, ok := s.next(time.Now())
+		if ok {
+			told := p.refresh(ctx, k, many, streams)
+			s.went(k, told, time.Now())
+			select { // what arrived meanwhile may overtake the rest
+			case <-ctx.Done():
+				return nil
+			case <-p.cfg.Changed:
+				touched, _ := p.cfg.Changes.Take()
+				s.add(touched, time.Now())
+			default:
+			}
+			continue
+		}
+		if at, open := s.due(); open {
+			window.Reset(time.Until(at))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-window.C:
 		case <-p.cfg.Changed:
-		}
-		touched, _ := p.cfg.Changes.Take()
-		for _, k := range touched {
-			p.refresh(ctx, k.Namespace, k.Name, streams)
+			touched, _ := p.cfg.Changes.Take()
+			s.add(touched, time.Now())
 		}
 	}
 }
 
 // refresh renders an agent anew for the classes that its instances fell into so far, then wakes their streams. An
-// agent that nobody asked for isn't rendered.
-func (p *Publisher) refresh(ctx context.Context, namespace, name string, streams sink) {
-	k := key{namespace, name}
+// agent that nobody asked for isn't rendered. It reports whether a head moved that they are told of.
+func (p *Publisher) refresh(ctx context.Context, agent view.AgentKey, many bool, streams sink) (told bool) {
+	k := key{agent.Namespace, agent.Name}
 	p.mu.Lock()
 	old := p.agents[k]
 	p.mu.Unlock()
 	if old == nil {
-		return
+		return false
 	}
-	next := p.load(ctx, namespace, name, old)
+	next := p.load(ctx, agent.Namespace, agent.Name, old)
 	p.mu.Lock()
 	p.agents[k] = next
 	p.mu.Unlock()
 	// Only now: whoever still took a target from old noted it there before, or takes it from next instead (see Target).
 	if next.renderLike(old) {
-		return
+		return false
 	}
-	if streams.Changed(namespace, name) == 0 {
+	wake := streams.Changed
+	if many {
+		wake = streams.ChangedWithMany
+	}
+	if wake(agent.Namespace, agent.Name) == 0 {
 		p.forget(k, next)
+		return false
 	}
+	return newest(next.heads) > newest(old.heads)
+}
+
+// newest gives the newest write among an agent's heads.
+func newest(h snapshot.Heads) int64 {
+	at := h.Agent.ModRevision
+	for _, p := range h.Prompts {
+		at = max(at, p.ModRevision)
+	}
+	for _, m := range h.MCP {
+		at = max(at, m.ModRevision)
+	}
+	for _, c := range h.Credentials {
+		at = max(at, c.ModRevision)
+	}
+	return at
 }
 
 func (p *Publisher) forget(k key, a *agent) {
@@ -133,14 +176,14 @@ func (p *Publisher) Target(
 	for {
 		a := p.agent(id.Namespace, id.Agent)
 		r, err := a.target(snapshot.Instance{ID: id, RunsRevision: runs}, refused)
-		if p.newest(a) {
+		if p.holds(a) {
 			return r, err
 		}
 	}
 }
 
-// newest reports whether a is still what streams take their targets from.
-func (p *Publisher) newest(a *agent) bool {
+// holds reports whether a is still what streams take their targets from.
+func (p *Publisher) holds(a *agent) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.agents[key{a.id.Namespace, a.id.Agent}] == a

@@ -73,6 +73,8 @@ func (f *fake) Changed(namespace, agent string) int {
 	return f.streams
 }
 
+func (f *fake) ChangedWithMany(namespace, agent string) int { return f.Changed(namespace, agent) }
+
 // build gives the stable revision's resources; the candidate to who runs something or refused stable.
 func (f *fake) build(h snapshot.Heads, _ snapshot.Immutables, k snapshot.Key) (snapshot.Snapshot, error) {
 	f.mu.Lock()

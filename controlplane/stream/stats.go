@@ -13,10 +13,11 @@ type Stats struct {
 	Bytes     uint64 // of content sent
 	Unknown   uint64 // messages and phases of a newer agentd that were passed over
 	Stuck     uint64 // streams ended because their reader was stuck
+	Early     uint64 // streams sent away because too many began at once
 }
 
 type counters struct {
-	snapshots, currents, resends, adrift, withheld, bytes, stuck, unknown atomic.Uint64
+	snapshots, currents, resends, adrift, withheld, bytes, stuck, unknown, early atomic.Uint64
 }
 
 // Stats gives the counters.
@@ -28,6 +29,7 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Streams: open, Snapshots: c.snapshots.Load(), Currents: c.currents.Load(), Resends: c.resends.Load(), Adrift: c.adrift.Load(),
 
+		Early:    c.early.Load(),
 		Withheld: c.withheld.Load(), Bytes: c.bytes.Load(), Stuck: c.stuck.Load(), Unknown: c.unknown.Load(),
 	}
 }
