@@ -51,7 +51,7 @@ func (p *plan) agent(x *specfile.Agent) error {
 	switch {
 	case st.refused != nil:
 		p.result(kindAgent, a.AgentName, head.State.Desired(), actionRefused, st.refused.Reason)
-		return nil
+		return p.diff(kindAgent, a.AgentName, before, string(raw)) // what it would have changed
 	case st.unchanged:
 		p.result(kindAgent, a.AgentName, head.State.Desired(), actionUnchanged, "")
 		return nil
