@@ -44,6 +44,9 @@ type result struct {
 	live, stacks float64 // KB of heap and stacks per instance after a garbage collection
 }
 
+// apart keeps single changes from counting as churn, which our control plane merges (push-protocol.md rule 11).
+const apart = 50 * time.Millisecond
+
 // warmups are the changes before those that count.
 const warmups = 3
 
@@ -136,6 +139,9 @@ func (r *result) fanOut(ctx context.Context, o options, srv server, clients *cli
 func (r *result) single(ctx context.Context, o options, srv server, clients *clients) error {
 	var took, write []float64
 	for range o.singles {
+		if err := pause(ctx, apart); err != nil {
+			return err
+		}
 		t, err := clients.round(ctx, srv, soloAgent)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,29 +14,46 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// runPush is an instance of ours: it acknowledges every snapshot with APPLIED at once.
+// runPush is an instance of ours: it acknowledges every snapshot with APPLIED at once, and comes back when it is told to.
 func (m *member) runPush(ctx context.Context, started chan<- error) error {
 	if m.crowd.token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+m.crowd.token)
 	}
+	started <- nil
+	for {
+		after, err := m.session(ctx)
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, after); err != nil {
+			return err
+		}
+	}
+}
+
+// session is one stream; without an error it ended with a goodbye.
+func (m *member) session(ctx context.Context) (after time.Duration, err error) {
 	held := &pushv1.Content{}
-	err := proto.Unmarshal(m.last, held)
-	var stream pushv1.ConfigService_StreamClient
-	if err == nil {
-		stream, err = pushv1.NewConfigServiceClient(m.conn).Stream(ctx)
+	if err := proto.Unmarshal(m.last, held); err != nil {
+		return 0, err
 	}
-	if err == nil {
-		err = stream.Send(&pushv1.StreamRequest{Message: &pushv1.StreamRequest_Hello{Hello: &pushv1.Hello{
-			Namespace: "default", Agent: m.agent, Instance: fmt.Sprintf("instance-%05d", m.index), AgentdVersion: "bench",
-			Running: m.running, Held: held.GetManifest(),
-		}}})
+	stream, err := pushv1.NewConfigServiceClient(m.conn).Stream(ctx)
+	if err != nil {
+		return 0, err
 	}
-	started <- err
+	// A goodbye may be there already; then Recv has it, not Send.
+	_ = stream.Send(&pushv1.StreamRequest{Message: &pushv1.StreamRequest_Hello{Hello: &pushv1.Hello{
+		Namespace: "default", Agent: m.agent, Instance: fmt.Sprintf("instance-%05d", m.index), AgentdVersion: "bench",
+		Running: m.running, Held: held.GetManifest(),
+	}}})
 	first := m.agent != refuserAgent
 	for err == nil {
 		var in *pushv1.StreamResponse
 		if in, err = stream.Recv(); err != nil {
-			return err
+			return 0, err
+		}
+		if g := in.GetGoaway(); g != nil {
+			return g.GetRetryAfter().AsDuration(), nil
 		}
 		m.crowd.arrivals.Add(1)
 		out, version := m.hear(in)
@@ -51,7 +69,7 @@ func (m *member) runPush(ctx context.Context, started chan<- error) error {
 			m.crowd.confirmed.Add(1)
 		}
 	}
-	return err
+	return 0, err
 }
 
 // hear gives the answer to a message and the version that it acknowledges.
