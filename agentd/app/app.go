@@ -25,6 +25,7 @@ import (
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
@@ -139,7 +140,7 @@ func (d *daemon) build() (err error) {
 	if err != nil {
 		return err
 	}
-	d.runner, err = run.New(run.Config{Source: d.assembler, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
+	d.runner, err = run.New(run.Config{Source: source{d.assembler, d.why}, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -165,6 +166,27 @@ func (d *daemon) dial(address string) (configclient.Conn, error) {
 	token := secret.NewValue(strings.TrimSpace(string(raw)))
 	d.redactor.Add(token)
 	return rpc.Dial(address, rpc.DialConfig{Token: token, UserAgent: "agentd/" + version()})
+}
+
+// why says why nothing is served, as far as the control plane's client knows; "" otherwise.
+func (d *daemon) why() string { return d.client.Status().Reason }
+
+// source is the assembler as requests see it: without a config they are told why there is none.
+type source struct {
+	run.Source
+
+	why func() string
+}
+
+// Acquire gives the current Runtime.
+func (s source) Acquire() (*run.Runtime, func(), error) {
+	rt, release, err := s.Source.Acquire()
+	if errs.Is(err, errs.Unavailable) {
+		if why := s.why(); why != "" {
+			err = errs.New(errs.Unavailable, "%s", why)
+		}
+	}
+	return rt, release, err
 }
 
 // drain makes the instance unready. Who routes requests here goes elsewhere; what still comes is answered.

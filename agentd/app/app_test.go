@@ -151,6 +151,9 @@ func TestRunWithoutControlPlane(t *testing.T) {
 	if code, body := get("/readyz"); code != 503 || !strings.Contains(body, "default/helper") {
 		t.Errorf("readyz %d %s", code, body)
 	}
+	if code, body := get("/v1/models"); code != 503 || !strings.Contains(body, "control plane") {
+		t.Errorf("a request is not told why: %d %s", code, body)
+	}
 	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "agentry_agentd_ready") {
 		t.Errorf("metrics %d %s", code, body)
 	}
