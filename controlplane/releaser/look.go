@@ -201,6 +201,9 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 	now := time.Now()
 	known, policies := r.memo.known(s)
 	event := s.observe(now, r.cfg.Fleet.Complete(now), known, func() map[string]time.Time { return r.written(s) })
+	for _, h := range r.memo.held(s) {
+		event.Applied = append(event.Applied, h.Config)
+	}
 	next, actions := release.Step(s.head.State, event)
 	out := outcome{rest: min(time.Duration(len(s.instances))*restPerInstance, restMax)}
 	if len(s.instances) < 100 {
@@ -221,6 +224,10 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 				out.due = again
 			}
 		}
+	}
+	actions, later := r.settle(s, actions, policies, now)
+	if !later.IsZero() && (out.due.IsZero() || later.Before(out.due)) {
+		out.due = later
 	}
 	t := s.transaction(next, actions, policies, now)
 	if len(t.Puts) == 0 {

@@ -25,6 +25,7 @@ type agentMemo struct {
 	configs []*resolved // newest last
 	drops   map[release.Drop]time.Time
 	wait    time.Duration // of the last failed write
+	held    []heldApplied // oldest first
 }
 
 func (m *memo) of(k view.AgentKey) *agentMemo {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
@@ -19,13 +20,15 @@ type MCPStub struct {
 	http *httptest.Server
 	mcp  *server.MCPServer
 
-	mu    sync.Mutex // guards calls and posts
+	mu    sync.Mutex // guards what follows
 	calls []MCPCall
 	posts int
+	guard func(http.Header) bool
 }
 
 // MCPCall is one tool call as the server saw it.
 type MCPCall struct {
+	At      time.Time
 	Tool    string
 	Args    map[string]any
 	Headers http.Header
@@ -52,7 +55,12 @@ func NewMCPStub(name string, tools ...string) *MCPStub {
 	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.posts++
+		guard := s.guard
 		s.mu.Unlock()
+		if guard != nil && !guard(r.Header) {
+			http.Error(w, "the key is not valid", http.StatusUnauthorized)
+			return
+		}
 		handler.ServeHTTP(w, r)
 	})
 	s.http = httptest.NewServer(mux)
@@ -61,10 +69,13 @@ func NewMCPStub(name string, tools ...string) *MCPStub {
 }
 
 // AddTool adds (or replaces) a tool while serving.
-func (s *MCPStub) AddTool(name string) {
-	s.mcp.AddTool(mcp.NewTool(name, mcp.WithDescription("Stub tool "+name), mcp.WithString("q")),
+func (s *MCPStub) AddTool(name string) { s.Redefine(name, "Stub tool "+name) }
+
+// Redefine adds a tool, or replaces it by one with another description, while serving.
+func (s *MCPStub) Redefine(name, description string) {
+	s.mcp.AddTool(mcp.NewTool(name, mcp.WithDescription(description), mcp.WithString("q")),
 		func(ctx context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			call := MCPCall{Tool: name, Args: r.GetArguments()}
+			call := MCPCall{At: time.Now(), Tool: name, Args: r.GetArguments()}
 			if seen, ok := ctx.Value(stubHeaders{}).(stubRequest); ok {
 				call.Headers, call.Query = seen.header, seen.query
 			}
@@ -84,6 +95,13 @@ func (s *MCPStub) Calls() []MCPCall {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.calls)
+}
+
+// Guard answers 401 to every request whose headers f doesn't let in, from now on. f is called from many goroutines.
+func (s *MCPStub) Guard(f func(http.Header) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guard = f
 }
 
 // Requests counts the HTTP requests seen so far.
