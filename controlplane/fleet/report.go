@@ -43,14 +43,16 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	t.sessions++
 	g := Greeting{Key: Key{ID: h.ID, Session: t.sessions}}
 	key := keyOf(h.ID.Namespace, h.ID.Agent)
-	if t.agents[key] == nil {
-		t.agents[key] = map[string]*entry{}
+	all := t.agents[key]
+	if all == nil {
+		all = &group{byID: map[string]*entry{}}
+		t.agents[key] = all
 	}
-	e := t.agents[key][h.ID.Instance]
+	e := all.byID[h.ID.Instance]
 	switch {
 	case e == nil:
 		e = &entry{refused: t.departed[h.ID].refused}
-		t.agents[key][h.ID.Instance] = e
+		all.add(h.ID.Instance, e)
 		delete(t.departed, h.ID)
 	case e.inst.Connected:
 		g.Replaced = e.session
@@ -260,11 +262,12 @@ func (t *Table) Leave(k Key, how Departure, now time.Time) {
 	t.touch(e)
 	if how == Stopped {
 		key := keyOf(k.ID.Namespace, k.ID.Agent)
-		delete(t.agents[key], k.ID.Instance)
+		g := t.agents[key]
+		g.remove(k.ID.Instance)
 		if len(e.refused) > 0 && len(t.departed) < maxDeparted {
 			t.departed[k.ID] = departed{refused: e.refused, at: now}
 		}
-		if len(t.agents[key]) == 0 {
+		if len(g.byID) == 0 {
 			delete(t.agents, key)
 		}
 		return

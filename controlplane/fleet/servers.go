@@ -78,7 +78,7 @@ func (t *Table) ServerReports(namespace, agent, name string) []ServerReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []ServerReport
-	for id, e := range t.agents[keyOf(namespace, agent)] {
+	for _, e := range t.agents[keyOf(namespace, agent)].sorted() {
 		if e.inst.Phase == phase.Offline {
 			continue
 		}
@@ -86,14 +86,13 @@ func (t *Table) ServerReports(namespace, agent, name string) []ServerReport {
 			if !strings.EqualFold(s.name, name) {
 				continue
 			}
-			r := ServerReport{Instance: id, Server: Server{Name: s.name, Healthy: s.healthy, Message: s.message}}
+			r := ServerReport{Instance: e.inst.ID.Instance, Server: Server{Name: s.name, Healthy: s.healthy, Message: s.message}}
 			for _, tool := range s.tools {
 				r.Tools = append(r.Tools, tool.Value())
 			}
 			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b ServerReport) int { return strings.Compare(a.Instance, b.Instance) })
 	return out
 }
 

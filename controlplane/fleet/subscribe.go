@@ -61,6 +61,8 @@ func (s *Subscription) add(k AgentKey) {
 
 // touch tells the subscribers that an instance of an agent changed. The table's mutex is held.
 func (t *Table) touch(e *entry) {
+	t.changes++
+	e.changed = t.changes
 	for s := range t.subs {
 		s.add(AgentKey{Namespace: e.inst.ID.Namespace, Name: e.inst.ID.Agent})
 	}

@@ -38,11 +38,18 @@ type Table struct {
 	cfg Config
 
 	mu       sync.Mutex // guards what follows
-	agents   map[AgentKey]map[string]*entry
+	agents   map[AgentKey]*group
+	changes  uint64 // stamps of touch
 	departed map[snapshot.InstanceID]departed
 	sessions uint64
 	subs     map[*Subscription]struct{}
 	usage    map[AgentKey]*counted
+}
+
+// group is the instances of one agent.
+type group struct {
+	byID  map[string]*entry
+	order []*entry // sorted by id; nil: to be made
 }
 
 // entry is one instance. base is its phase without regard to silence; inst.Phase is what is shown.
@@ -50,6 +57,7 @@ type entry struct {
 	inst    Instance
 	base    phase.Phase
 	session uint64
+	changed uint64    // stamp of its last change that subscribers were told of
 	lost    time.Time // when its stream was lost; zero while connected
 	hellos  []time.Time
 	refused map[manifest.Hash]refusal
@@ -69,7 +77,7 @@ func New(cfg Config) (*Table, error) {
 	cfg.RemoveAfter = cmp.Or(cfg.RemoveAfter, 10*time.Minute)
 	cfg.Settle = cmp.Or(cfg.Settle, 35*time.Second)
 	return &Table{
-		cfg: cfg, agents: map[AgentKey]map[string]*entry{}, departed: map[snapshot.InstanceID]departed{},
+		cfg: cfg, agents: map[AgentKey]*group{}, departed: map[snapshot.InstanceID]departed{},
 		subs: map[*Subscription]struct{}{}, usage: map[AgentKey]*counted{},
 	}, nil
 }
@@ -84,7 +92,22 @@ func (t *Table) Complete(now time.Time) bool {
 func (t *Table) Agent(namespace, name string) []Instance {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return sorted(t.agents[keyOf(namespace, name)])
+	return t.agents[keyOf(namespace, name)].copied()
+}
+
+// Changed gives those instances of one agent that changed after a stamp (0: all), sorted by id, how many the agent has, and
+// the stamp to ask with next time. The values are the caller's own.
+func (t *Table) Changed(namespace, name string, after uint64) (changed []Instance, all int, stamp uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.agents[keyOf(namespace, name)]
+	for _, e := range g.sorted() {
+		all++
+		if e.changed > after {
+			changed = append(changed, e.copied())
+		}
+	}
+	return changed, all, t.changes
 }
 
 // All gives every instance, sorted by namespace, agent and id. The values are the caller's own.
@@ -96,7 +119,7 @@ func (t *Table) All() []Instance {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	for _, k := range keys {
-		out = append(out, sorted(t.agents[k])...)
+		out = append(out, t.agents[k].copied()...)
 	}
 	return out
 }
@@ -105,15 +128,15 @@ func (t *Table) All() []Instance {
 func (t *Table) Tick(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key, instances := range t.agents {
-		for id, e := range instances {
+	for key, g := range t.agents {
+		for id, e := range g.byID {
 			t.age(e, now)
 			if !e.inst.Connected && now.Sub(e.lost) >= t.cfg.RemoveAfter {
-				delete(instances, id)
+				g.remove(id)
 				t.touch(e)
 			}
 		}
-		if len(instances) == 0 {
+		if len(g.byID) == 0 {
 			delete(t.agents, key)
 		}
 	}
@@ -149,7 +172,11 @@ func (t *Table) show(e *entry, p phase.Phase, now time.Time) {
 
 // live finds the entry of a session. A message of a stream that a newer one replaced finds none.
 func (t *Table) live(k Key) *entry {
-	e := t.agents[keyOf(k.ID.Namespace, k.ID.Agent)][k.ID.Instance]
+	g := t.agents[keyOf(k.ID.Namespace, k.ID.Agent)]
+	if g == nil {
+		return nil
+	}
+	e := g.byID[k.ID.Instance]
 	if e == nil || e.session != k.Session {
 		return nil
 	}
@@ -158,12 +185,33 @@ func (t *Table) live(k Key) *entry {
 
 func keyOf(namespace, name string) AgentKey { return AgentKey{Namespace: namespace, Name: name} }
 
-func sorted(instances map[string]*entry) []Instance {
-	out := make([]Instance, 0, len(instances))
-	for _, e := range instances {
-		out = append(out, e.copied())
+func (g *group) add(id string, e *entry) {
+	g.byID[id] = e
+	g.order = nil
+}
+
+func (g *group) remove(id string) {
+	delete(g.byID, id)
+	g.order = nil
+}
+
+// sorted gives the entries by id. They are sorted once for all readers until one comes or goes: an agent may have thousands.
+func (g *group) sorted() []*entry {
+	if g == nil {
+		return nil
 	}
-	slices.SortFunc(out, func(a, b Instance) int { return strings.Compare(a.ID.Instance, b.ID.Instance) })
+	if g.order == nil {
+		g.order = slices.SortedFunc(maps.Values(g.byID), func(a, b *entry) int { return strings.Compare(a.inst.ID.Instance, b.inst.ID.Instance) })
+	}
+	return g.order
+}
+
+func (g *group) copied() []Instance {
+	entries := g.sorted()
+	out := make([]Instance, len(entries))
+	for i, e := range entries {
+		out[i] = e.copied()
+	}
 	return out
 }
 

@@ -3,12 +3,13 @@ package releaseapi
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -36,18 +37,28 @@ func (s *Service) Watch(ctx context.Context) error {
 	defer heads.Close()
 	instances := s.cfg.Fleet.Subscribe()
 	defer instances.Close()
-	w := watcher{svc: s, seen: map[fleet.AgentKey]map[string]fleet.Instance{}, moves: map[view.AgentKey]lastMove{}}
+	w := watcher{svc: s, seen: map[fleet.AgentKey]*seen{}, moves: map[view.AgentKey]lastMove{}}
 	_ = s.eachAgent("", func(namespace string, head view.AgentHead) error {
 		w.moves[view.AgentKey{Namespace: namespace, Name: head.Name}] = lastMoveOf(head.State)
 		return nil
 	})
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	ready := instances.C
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-instances.C:
+		case <-rest.C:
+			ready = instances.C
+		case <-ready:
+			n := 0
 			for _, k := range instances.Take() {
-				w.instances(k)
+				n += w.instances(k)
+			}
+			if n >= many {
+				ready = nil
+				rest.Reset(watchRest)
 			}
 		case <-heads.C:
 			keys, _ := heads.Take()
@@ -58,9 +69,16 @@ func (s *Service) Watch(ctx context.Context) error {
 	}
 }
 
+// After a look that found many changed instances the next one waits: while thousands answer one change, the fleet isn't read for
+// every answer.
+const (
+	many      = 20
+	watchRest = 50 * time.Millisecond
+)
+
 type watcher struct {
 	svc   *Service
-	seen  map[fleet.AgentKey]map[string]fleet.Instance // agents in lower case
+	seen  map[fleet.AgentKey]*seen
 	moves map[view.AgentKey]lastMove
 }
 
@@ -75,34 +93,86 @@ func lastMoveOf(s release.State) lastMove {
 	return lastMove{move: s.LastMove, at: s.LastMoveAt, desired: s.Desired()}
 }
 
-func (w *watcher) instances(k fleet.AgentKey) {
-	key := fleet.AgentKey{Namespace: k.Namespace, Name: strings.ToLower(k.Name)}
-	now := map[string]fleet.Instance{}
-	for _, i := range w.svc.cfg.Fleet.Agent(k.Namespace, k.Name) {
-		now[i.ID.Instance] = i
-		was, known := w.seen[key][i.ID.Instance]
+// seen is the instances of one agent as they were when last looked at.
+type seen struct {
+	stamp     uint64 // see fleet.Table.Changed
+	instances map[string]glance
+}
+
+// glance is what later looks at an instance are compared with.
+type glance struct {
+	id        snapshot.InstanceID
+	connected bool
+	phase     phase.Phase
+	running   fleet.Ref
+	takeovers uint32
+	drifts    uint32
+	refused   map[manifest.Hash][]phase.Fault
+}
+
+// instances tells what happened to an agent's instances and gives how many it looked at.
+func (w *watcher) instances(k fleet.AgentKey) int {
+	s := w.seen[k]
+	if s == nil {
+		s = &seen{instances: map[string]glance{}}
+		w.seen[k] = s
+	}
+	changed, all, stamp := w.svc.cfg.Fleet.Changed(k.Namespace, k.Name, s.stamp)
+	s.stamp = stamp
+	for _, i := range changed {
+		was, known := s.instances[i.ID.Instance]
+		s.instances[i.ID.Instance] = glance{
+			id: i.ID, connected: i.Connected, phase: i.Phase, running: i.Running, takeovers: i.Takeovers, drifts: i.Drifts,
+			refused: i.Refused,
+		}
 		w.connection(i, was, known)
 		w.oddities(i, was)
-		if i.Phase != was.Phase || i.Running.Token.Hash != was.Running.Token.Hash {
+		if i.Phase != was.phase || i.Running.Token.Hash != was.running.Token.Hash {
 			w.phase(i)
 		}
-	}
-	for id, was := range w.seen[key] {
-		if _, there := now[id]; !there {
-			w.add(was, EventGone, "the instance ended", was.Running.Config())
+		if known {
+			w.refusals(i, was)
 		}
 	}
-	w.seen[key] = now
-	if len(now) == 0 {
-		delete(w.seen, key)
+	if len(s.instances) > all {
+		w.gone(k, s)
+	}
+	if len(s.instances) == 0 {
+		delete(w.seen, k)
+	}
+	return len(changed)
+}
+
+// refusals tells of those that were over before this look: the policy may have taken a config back within milliseconds.
+func (w *watcher) refusals(i fleet.Instance, was glance) {
+	for h, faults := range i.Refused {
+		if _, told := was.refused[h]; told || i.Phase == phase.Rejected && i.Desired.Token.Hash == h {
+			continue
+		}
+		config := fleet.Ref{Token: manifest.Token{Hash: h}, Revision: -1}.Config()
+		w.add(i, EventRefused, "refused "+config+faultText(faults), config)
 	}
 }
 
-func (w *watcher) connection(i, was fleet.Instance, known bool) {
+// gone tells of the instances that the fleet has forgotten.
+func (w *watcher) gone(k fleet.AgentKey, s *seen) {
+	there := map[string]bool{}
+	for _, i := range w.svc.cfg.Fleet.Agent(k.Namespace, k.Name) {
+		there[i.ID.Instance] = true
+	}
+	for id, was := range s.instances {
+		if !there[id] {
+			delete(s.instances, id)
+			w.add(fleet.Instance{ID: was.id}, EventGone, "the instance ended", was.running.Config())
+		}
+	}
+}
+
+func (w *watcher) connection(i fleet.Instance, was glance, known bool) {
 	switch {
-	case i.Connected && (!known || !was.Connected):
+	case i.Connected && (!known || !was.connected):
 		w.add(i, EventConnected, "agentd "+i.Version, i.Running.Config())
-	case !i.Connected && known && was.Connected:
+	case !i.Connected && known && was.connected:
 		w.add(i, EventDisconnected, "its stream ended", i.Running.Config())
 	}
 }
@@ -111,12 +181,12 @@ func (w *watcher) connection(i, was fleet.Instance, known bool) {
 const duplicates = 3
 
 // oddities tells of an id that is used twice and of an instance that ran something else than it acknowledged.
-func (w *watcher) oddities(i, was fleet.Instance) {
-	if i.Takeovers >= duplicates && was.Takeovers < duplicates {
+func (w *watcher) oddities(i fleet.Instance, was glance) {
+	if i.Takeovers >= duplicates && was.takeovers < duplicates {
 		w.add(i, EventDuplicate, "its id is used by several processes, and the newest stream wins: give each its own state directory or AGENTD_INSTANCE_ID",
 			i.Running.Config())
 	}
-	if i.Drifts > was.Drifts {
+	if i.Drifts > was.drifts {
 		w.add(i, EventDrift, "it was found running something else than it acknowledged; its config was offered again", i.Running.Config())
 	}
 }

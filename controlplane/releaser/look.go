@@ -56,11 +56,9 @@ func (r *Releaser) see(key view.AgentKey) (*sight, bool) {
 			s.resolve(n)
 		}
 	}
-	for _, in := range r.cfg.Fleet.Agent(key.Namespace, s.head.Name) {
-		if in.ID.Agent == s.head.Name && in.Phase != phase.Offline {
-			s.instances = append(s.instances, in)
-		}
-	}
+	s.instances = slices.DeleteFunc(r.cfg.Fleet.Agent(key.Namespace, s.head.Name), func(in fleet.Instance) bool {
+		return in.ID.Agent != s.head.Name || in.Phase == phase.Offline
+	})
 	s.applied = r.cfg.View.AppliedConfigs(key.Namespace, s.head.Name)
 	return s, true
 }
@@ -111,6 +109,7 @@ func (s *sight) observe(now time.Time, complete bool, known map[manifest.Hash]re
 		Stable: s.config(s.heads.Agent.Stable), Candidate: s.config(s.heads.Agent.Candidate), Held: s.config(s.heads.Agent.Held),
 	}
 	retrying := false
+	e.Instances = make([]release.Instance, 0, len(s.instances))
 	for _, in := range s.instances {
 		i := s.instance(in)
 		retrying = retrying || i.Retrying

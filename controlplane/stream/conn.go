@@ -160,6 +160,9 @@ func (c *conn) write(ctx context.Context) end {
 			if err := c.send(m); err != nil {
 				return end{err: err}
 			}
+			if nonceOf(m) != 0 {
+				break // its answer wakes, and so does any change from here on
+			}
 		}
 		if old && c.retires(late) {
 			return end{goaway: goaway("rebalance", rebalanceSpread)}
