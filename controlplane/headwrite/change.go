@@ -3,6 +3,7 @@ package headwrite
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
@@ -87,5 +88,24 @@ func (c *Change) conds() []store.Cond {
 			}
 		}
 	}
+	return out
+}
+
+// small reports whether the immutables fit into one batch.
+func (c *Change) small() bool {
+	size := 0
+	for _, b := range c.blobs {
+		size += len(b)
+	}
+	return len(c.blobs) <= batchKeys && size <= batchBytes
+}
+
+// blobKVs gives the immutables as they are stored, in key order.
+func (c *Change) blobKVs() []store.KV {
+	out := make([]store.KV, 0, len(c.blobs))
+	for h, b := range c.blobs {
+		out = append(out, store.KV{Key: view.BlobKey(h), Value: b})
+	}
+	slices.SortFunc(out, func(a, b store.KV) int { return strings.Compare(a.Key, b.Key) })
 	return out
 }

@@ -1,6 +1,6 @@
-// Package headwrite is how people's requests move heads: immutables first, in batches, then one compare-and-swap
-// transaction of all heads and one move record, planned anew when it lost a race. The services of the people door
-// write by it; the releaser, whose transactions hold other things too, has its own. It decides nothing.
+// Package headwrite is how people's requests move heads: immutables first, in batches or, when they are few, in the same
+// transaction; then one compare-and-swap transaction of all heads and one move record, planned anew when it lost a race. The
+// services of the people door write by it; the releaser, whose transactions hold other things too, has its own. It decides nothing.
 package headwrite
 
 import (
@@ -95,7 +95,8 @@ func (w *Writer) Current(ctx context.Context) error {
 	return nil
 }
 
-// write stores a change: immutables first, in batches, then all heads and the one move record at one revision. A lost
+// write stores a change: immutables first, in batches unless they fit into one, then all heads and the one move record at
+// one revision. A lost
 // race is errs.Conflict. It waits until the view shows the write.
 func (w *Writer) write(ctx context.Context, c *Change, why Why) (int64, error) {
 	if c.Heads() > MaxHeads {
@@ -103,13 +104,16 @@ func (w *Writer) write(ctx context.Context, c *Change, why Why) (int64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
 	defer cancel()
-	if err := w.writeBlobs(ctx, c.blobs); err != nil {
+	var blobs []store.KV
+	if c.small() { // in the transaction of the heads: one write to disk instead of two, and nothing left over when it fails
+		blobs = c.blobKVs()
+	} else if err := w.writeBlobs(ctx, c.blobs); err != nil {
 		return 0, fmt.Errorf("write immutables: %w", unavailable(err))
 	}
 	now := w.cfg.Now().UTC()
 	record := view.Encode(view.MoveRecord{Actor: why.Actor, Cause: why.Cause, Message: why.Message, Time: now, Heads: c.moves})
 	key := view.MoveKey(c.namespace, fmt.Sprintf("%020d-%s", now.UnixNano(), random()))
-	t := store.Txn{If: append(c.conds(), store.Cond{Key: key}), Puts: append(slices.Clone(c.puts), store.KV{Key: key, Value: record})}
+	t := store.Txn{If: append(c.conds(), store.Cond{Key: key}), Puts: slices.Concat(blobs, c.puts, []store.KV{{Key: key, Value: record}})}
 	rev, err := w.cfg.Store.Commit(ctx, t)
 	if err != nil {
 		return 0, unavailable(err)

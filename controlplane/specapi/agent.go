@@ -199,9 +199,9 @@ func (s *Service) resolve(namespace string, head view.AgentHead, revision int64,
 		return nil, err
 	}
 	r, _ := head.State.Find(revision)
-	raw, ok := s.view.Blob(r.Spec)
-	if !ok {
-		return nil, errs.New(errs.Internal, "its content is missing in the store")
+	raw, err := s.content(r.Spec)
+	if err != nil {
+		return nil, err
 	}
 	return snapshot.Resolve(heads, planBlobs{p}, head.Name, raw, r.Spec)
 }

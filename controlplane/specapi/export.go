@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/spec"
@@ -66,17 +67,11 @@ type exporter struct {
 
 func (e *exporter) kinds(kinds ...string) error {
 	for _, kind := range kinds {
-		all, err := e.svc.objects(e.namespace, kind)
+		err := e.svc.each(kind, view.Page{Namespace: e.namespace}, nil, func(o *specv1.Object) (bool, error) {
+			return true, e.put(headRef{kind: kind, name: o.GetName()}, o)
+		})
 		if err != nil {
 			return err
-		}
-		for _, o := range all {
-			if o.GetDeleted() {
-				continue
-			}
-			if err := e.add(headRef{kind: kind, name: o.GetName()}, ""); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -86,7 +81,6 @@ func (e *exporter) add(ref headRef, version string) error {
 	if e.done[ref] {
 		return nil
 	}
-	e.done[ref] = true
 	o, err := e.svc.object(e.namespace, ref.kind, ref.name, version)
 	if err != nil {
 		return err
@@ -94,6 +88,15 @@ func (e *exporter) add(ref headRef, version string) error {
 	if o.GetDeleted() && version == "" {
 		return errs.New(errs.NotFound, "%s %s is deleted", ref.kind, ref.name)
 	}
+	return e.put(ref, o)
+}
+
+// put adds an object once.
+func (e *exporter) put(ref headRef, o *specv1.Object) error {
+	if e.done[ref] {
+		return nil
+	}
+	e.done[ref] = true
 	content := []byte(o.GetJson())
 	switch ref.kind {
 	case kindAgent:

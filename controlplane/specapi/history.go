@@ -2,6 +2,7 @@ package specapi
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,9 +215,9 @@ func (s *Service) decodeAgent(head view.AgentHead, revision int64) (*spec.Agent,
 	if !ok {
 		return nil, errs.New(errs.NotFound, "agent %s has no revision %d", head.Name, revision)
 	}
-	b, ok := s.view.Blob(r.Spec)
-	if !ok {
-		return nil, errs.New(errs.Internal, "the content of agent %s revision %d is missing in the store", head.Name, revision)
+	b, err := s.content(r.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("agent %s revision %d: %w", head.Name, revision, err)
 	}
 	a, err := spec.DecodeAgent(b)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,20 +58,13 @@ func (s *Service) agentObject(namespace string, head view.AgentHead, mod, revisi
 	if !ok {
 		return nil, errs.New(errs.NotFound, "agent %s has no revision %d", head.Name, revision)
 	}
-	b, ok := s.view.Blob(r.Spec)
-	if !ok {
-		return nil, errs.New(errs.Internal, "the content of agent %s revision %d is missing in the store", head.Name, revision)
+	b, err := s.content(r.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("agent %s revision %d: %w", head.Name, revision, err)
 	}
-	var a struct {
-		Labels map[string]string `json:"labels"`
+	if o.Labels, err = s.labels(namespace, head.Name, r.Spec); err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, errs.New(errs.Internal, "content of agent %s revision %d: %w", head.Name, revision, err)
-	}
-	for k, v := range a.Labels {
-		o.Labels = append(o.Labels, k+"="+v)
-	}
-	slices.Sort(o.Labels)
 	o.Json, o.Hash = string(b), r.Spec.String()
 	return o, nil
 }
@@ -125,9 +119,9 @@ func (s *Service) sharedObject(h shared, version string) (*specv1.Object, error)
 		}
 		return nil, errs.New(errs.NotFound, "%s %s has no version or label %q", h.kind, h.name, cmp.Or(version, labelLatest))
 	}
-	b, ok := s.view.Blob(v.Hash)
-	if !ok {
-		return nil, errs.New(errs.Internal, "the content of %s %s version %s is missing in the store", h.kind, h.name, v.Version)
+	b, err := s.content(v.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s version %s: %w", h.kind, h.name, v.Version, err)
 	}
 	o.Revision, o.Version, o.Json, o.Hash = v.Ordinal, v.Version, string(b), v.Hash.String()
 	for label, to := range h.labels {

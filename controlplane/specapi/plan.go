@@ -44,6 +44,7 @@ type plan struct {
 	mcp         map[string]planned[view.MCPHead]        // the same
 	credentials map[string]planned[view.CredentialHead] // the same
 	agents      map[string]bool                         // in the set, in lower case
+	stored      map[string][]string                     // names in the store by kind, once asked for
 
 	faults  []spec.Fault
 	results []*specv1.Result
@@ -56,7 +57,7 @@ func (s *Service) newPlan(namespace, who string, set *specfile.Set) *plan {
 	return &plan{
 		svc: s, namespace: namespace, who: who, now: s.now().UTC(), set: set, change: headwrite.NewChange(namespace),
 		prompts: map[string]planned[view.PromptHead]{}, mcp: map[string]planned[view.MCPHead]{},
-		credentials: map[string]planned[view.CredentialHead]{}, agents: map[string]bool{},
+		credentials: map[string]planned[view.CredentialHead]{}, agents: map[string]bool{}, stored: map[string][]string{},
 	}
 }
 

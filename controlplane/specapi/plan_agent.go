@@ -80,7 +80,7 @@ func (p *plan) agentContent(head view.AgentHead, existed bool) string {
 		return ""
 	}
 	r, _ := head.State.Find(head.State.Desired())
-	b, _ := p.svc.view.Blob(r.Spec)
+	b, _ := p.blob(r.Spec)
 	return string(b)
 }
 
@@ -117,40 +117,53 @@ func (p *plan) missing(x *specfile.Agent, r spec.Reference, what, spelled string
 	p.fault(x.Object, r.Path, fmt.Sprintf("%s %s doesn't exist, neither in this set nor in namespace %s", what, r.Name, p.namespace), hint)
 }
 
-// names lists what exists of a kind.
+// names lists what exists of a kind. The store's part is listed once: a set may miss the same thing in every agent.
 func (p *plan) names(kind string) []string {
-	var out []string
+	if _, ok := p.stored[kind]; !ok {
+		p.stored[kind] = p.svc.names(p.namespace, kind)
+	}
+	out := slices.Clone(p.stored[kind])
 	switch kind {
 	case kindPrompt:
-		for _, e := range p.svc.view.Prompts(p.namespace) {
-			if !e.Head.Deleted {
-				out = append(out, e.Head.Name)
-			}
-		}
 		for _, h := range p.prompts {
 			out = append(out, h.head.Name)
 		}
 	case kindMCP:
-		for _, e := range p.svc.view.MCPs(p.namespace) {
-			if !e.Head.Deleted {
-				out = append(out, e.Head.Name)
-			}
-		}
 		for _, h := range p.mcp {
 			out = append(out, h.head.Name)
 		}
 	case kindCredential:
-		for _, e := range p.svc.view.Credentials(p.namespace) {
-			if !e.Head.Deleted {
-				out = append(out, e.Head.Name)
-			}
-		}
 		for _, h := range p.credentials {
 			out = append(out, h.head.Name)
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// names lists what isn't deleted of a kind of shared heads.
+func (s *Service) names(namespace, kind string) []string {
+	var out []string
+	add := func(name string, deleted bool) {
+		if !deleted {
+			out = append(out, name)
+		}
+	}
+	switch kind {
+	case kindPrompt:
+		for _, e := range s.view.Prompts(namespace) {
+			add(e.Head.Name, e.Head.Deleted)
+		}
+	case kindMCP:
+		for _, e := range s.view.MCPs(namespace) {
+			add(e.Head.Name, e.Head.Deleted)
+		}
+	case kindCredential:
+		for _, e := range s.view.Credentials(namespace) {
+			add(e.Head.Name, e.Head.Deleted)
+		}
+	}
+	return out
 }
 
 func (p *plan) promptReference(x *specfile.Agent, r spec.Reference) {

@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
 )
@@ -49,22 +50,19 @@ func (s *Service) List(_ context.Context, req *connect.Request[specv1.ListReques
 		size = defaultPage
 	}
 	size = min(size, maxPage)
-	revision := s.view.Revision()
-	all, err := s.objects(namespace, m.GetKind())
+	from := view.Page{Namespace: namespace, Limit: size + 1}
+	from.AfterNamespace, from.AfterName, _ = strings.Cut(string(after), "\x00")
+	resp := &specv1.ListResponse{StoreRevision: s.view.Revision()}
+	err = s.each(m.GetKind(), from, m.GetSelector(), func(o *specv1.Object) (bool, error) {
+		if len(resp.Objects) < size {
+			resp.Objects = append(resp.Objects, o)
+			return true, nil
+		}
+		resp.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(orderKey(resp.GetObjects()[size-1])))
+		return false, nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	resp := &specv1.ListResponse{StoreRevision: revision}
-	for _, o := range all {
-		if o.GetDeleted() || orderKey(o) <= string(after) || !selected(o, m.GetSelector()) {
-			continue
-		}
-		if len(resp.Objects) == size {
-			last := resp.Objects[size-1]
-			resp.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(orderKey(last)))
-			break
-		}
-		resp.Objects = append(resp.Objects, o)
 	}
 	return connect.NewResponse(resp), nil
 }
@@ -79,56 +77,6 @@ func scope(namespace string, all bool) string {
 		return ""
 	}
 	return namespaceOf(namespace)
-}
-
-func selected(o *specv1.Object, selector []string) bool {
-	for _, want := range selector {
-		found := false
-		for _, l := range o.GetLabels() {
-			found = found || l == want
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
-}
-
-// objects gives what counts now of every object of a kind, tombstones included.
-func (s *Service) objects(namespace, kind string) ([]*specv1.Object, error) {
-	var out []*specv1.Object
-	add := func(o *specv1.Object, err error) error {
-		if err != nil {
-			return err
-		}
-		out = append(out, o)
-		return nil
-	}
-	switch kind {
-	case kindAgent:
-		for _, e := range s.view.Agents(namespace) {
-			if err := add(s.agentObject(e.Namespace, e.Head, e.ModRevision, 0)); err != nil {
-				return nil, err
-			}
-		}
-	case kindPrompt:
-		for _, e := range s.view.Prompts(namespace) {
-			if err := add(s.sharedObject(sharedPrompt(e.Namespace, e.Head, e.ModRevision), "")); err != nil {
-				return nil, err
-			}
-		}
-	case kindMCP:
-		for _, e := range s.view.MCPs(namespace) {
-			if err := add(s.sharedObject(sharedMCP(e.Namespace, e.Head, e.ModRevision), "")); err != nil {
-				return nil, err
-			}
-		}
-	case kindCredential:
-		for _, e := range s.view.Credentials(namespace) {
-			out = append(out, credentialObject(e.Namespace, e.Head, e.ModRevision))
-		}
-	}
-	return out, nil
 }
 
 // Diff compares two versions of one object, or a set of files with what is stored.

@@ -67,17 +67,14 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 }
 
 func (s *Service) sendPresent(namespace string, since int64, m *specv1.WatchRequest, stream *connect.ServerStream[specv1.WatchResponse]) error {
-	all, err := s.objects(namespace, m.GetKind())
+	err := s.each(m.GetKind(), view.Page{Namespace: namespace}, nil, func(o *specv1.Object) (bool, error) {
+		if m.GetName() != "" && !strings.EqualFold(o.GetName(), m.GetName()) {
+			return true, nil
+		}
+		return true, stream.Send(&specv1.WatchResponse{Type: watchPresent, Object: o, StoreRevision: since})
+	})
 	if err != nil {
 		return err
-	}
-	for _, o := range all {
-		if o.GetDeleted() || (m.GetName() != "" && !strings.EqualFold(o.GetName(), m.GetName())) {
-			continue
-		}
-		if err := stream.Send(&specv1.WatchResponse{Type: watchPresent, Object: o, StoreRevision: since}); err != nil {
-			return err
-		}
 	}
 	return stream.Send(&specv1.WatchResponse{Type: watchBookmark, StoreRevision: since})
 }
