@@ -243,6 +243,8 @@ type fakeApplier struct {
 	gone   string
 	block  chan struct{} // while not nil, Apply waits for it or ctx
 	called chan struct{}
+
+	committed func() // when not nil, called after each Commit, before the swap
 }
 
 func newFakeApplier(plan ...Verdict) *fakeApplier {
@@ -272,6 +274,9 @@ func (a *fakeApplier) Apply(ctx context.Context, u Update) Verdict {
 			return Verdict{Phase: phase.Fenced}
 		case err != nil:
 			return Verdict{Phase: phase.Degraded, Faults: []phase.Fault{{Code: phase.NotPersisted, Message: err.Error()}}}
+		}
+		if a.committed != nil {
+			a.committed()
 		}
 	}
 	return v

@@ -221,6 +221,9 @@ func (s *State) boot(version string, skip map[uint64]bool) (good *generation, cr
 
 // booted clears the attempts of a generation: a start from it is ready, or ended by itself.
 func (s *State) booted(sequence uint64) error {
+	if _, counted := s.recall().Attempts[sequence]; !counted {
+		return nil
+	}
 	return s.remember(func(m *memoryBody) {
 		kept := map[uint64]attempt{}
 		for seq, a := range m.Attempts {

@@ -82,3 +82,26 @@ func TestTwoStartsThatDieLeadToThePreviousGeneration(t *testing.T) {
 		t.Errorf("refusals %v", refusals)
 	}
 }
+
+// A boot attempt is cleared on disk before the config is served: whoever kills agentd as soon as it is ready killed no start.
+func TestReadyClearsTheBootAttempt(t *testing.T) {
+	f, dir := newFakeServer(t), t.TempDir()
+	_, stop := start(t, dir, f, newFakeApplier())
+	st := f.accept(t, "c1")
+	st.snapshot(config(5, "0.1").snapshot(t, 1))
+	st.want(1, applied)
+	stop()
+	a := newFakeApplier()
+	left := map[uint64]attempt{1: {}}
+	a.committed = func() {
+		s := &State{dir: dir}
+		s.loadMemory()
+		left = s.mem.Attempts
+	}
+	c, stop := start(t, dir, f, a)
+	eventually(t, "not started from last good", func() bool { return c.Status().Phase == phase.Applied })
+	stop()
+	if len(left) != 0 {
+		t.Errorf("attempts on disk when the config is swapped in: %v", left)
+	}
+}

@@ -118,10 +118,11 @@ func (d *driver) attempt(ctx context.Context) {
 	})
 }
 
-// commit is the step before the swap: the fence, then last good.
+// commit is the step before the swap: the fence, then last good; at a start from that, its boot attempt is cleared.
 func (d *driver) commit(j *job) func(context.Context) error {
-	return func(context.Context) error {
-		if j.lastGood {
+	return func(ctx context.Context) error {
+		if j.lastGood { // ready from here on: a kill right after it is no death on the way
+			d.note(ctx, "clear boot attempt", d.cfg.State.booted(j.sequence))
 			return nil
 		}
 		st, t := d.cfg.State, j.update.Token
