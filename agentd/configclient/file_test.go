@@ -135,6 +135,66 @@ func TestOldSchemaAndWrongKey(t *testing.T) {
 	}
 }
 
+// An emptied key file, and a full disk at the first start, ended agentd for good.
+func TestStartWithoutUsableKey(t *testing.T) {
+	s, _, _ := twoGenerations(t)
+	dir := s.dir
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, dir)
+	if g, _, faults := s.boot(testVersion, nil); g != nil || len(faults) != 2 || !errors.Is(faults[0], errStateKey) {
+		t.Errorf("with a new key: %v, %v", g, faults)
+	}
+	if err := s.saveGood("c1", bigConfig(7).update()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	dir = t.TempDir()
+	s = &State{dir: filepath.Join(dir, "gone"), namespace: "default", agent: "helper", persist: PersistSealed}
+	if k, err := s.openKey(""); k != nil || err != nil || len(s.notes) != 1 {
+		t.Fatalf("key %v, error %v, notes %v", k, err, s.notes)
+	}
+	if err := s.saveGood("c1", bigConfig(5).update()); err == nil {
+		t.Error("secrets were saved without a key")
+	}
+	s.dir = dir // there is room again
+	if err := s.saveGood("c1", bigConfig(5).update()); err != nil {
+		t.Error(err)
+	}
+	if g := s.generations(); len(g) != 1 || g[0].err != nil {
+		t.Errorf("generations %v", g)
+	}
+}
+
+// An instance id with a flipped bit went into logs and statuses as it was.
+func TestInstanceIDThatCannotBeOurs(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{"empty": "", "blank inside": "vm-e2f 1323", "binary": "vm\x00\xff"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "instance"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			id, err := instanceID(dir, "")
+			if err != nil || id == content || !printable(id) {
+				t.Fatalf("id %q, %v", id, err)
+			}
+			if again, _ := instanceID(dir, ""); again != id {
+				t.Errorf("then %q, want %q", again, id)
+			}
+		})
+	}
+}
+
 func TestNoSecretOnDisk(t *testing.T) {
 	s, _, _ := twoGenerations(t)
 	files, err := os.ReadDir(s.dir)

@@ -124,6 +124,9 @@ func (s *State) decodeGood(raw []byte) generation {
 
 func (s *State) unseal(body goodBody) (map[string]Credential, error) {
 	creds := make(map[string]Credential, len(body.Credentials))
+	if s.kek == nil && len(body.Credentials) > 0 {
+		return nil, fmt.Errorf("%w: there is none", errStateKey)
+	}
 	for name, c := range body.Credentials {
 		v, err := secret.Open(s.kek, s.place(name, c.Version), c.Sealed)
 		if err != nil {
@@ -149,7 +152,14 @@ func (s *State) saveGood(cluster string, u Update) error {
 		Namespace: s.namespace, Agent: s.agent, ClusterID: cluster, Token: u.Token, Revision: u.Revision,
 		Lines: u.Lines, Resources: u.Resources, Secrets: s.persist, Credentials: map[string]sealedCred{},
 	}
-	if s.persist == PersistSealed {
+	if s.persist == PersistSealed && len(u.Credentials) > 0 {
+		if s.kek == nil {
+			k, err := secret.CreateFileKEK(s.keyPath())
+			if err != nil {
+				return fmt.Errorf("state key: %w", err)
+			}
+			s.kek = k
+		}
 		for name, c := range u.Credentials {
 			sealed, err := secret.Seal(s.kek, s.place(name, c.Version), c.Value)
 			if err != nil {

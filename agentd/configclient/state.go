@@ -73,7 +73,7 @@ func OpenState(cfg StateConfig) (*State, error) {
 }
 
 func (s *State) open(cfg StateConfig) (err error) {
-	if s.kek, err = openKey(cfg.Dir, cfg.KeyFile); err != nil {
+	if s.kek, err = s.openKey(cfg.KeyFile); err != nil {
 		return err
 	}
 	if s.instance, err = instanceID(cfg.Dir, cfg.Instance); err != nil {
@@ -121,8 +121,9 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// openKey opens the given key file, else the one of the directory, which it makes at the first start.
-func openKey(dir, file string) (secret.KEK, error) {
+// openKey opens the given key file, else the one of the directory, which it makes at the first start and anew where a damaged one
+// lies: what that one sealed is passed over then, and comes again from the control plane.
+func (s *State) openKey(file string) (secret.KEK, error) {
 	if file != "" {
 		k, err := secret.OpenFileKEK(file)
 		if err != nil {
@@ -130,15 +131,40 @@ func openKey(dir, file string) (secret.KEK, error) {
 		}
 		return k, nil
 	}
-	own := filepath.Join(dir, "key")
+	own := s.keyPath()
 	k, err := secret.OpenFileKEK(own)
+	if errs.Is(err, errs.Invalid) {
+		s.notes = append(s.notes, "state key: "+err.Error()+"; it is kept as key.damaged")
+		if err := os.Rename(own, own+".damaged"); err != nil {
+			return nil, fmt.Errorf("state key: %w", err)
+		}
+		return s.makeKey(own)
+	}
 	if errs.Is(err, errs.NotFound) {
-		k, err = secret.CreateFileKEK(own)
+		return s.makeKey(own)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("state key: %w", err)
 	}
 	return k, nil
+}
+
+// makeKey makes the directory's key. A directory that can't be written gives none, and costs last good, not the start: saveGood
+// tries again.
+func (s *State) makeKey(own string) (secret.KEK, error) {
+	k, err := secret.CreateFileKEK(own)
+	if err != nil {
+		s.notes = append(s.notes, "state key: "+err.Error())
+		return nil, nil //nolint:nilnil,nilerr // no key is a state of its own, which saveGood and unseal tell
+	}
+	return k, nil
+}
+
+func (s *State) keyPath() string { return filepath.Join(s.dir, "key") }
+
+// printable reports whether an id can have been written here: it goes into logs, statuses and metrics.
+func printable(id string) bool {
+	return id != "" && strings.IndexFunc(id, func(r rune) bool { return r <= ' ' || r >= 0x7f }) < 0
 }
 
 // instanceID gives the id that was asked for, else the directory's, made at the first start.
@@ -148,7 +174,7 @@ func instanceID(dir, asked string) (string, error) {
 	}
 	path := filepath.Join(dir, "instance")
 	raw, err := os.ReadFile(path) //nolint:gosec // a file of the state directory
-	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {
+	if id := strings.TrimSpace(string(raw)); err == nil && printable(id) {
 		return id, nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
