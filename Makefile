@@ -70,7 +70,7 @@ fuzz: ## each fuzz target for 30 s
 
 .PHONY: generate
 generate: ## regenerate gen/ and the generated documents (compiles buf the first time: minutes)
-	$(call stage,generate,go tool -modfile=go.tool.mod buf lint && go tool -modfile=go.tool.mod buf generate && scripts/gen-digest.sh > gen/DIGEST && go test ./internal/spec -run TestFieldEffects -update)
+	$(call stage,generate,go tool -modfile=go.tool.mod buf lint && go tool -modfile=go.tool.mod buf generate && scripts/gen-digest.sh > gen/DIGEST && go test ./internal/spec -run TestEffectsPage -update)
 
 .PHONY: generate-digest
 generate-digest: ## gen/ belongs to the protos as they are

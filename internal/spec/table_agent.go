@@ -127,7 +127,7 @@ func modelFields(fallbacks bool) []Field {
 		typed("maxTokens", TypeInteger, OnRequest, "The longest answer in tokens; absent: the endpoint's default.").min(1),
 		list("stop", OnRequest, "Texts that end an answer.", 16, str("", OnRequest, "").rule(RuleNonEmpty)),
 		typed("seed", TypeInteger, OnRequest, "Seed for repeatable answers, where the endpoint knows it."),
-		typed("timeout", TypeDuration, OnRequest, "The longest model call, all its retries aside.").def(`"2m"`),
+		typed("timeout", TypeDuration, OnRequest, "The longest model call, its retries aside; of a stream, the longest wait for its first chunk and between two (at most 1m).").def(`"2m"`),
 		mapping("headers", OnCall, "HTTP headers sent along.", RuleHeader, typed("", TypeValue, OnCall, "")),
 		object("retry", OnRequest, "How often a model call is tried again.",
 			typed("attempts", TypeInteger, OnRequest, "Tries, the first included.").between(1, 10).def("3"),

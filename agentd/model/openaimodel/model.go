@@ -50,7 +50,7 @@ type Config struct {
 	SendMetadata bool
 	// Timeout bounds an attempt until its first chunk (streaming) or to its end; default 2 min.
 	Timeout time.Duration
-	// IdleTimeout bounds the wait between two chunks; default 1 min.
+	// IdleTimeout bounds the wait between two chunks; default 1 min, or Timeout if that is shorter.
 	IdleTimeout time.Duration
 	Attempts    int           // including the first, default 3
 	Backoff     time.Duration // first wait, doubled each time, with full jitter; default 500 ms
@@ -80,7 +80,7 @@ func New(cfg Config) (*Model, error) {
 		return nil, errs.New(errs.Invalid, "baseUrl: want an http or https URL")
 	}
 	cfg.Timeout = orDefault(cfg.Timeout, DefaultTimeout)
-	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, DefaultIdleTimeout)
+	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, min(DefaultIdleTimeout, cfg.Timeout))
 	cfg.Backoff = orDefault(cfg.Backoff, DefaultBackoff)
 	if cfg.Attempts <= 0 {
 		cfg.Attempts = DefaultAttempts

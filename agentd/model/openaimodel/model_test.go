@@ -325,6 +325,7 @@ func TestFailures(t *testing.T) {
 		code     string // "": succeeds in the end
 		attempts int
 		says     string
+		timeout  time.Duration
 	}{
 		"429 with Retry-After, then fine": {handlers: []http.HandlerFunc{status(429, "0.01", `{"error":{"message":"slow down"}}`), ok}, attempts: 2},
 		"500 and 503, then fine":          {handlers: []http.HandlerFunc{status(500, "", "oops"), status(503, "", ""), ok}, attempts: 3},
@@ -364,6 +365,14 @@ func TestFailures(t *testing.T) {
 			}},
 			code: "timeout", attempts: 1, says: "went silent",
 		},
+		// A stream that went silent was waited for a minute, whatever the model's timeout.
+		"silence in the stream with the model's timeout only": {
+			handlers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+				sse(text("par"))(w, r)
+				<-r.Context().Done()
+			}},
+			code: "timeout", attempts: 1, says: "went silent", timeout: 2 * time.Second,
+		},
 		"no answer at all": {
 			handlers: []http.HandlerFunc{func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}, code: "timeout", attempts: 3,
 		},
@@ -372,7 +381,9 @@ func TestFailures(t *testing.T) {
 			t.Parallel()
 			e := serve(t, tc.handlers...)
 			m := open(t, e, func(c *openaimodel.Config) {
-				if tc.code == "timeout" {
+				if tc.timeout > 0 {
+					c.Timeout = tc.timeout
+				} else if tc.code == "timeout" {
 					c.Timeout, c.IdleTimeout = 200*time.Millisecond, 100*time.Millisecond
 					if tc.attempts == 1 { // text came: only the silence after it counts
 						c.Timeout = 10 * time.Second
