@@ -138,44 +138,59 @@ func (c *cli) labelHistoryCmd() *cobra.Command {
 // completeLabels offers prompts, then the labels of the one chosen, then its versions.
 func (c *cli) completeLabels(versions bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(words) == 0 {
-			return c.names(cmd.Context(), kindPrompt), cobra.ShellCompDirectiveNoFileComp
-		}
-		cl, err := c.connect()
-		if err != nil || len(words) > 2 || (len(words) == 2 && !versions) {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
-		defer cancel()
 		var found []string
-		add := func(s string) {
-			if s != "" && !slices.Contains(found, s) {
-				found = append(found, s)
-			}
-		}
-		if len(words) == 1 {
-			resp, err := cl.prompts.LabelHistory(ctx, connect.NewRequest(&registryv1.LabelHistoryRequest{Namespace: cl.namespace, Prompt: words[0]}))
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			for _, v := range resp.Msg.GetMoves() {
-				if v.GetLabel() != "latest" {
-					add(v.GetLabel())
-				}
-			}
-			return found, cobra.ShellCompDirectiveNoFileComp
-		}
-		resp, err := cl.spec.History(ctx, connect.NewRequest(&specv1.HistoryRequest{Namespace: cl.namespace, Kind: kindPrompt, Name: words[0]}))
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		for _, e := range resp.Msg.GetEntries() {
-			if e.GetKind() == "revision" {
-				add(e.GetTo())
-			}
+		switch {
+		case len(words) == 0:
+			found = c.names(cmd.Context(), kindPrompt)
+		case len(words) == 1:
+			found = c.labels(cmd.Context(), words[0])
+		case len(words) == 2 && versions:
+			found = c.versions(cmd.Context(), words[0])
 		}
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// labels asks the server which labels of a prompt were ever moved; none where it doesn't answer at once.
+func (c *cli) labels(ctx context.Context, key string) []string {
+	cl, err := c.connect()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	resp, err := cl.prompts.LabelHistory(ctx, connect.NewRequest(&registryv1.LabelHistoryRequest{Namespace: cl.namespace, Prompt: key}))
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, v := range resp.Msg.GetMoves() {
+		if l := v.GetLabel(); l != "latest" && !slices.Contains(found, l) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// versions asks the server for the versions of a prompt, newest first; none where it doesn't answer at once.
+func (c *cli) versions(ctx context.Context, key string) []string {
+	cl, err := c.connect()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	resp, err := cl.spec.History(ctx, connect.NewRequest(&specv1.HistoryRequest{Namespace: cl.namespace, Kind: kindPrompt, Name: key}))
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, e := range resp.Msg.GetEntries() {
+		if v := e.GetTo(); e.GetKind() == "revision" && v != "" && !slices.Contains(found, v) {
+			found = append(found, v)
+		}
+	}
+	return found
 }
 
 // begin checks the flags of a command and connects; m is nil for one that writes nothing.

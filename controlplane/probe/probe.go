@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -164,43 +165,49 @@ func (t Target) list(ctx context.Context, mc *client.Client) ([]Tool, error) {
 	cursor := mcp.Cursor("")
 	seen := map[mcp.Cursor]bool{}
 	for range maxPages {
-		x := &exchange{record: true}
-		req := mcp.ListToolsRequest{}
-		req.Params.Cursor = cursor
-		page, err := mc.ListToolsByPage(withExchange(ctx, x), req)
+		next, err := t.page(ctx, mc, cursor, tools)
 		if err != nil {
-			if x.rpcCode == mcp.METHOD_NOT_FOUND && mc.GetServerCapabilities().Tools == nil {
-				return nil, nil // a server without tools
-			}
-			return nil, x.wrap("tools/list", err)
-		}
-		defs, err := tooldigest.Page(t.Name, x.raw)
-		if err != nil {
-			return nil, x.wrap("tools/list", err)
-		}
-		for _, d := range defs {
-			if _, twice := tools[d.Name]; twice {
-				continue
-			}
-			digest, err := d.Digest()
-			if err != nil {
-				return nil, x.wrap("tools/list", fmt.Errorf("tool %s: %w", d.Name, err))
-			}
-			tools[d.Name] = Tool{Name: d.Name, Description: d.Text(), Digest: digest}
+			return nil, err
 		}
 		seen[cursor] = true
-		cursor = page.NextCursor
+		cursor = next
 		if len(tools) > maxTools || cursor != "" && seen[cursor] {
-			return nil, x.wrap("tools/list", errTools)
+			return nil, (&exchange{}).wrap("tools/list", errTools)
 		}
 		if cursor == "" {
-			out := make([]Tool, 0, len(tools))
-			for _, tool := range tools {
-				out = append(out, tool)
-			}
+			out := slices.Collect(maps.Values(tools))
 			slices.SortFunc(out, func(a, b Tool) int { return strings.Compare(a.Name, b.Name) })
 			return out, nil
 		}
 	}
 	return nil, (&exchange{}).wrap("tools/list", errTools)
+}
+
+// page reads one page into tools and gives the next one's cursor. The first of two tools of one name counts.
+func (t Target) page(ctx context.Context, mc *client.Client, cursor mcp.Cursor, tools map[string]Tool) (mcp.Cursor, error) {
+	x := &exchange{record: true}
+	req := mcp.ListToolsRequest{}
+	req.Params.Cursor = cursor
+	page, err := mc.ListToolsByPage(withExchange(ctx, x), req)
+	if err != nil {
+		if x.rpcCode == mcp.METHOD_NOT_FOUND && mc.GetServerCapabilities().Tools == nil {
+			return "", nil // a server without tools
+		}
+		return "", x.wrap("tools/list", err)
+	}
+	defs, err := tooldigest.Page(t.Name, x.raw)
+	if err != nil {
+		return "", x.wrap("tools/list", err)
+	}
+	for _, d := range defs {
+		if _, twice := tools[d.Name]; twice {
+			continue
+		}
+		digest, err := d.Digest()
+		if err != nil {
+			return "", x.wrap("tools/list", fmt.Errorf("tool %s: %w", d.Name, err))
+		}
+		tools[d.Name] = Tool{Name: d.Name, Description: d.Text(), Digest: digest}
+	}
+	return page.NextCursor, nil
 }

@@ -140,4 +140,3 @@ func toolState(approved []string, t *seenTool) string {
 	}
 	return stateApproved
 }
-
