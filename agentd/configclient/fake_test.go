@@ -198,7 +198,7 @@ func (c testConfig) token() manifest.Token {
 }
 
 // snapshot makes a Snapshot with the bytes of these resources only; none named: all.
-func (c testConfig) snapshot(t *testing.T, nonce uint64, only ...string) *pushv1.Snapshot {
+func (c testConfig) snapshot(t testing.TB, nonce uint64, only ...string) *pushv1.Snapshot {
 	t.Helper()
 	content := &pushv1.Content{Manifest: linesToWire(c.lines())}
 	for _, l := range c.lines() {
