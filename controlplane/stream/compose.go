@@ -47,7 +47,7 @@ func (c *conn) look() {
 	c.mu.Lock()
 	idle := c.overlaid(r) && c.slot.next(r, refused).kind == nothing
 	c.mu.Unlock()
-	if !idle {
+	if !idle || c.old.Load() {
 		c.poke()
 	}
 }

@@ -41,8 +41,9 @@ type conn struct {
 	puzzled bool // something unknown was logged; the reader's own
 
 	lined   bool        // stands in the line; guarded by its mutex
-	writing atomic.Bool // write runs
+	writing atomic.Bool // write runs and isn't held up by a slow reader
 	turn    atomic.Bool // it is its turn
+	old     atomic.Bool // it ends as soon as nothing is unanswered
 
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
@@ -144,7 +145,7 @@ func (c *conn) write(ctx context.Context) end {
 	defer c.hub.line.ends(c)
 	age := time.NewTimer(c.hub.age())
 	defer age.Stop()
-	old, late := false, false
+	late := false
 	for {
 		select {
 		case e := <-c.stops:
@@ -152,7 +153,7 @@ func (c *conn) write(ctx context.Context) end {
 		case <-ctx.Done():
 			return end{err: ctx.Err()}
 		case <-age.C:
-			old, late = true, old
+			late = c.old.Swap(true)
 			age.Reset(ageGrace)
 		case <-c.wake:
 		}
@@ -164,7 +165,7 @@ func (c *conn) write(ctx context.Context) end {
 				break // its answer wakes, and so does any change from here on
 			}
 		}
-		if old && c.retires(late) {
+		if c.old.Load() && c.retires(late) {
 			return end{goaway: goaway("rebalance", rebalanceSpread)}
 		}
 		c.hub.line.done(c)
@@ -382,7 +383,10 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 	if before < ample {
 		return c.stream.Send(m)
 	}
-	c.hub.line.done(c) // others don't wait for a slow reader
+	if c.writing.Load() { // others don't wait for a slow reader
+		c.hub.line.ends(c)
+		defer c.hub.line.begins(c)
+	}
 	done := make(chan error, 1)
 	c.hub.children.Go(func() { done <- c.stream.Send(m) })
 	t := time.NewTimer(c.hub.cfg.SendWait)
