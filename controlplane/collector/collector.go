@@ -187,7 +187,7 @@ func (c *Collector) remove(ctx context.Context, list []deletion, count *atomic.U
 		cancel()
 		switch {
 		case err == nil:
-			count.Add(uint64(n)) //nolint:gosec // at most batch
+			count.Add(uint64(n))
 		case !errs.Is(err, errs.Conflict):
 			return err
 		}

@@ -132,10 +132,9 @@ func (s *slot) answered(a answer, known func(manifest.Hash) int64) {
 
 // settles reports whether a report that isn't stale is the end of a snapshot: its verdict, or that of its retry.
 func (s *slot) settles(nonce uint64, p phase.Phase) bool {
-	if nonce == 0 || s.last.kind != snapshots || !(s.open || s.retrying) || (s.asked != snapshots && s.asked != drop) {
-		return false
-	}
-	return p.Serving() || p == phase.Rejected
+	asked := s.asked == snapshots || s.asked == drop
+	waits := (s.open || s.retrying) && s.last.kind == snapshots
+	return nonce != 0 && asked && waits && (p.Serving() || p == phase.Rejected)
 }
 
 // runs records what the instance says it runs.
