@@ -125,6 +125,13 @@ func (c *cli) register(ctx context.Context, r registering, name string) error {
 	resp, err := cl.spec.Apply(ctx, connect.NewRequest(&specv1.ApplyRequest{
 		Namespace: cl.namespace, DryRun: dry, Message: r.m.message, Files: []*specv1.File{{Path: "mcp/" + name + ".json", Content: content}},
 	}))
+	if faults := faultsOf(err); len(faults) > 0 { // of flags, not of a file
+		var texts []string
+		for _, f := range faults {
+			texts = append(texts, strings.TrimPrefix(f.Path+" "+f.Message, " "))
+		}
+		return failf(exitUsage, faults[0].Hint, "register %s: %s", name, strings.Join(texts, "; "))
+	}
 	if err != nil {
 		return fmt.Errorf("register %s: %w", name, err)
 	}

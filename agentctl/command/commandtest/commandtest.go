@@ -1,4 +1,4 @@
-// Package commandtest is a control plane's people door for tests of agentctl: it answers every method of both services
+// Package commandtest is a control plane's people door for tests of agentctl: it answers every method of the services
 // from files and keeps what it was asked. It stores nothing and judges nothing.
 package commandtest
 
@@ -60,11 +60,12 @@ func New(dir, token string, vars ...string) *Server {
 	return &Server{dir: dir, token: token, vars: strings.NewReplacer(vars...), calls: map[string]int{}}
 }
 
-// Handler gives both services.
+// Handler gives all services.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(specv1connect.NewSpecServiceHandler(s))
 	mux.Handle(releasev1connect.NewStatusServiceHandler(s))
+	s.registries(mux)
 	return mux
 }
 
