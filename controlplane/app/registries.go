@@ -6,6 +6,7 @@ import (
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/probe"
 	"github.com/agentry/agentry/controlplane/registryapi"
+	releases "github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/releaseapi"
 	"github.com/agentry/agentry/controlplane/specapi"
 	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
@@ -29,4 +30,11 @@ func mountRegistries(p *people, in parts, specs *specapi.Service, status *releas
 	p.mux.Handle(registryv1connect.NewCredentialServiceHandler(registries, p.opts...))
 	p.mux.Handle(releasev1connect.NewRolloutServiceHandler(rollouts, p.opts...))
 	return nil
+}
+
+// progressOf asks the releaser, which is made after those who ask.
+func progressOf(p *process) func(namespace, agent string, now time.Time) (releases.Progress, bool) {
+	return func(namespace, agent string, now time.Time) (releases.Progress, bool) {
+		return p.releaser.Progress(namespace, agent, now)
+	}
 }

@@ -4,12 +4,12 @@ package releaseapi
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
 
 	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
@@ -30,9 +30,11 @@ type Config struct {
 	Fleet *fleet.Table
 	// Desired gives the config that an agent is meant to run now; an error where it doesn't resolve.
 	Desired func(namespace, agent string) (fleet.Ref, error)
-	Events  *Ring
-	Now     func() time.Time
-	Info    Info
+	// Progress tells how an agent's release stands; false where there is no such agent.
+	Progress func(namespace, agent string, now time.Time) (release.Progress, bool)
+	Events   *Ring
+	Now      func() time.Time
+	Info     Info
 }
 
 // Service implements agentry.release.v1.StatusService. It is safe for concurrent use.
@@ -45,7 +47,7 @@ type Service struct {
 
 // New makes a Service.
 func New(cfg Config) (*Service, error) {
-	if cfg.View == nil || cfg.Fleet == nil || cfg.Desired == nil || cfg.Events == nil || cfg.Now == nil {
+	if cfg.View == nil || cfg.Fleet == nil || cfg.Desired == nil || cfg.Progress == nil || cfg.Events == nil || cfg.Now == nil {
 		return nil, errs.New(errs.Invalid, "releaseapi: something required is missing")
 	}
 	return &Service{cfg: cfg, desired: newDesired(cfg)}, nil
@@ -59,7 +61,7 @@ func (s *Service) Condition(namespace, agent string) phase.Condition {
 	}
 	now := s.cfg.Now()
 	instances := s.cfg.Fleet.Agent(namespace, agent)
-	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now))
+	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now), s.held(s.standing(namespace, head, now)))
 }
 
 // FleetComplete reports whether every instance that may be alive is known.
@@ -133,17 +135,6 @@ func namespaceOf(given string) string {
 		return "default"
 	}
 	return given
-}
-
-func releaseLine(head view.AgentHead) string {
-	switch st := head.State; {
-	case st.Candidate != nil:
-		return fmt.Sprintf("%s: revision %d since %s", st.Candidate.Release, st.Candidate.Revision, st.Candidate.Since.UTC().Format(time.RFC3339))
-	case st.Hold != nil:
-		return fmt.Sprintf("%s: revision %d held since %s", st.Hold.Release, st.Hold.Revision, st.Hold.Since.UTC().Format(time.RFC3339))
-	default:
-		return ""
-	}
 }
 
 var _ releasev1connect.StatusServiceHandler = (*Service)(nil)

@@ -1,8 +1,7 @@
 package releaseapi
 
 import (
-	"fmt"
-	"strings"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -11,77 +10,63 @@ import (
 	"github.com/agentry/agentry/controlplane/view"
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
 	"github.com/agentry/agentry/internal/errs"
-	"github.com/agentry/agentry/internal/phase"
 )
 
-// How a release stands (Rollout.state).
-const (
-	rolloutProgressing = "progressing"
-	rolloutHeld        = "held"
-	rolloutSettled     = "settled"
-)
+// standing tells how a release stands that is worth telling: one is open, or something is held. nil: none.
+func (s *Service) standing(namespace string, head view.AgentHead, now time.Time) *release.Progress {
+	st := head.State
+	if head.Deleted || st.Candidate == nil && st.Hold == nil && st.Pin == nil && len(st.Vetoes) == 0 {
+		return nil // the usual case, which costs nothing
+	}
+	p, ok := s.cfg.Progress(namespace, head.Name, now)
+	if !ok || p.Stand == release.StandSettled && p.Pin == "" && len(p.Vetoes) == 0 {
+		return nil
+	}
+	return &p
+}
+
+// held reports whether a pin or a veto counts.
+func (*Service) held(p *release.Progress) bool {
+	return p != nil && (p.Pin != "" || len(p.Vetoes) > 0)
+}
 
 // Rollout gives how an agent's release stands; errs.NotFound where there is no such agent.
 func (s *Service) Rollout(namespace, agent string) (*releasev1.Rollout, error) {
 	head, _, ok := s.cfg.View.Agent(namespace, agent)
-	if !ok || head.Name != agent || head.Deleted {
+	now := s.cfg.Now()
+	var p release.Progress
+	if ok = ok && head.Name == agent && !head.Deleted; ok {
+		p, ok = s.cfg.Progress(namespace, agent, now)
+	}
+	if !ok {
 		return nil, errs.New(errs.NotFound, "agent %s doesn't exist in namespace %s", agent, namespace)
 	}
-	status, st := s.status(namespace, head), head.State
 	out := &releasev1.Rollout{
-		Agent: head.Name, Namespace: namespace, Condition: status.GetCondition(), State: rolloutSettled,
-		From: st.Stable, To: st.Stable, Retryable: st.Retryable(), LastRefusal: status.GetLastRefusal(),
+		Agent: head.Name, Namespace: namespace, Condition: string(s.Condition(namespace, agent)), State: p.Stand, Release: p.Release,
+		From: p.From, To: p.To, OnReject: p.OnReject, Served: p.Served, Pin: p.Pin, Retryable: p.Retryable,
+		Instances: count(p.Live), Settled: count(p.Settled), LastRefusal: wireRefusal(head.State.LastRefusal), Line: p.Line(now),
 	}
-	switch {
-	case st.Candidate != nil:
-		c := st.Candidate
-		out.State, out.Release, out.To, out.Since, out.OnReject = rolloutProgressing, c.Release, c.Revision, stamp(c.Since), c.OnReject
-		out.Deadline = durationpb.New(time.Duration(c.Deadline) * time.Millisecond)
+	if p.Stand != release.StandSettled {
+		out.Since = stamp(p.Since)
+	}
+	if p.Stand == release.StandProgressing {
+		out.Deadline = durationpb.New(p.Deadline)
 		out.Retryable = 0 // not while a candidate is open
-	case st.Hold != nil:
-		h := st.Hold
-		out.State, out.Release, out.To, out.Since, out.Served = rolloutHeld, h.Release, h.Revision, stamp(h.Since), h.Served
 	}
-	if st.Pin != nil {
-		out.Pin = st.Pin.Config()
-	}
-	for _, v := range st.Vetoes {
+	for _, v := range p.Vetoes {
 		out.Vetoes = append(out.Vetoes, &releasev1.Veto{Head: v.Resource(), Refused: v.Refused, Use: v.Use})
 	}
-	for _, i := range status.GetInstances() {
-		if phase.Phase(i.GetPhase()) == phase.Offline {
-			continue
-		}
-		out.Instances++
-		if i.GetDesired().GetHash() != "" && i.GetDesired().GetHash() == i.GetRunning().GetHash() {
-			out.Settled++
-		}
-	}
-	out.Line = rolloutLine(head, out)
 	return out, nil
 }
 
-// rolloutLine says all of it in one line.
-func rolloutLine(head view.AgentHead, r *releasev1.Rollout) string {
-	var parts []string
-	switch line := releaseLine(head); {
-	case line != "":
-		parts = append(parts, line)
-	case r.GetTo() == 0:
-		parts = append(parts, "nothing is stable yet")
-	default:
-		parts = append(parts, fmt.Sprintf("revision %d is stable", r.GetTo()))
+func wireRefusal(r *release.LastRefusal) *releasev1.LastRefusal {
+	if r == nil {
+		return nil
 	}
-	parts = append(parts, fmt.Sprintf("%d of %d instances on it", r.GetSettled(), r.GetInstances()))
-	if r.GetPin() != "" {
-		parts = append(parts, "pinned to "+r.GetPin())
+	return &releasev1.LastRefusal{
+		Revision: r.Revision, Config: r.Config, Instance: r.Instance, Faults: wireFaults(r.Faults), At: stamp(r.At),
+		Action: r.Action, RolledBackTo: r.RolledBackTo,
 	}
-	for _, v := range head.State.Vetoes {
-		parts = append(parts, vetoText(v))
-	}
-	return strings.Join(parts, "; ")
 }
 
-func vetoText(v release.Veto) string {
-	return fmt.Sprintf("%s held at %s (%s refused)", v.Resource(), v.Use, strings.Join(v.Refused, ", "))
-}
+func count(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // bounded here

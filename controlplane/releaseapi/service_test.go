@@ -46,6 +46,14 @@ func newRig(t *testing.T) *rig {
 	}
 	svc, err := New(Config{
 		View: v, Fleet: table, Desired: func(string, string) (fleet.Ref, error) { return ref(2, "b"), nil },
+		Progress: func(namespace, agent string, now time.Time) (release.Progress, bool) {
+			head, _, ok := v.Agent(namespace, agent)
+			var vetoed []string // all that there are count
+			for _, veto := range head.State.Vetoes {
+				vetoed = append(vetoed, veto.Resource())
+			}
+			return release.Describe(head.State, release.Observe{At: now, Stable: &release.Config{Vetoed: vetoed}}), ok
+		},
 		Events: NewRing(time.Now), Now: time.Now, Info: Info{ReplicaID: "r", Version: "v", RuntimeAddress: "127.0.0.1:1"},
 	})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // condition gives the first that holds (semantics.md 15). While the fleet isn't complete, "no instance at all" is not
-// concluded (11).
-func condition(head view.AgentHead, instances []fleet.Instance, had, complete bool) phase.Condition {
+// concluded (11). held: a pin or a veto counts.
+func condition(head view.AgentHead, instances []fleet.Instance, had, complete, held bool) phase.Condition {
 	live := 0
 	degraded := false
 	for _, i := range instances {
@@ -33,6 +33,8 @@ func condition(head view.AgentHead, instances []fleet.Instance, had, complete bo
 		return phase.CondOffline
 	case st.Hold != nil:
 		return phase.CondRejected
+	case held:
+		return phase.CondHeld
 	case st.Candidate != nil:
 		return phase.CondProgressing
 	case degraded:
@@ -48,19 +50,18 @@ func (s *Service) status(namespace string, head view.AgentHead) *releasev1.Agent
 	now := s.cfg.Now()
 	instances := s.cfg.Fleet.Agent(namespace, head.Name)
 	complete := s.cfg.Fleet.Complete(now)
+	stand := s.standing(namespace, head, now)
 	out := &releasev1.AgentStatus{
-		Agent: head.Name, Namespace: namespace, Condition: string(condition(head, instances, s.had(namespace, head), complete)),
-		DesiredRevision: head.State.Desired(), StableRevision: head.State.Stable, FleetComplete: complete, Release: releaseLine(head),
+		Agent: head.Name, Namespace: namespace, Condition: string(condition(head, instances, s.had(namespace, head), complete, s.held(stand))),
+		DesiredRevision: head.State.Desired(), StableRevision: head.State.Stable, FleetComplete: complete,
+	}
+	if stand != nil {
+		out.Release = stand.Line(now)
 	}
 	if !head.Deleted {
 		out.Config = s.desired.config(namespace, head.Name)
 	}
-	if r := head.State.LastRefusal; r != nil {
-		out.LastRefusal = &releasev1.LastRefusal{
-			Revision: r.Revision, Config: r.Config, Instance: r.Instance, Faults: wireFaults(r.Faults), At: stamp(r.At),
-			Action: r.Action, RolledBackTo: r.RolledBackTo,
-		}
-	}
+	out.LastRefusal = wireRefusal(head.State.LastRefusal)
 	served := map[string]bool{} // configs that someone serves
 	for _, i := range instances {
 		if i.Phase.Serving() {

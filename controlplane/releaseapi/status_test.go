@@ -33,6 +33,7 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 		deleted    bool
 		instances  []fleet.Instance
 		incomplete bool
+		kept       bool // a pin or a veto counts
 		want       phase.Condition
 	}{
 		"deleted wins":                      {state: held, deleted: true, instances: []fleet.Instance{synced}, want: phase.CondDeleted},
@@ -41,6 +42,8 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 		"offline isn't concluded too early": {state: stable, incomplete: true, want: phase.CondSynced},
 		"an open hold":                      {state: held, instances: []fleet.Instance{synced}, want: phase.CondRejected},
 		"offline before an open hold":       {state: held, instances: []fleet.Instance{offline}, want: phase.CondOffline},
+		"a veto or pin":                     {state: open, kept: true, instances: []fleet.Instance{synced, behind}, want: phase.CondHeld},
+		"an open hold before a veto":        {state: held, kept: true, instances: []fleet.Instance{synced}, want: phase.CondRejected},
 		"a candidate":                       {state: open, instances: []fleet.Instance{synced, behind}, want: phase.CondProgressing},
 		"an instance behind":                {state: stable, instances: []fleet.Instance{synced, behind}, want: phase.CondDegraded},
 		"a dependency missing":              {state: stable, instances: []fleet.Instance{degraded}, want: phase.CondDegraded},
@@ -53,7 +56,7 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			head := view.AgentHead{Name: "a", Deleted: c.deleted, State: c.state}
-			if got := condition(head, c.instances, c.state.Proven != 0, !c.incomplete); got != c.want {
+			if got := condition(head, c.instances, c.state.Proven != 0, !c.incomplete, c.kept); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
