@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,6 +63,12 @@ behind its name, and stops all of them at Ctrl-C. A file up.yaml in DIR may name
 
 // up plans, starts, waits until all is ready and stays until ctx ends.
 func (c *cli) up(ctx context.Context, dir string, f upFlags) error {
+	if f.portBase < 0 || f.portBase > 65000 {
+		return usagef("--port-base %d: from 1 to 65000, or 0 for free ports", f.portBase)
+	}
+	if u, err := url.Parse(f.modelBaseURL); f.modelBaseURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		return failf(exitUsage, "such as http://127.0.0.1:11434", "--model-base-url is no http or https address")
+	}
 	counts, err := instanceCounts(f.instances)
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ func (c *cli) validate(out output, set fileSet, partial bool) error {
 	} else {
 		faults = append(faults, missing...)
 	}
-	for _, n := range parsed.Notes {
+	for _, n := range append(parsed.Notes, specfile.Suspicious(parsed)...) {
 		n.File = set.show(n.File)
 		notes = append(notes, n.String())
 	}

@@ -56,7 +56,7 @@ const (
 	RulePromptKey Rule = "a prompt key: names joined by \"/\", at most 64 characters"
 	RuleSemver    Rule = "a semantic version such as 3.0.11"
 	RuleVersion   Rule = "a version: letters, digits, \"-\", \"_\", \".\" and \"+\", at most 64"
-	RuleURL       Rule = "an http or https address"
+	RuleURL       Rule = "an http or https address without user and password"
 	RuleHeader    Rule = "an HTTP header name"
 	RuleVariable  Rule = "a variable name: letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\""
 	RuleDigest    Rule = "a SHA-256 in lower hex"

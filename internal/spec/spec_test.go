@@ -131,6 +131,16 @@ func TestEffectiveBaseURL(t *testing.T) {
 	}
 }
 
+// An address with a password in it was taken, and stored in clear.
+func TestAddresses(t *testing.T) {
+	for url, want := range map[string]int{"http://h": 0, "https://h:1/v1?x=1": 0, "http://user:pw@h": 1, "http://user@h": 1, "http://h/ v1": 1, "http://": 1, "h": 1, "ftp://h": 1} {
+		_, faults := spec.ReadAgent(map[string]any{"agentName": "a", "promptKey": "p", "model": map[string]any{"model": "m", "baseUrl": url}})
+		if len(faults) != want {
+			t.Errorf("%s: %v", url, faults)
+		}
+	}
+}
+
 func TestCompareVersions(t *testing.T) {
 	ordered := []string{"no version", "0.9.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.9", "1.0.10", "3.0.11"}
 	for i, a := range ordered {

@@ -27,8 +27,8 @@ func EffectiveBaseURL(base string) string {
 	return u.String()
 }
 
-// httpURL reports whether s is an absolute http or https address.
+// httpURL reports whether s is an absolute http or https address. One with a password in it would be stored in clear.
 func httpURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Fragment == ""
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Fragment == "" && u.User == nil && !strings.ContainsAny(s, " \t")
 }

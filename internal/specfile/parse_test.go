@@ -158,7 +158,7 @@ func TestFaults(t *testing.T) {
 				"a/model.json:2:16: temperature: 3 is out of range (allowed: a number from 0 to 2)",
 				"a/model.json:3:9: topP: is a string, must be a number from 0 to 1",
 				"a/model.json:4:14: maxTokens: 0 is out of range (allowed: a whole number from 1)",
-				"a/model.json:5:12: baseUrl: is not allowed (allowed: an http or https address)",
+				"a/model.json:5:12: baseUrl: is not allowed (allowed: an http or https address without user and password)",
 				`a/model.json:6:8: api: "chat" is not allowed (allowed: chat-completions, responses)`,
 				`a/model.json:7:12: timeout: is a number, must be a duration such as "30s", write it in quotes`,
 				`a/model.json:8:13: headers["a b"]: this name is not allowed (allowed: an HTTP header name)`,

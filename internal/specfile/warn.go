@@ -12,9 +12,19 @@ import (
 func Warnings(s *Set) []Note {
 	var notes []Note
 	for _, a := range s.Agents {
-		var places []string
 		for _, l := range Literals(&a.Spec) {
 			notes = append(notes, Note{Place: a.Locate(l.Path), Text: "a literal value stands here; apply keeps it as credential " + l.CredentialName})
+		}
+	}
+	return append(notes, Suspicious(s)...)
+}
+
+// Suspicious lists, without their values, the texts that look like a secret where none is split out.
+func Suspicious(s *Set) []Note {
+	var notes []Note
+	for _, a := range s.Agents {
+		var places []string
+		for _, l := range Literals(&a.Spec) {
 			places = append(places, l.Path)
 		}
 		notes = append(notes, suspicious(a.Object, places)...)
