@@ -18,7 +18,7 @@ const (
 	firstPage = 500
 	minPage   = 100
 	maxPage   = 20_000
-	pageBytes = 4 << 20
+	pageBytes = 1 << 20
 )
 
 // listing is the difference of the store at one revision to what the view holds.

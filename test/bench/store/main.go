@@ -26,6 +26,7 @@ type options struct {
 	size
 
 	bin, store, label string
+	profiles          string
 	applies           int
 	watch             time.Duration
 }
@@ -35,6 +36,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
 	flag.StringVar(&o.store, "store", "", "folder of a filled store to measure on a copy of; it is filled if it isn't there (default: a new one each time)")
 	flag.StringVar(&o.label, "label", "measured", "heading of the column")
+	flag.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of the applies and a heap profile of the end (default: none)")
 	flag.IntVar(&o.agents, "agents", 10_000, "agents")
 	flag.IntVar(&o.revisions, "revisions", 5, "revisions of each agent")
 	flag.IntVar(&o.prompts, "prompts", 5_000, "prompts")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,8 @@ type bench struct {
 	api harness.API
 	out io.Writer
 	rng *rand.Rand
+	// pprof is the address of the profiles; "" for none.
+	pprof string
 }
 
 func (b *bench) row(what, format string, args ...any) {
@@ -40,13 +43,22 @@ func (b *bench) row(what, format string, args ...any) {
 
 // measureAt starts a control plane on the filled store and measures it.
 func measureAt(ctx context.Context, env *harness.Env, o options, out io.Writer) error {
+	args := []string{"--log-level", "warn"}
+	pprof := ""
+	if o.profiles != "" {
+		var err error
+		if pprof, err = harness.FreeAddr(); err != nil {
+			return err
+		}
+		args = append(args, "--pprof-addr", pprof)
+	}
 	began := time.Now()
-	cp, err := env.StartControlPlane(ctx, "--log-level", "warn")
+	cp, err := env.StartControlPlane(ctx, args...)
 	if err != nil {
 		return err
 	}
 	ready := time.Since(began)
-	b := &bench{o: o, cp: cp, out: out, rng: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same choice in every run
+	b := &bench{o: o, cp: cp, out: out, pprof: pprof, rng: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same choice in every run
 	if b.api, err = cp.API(); err != nil {
 		return err
 	}
@@ -61,6 +73,9 @@ func measureAt(ctx context.Context, env *harness.Env, o options, out io.Writer) 
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	if err := b.keepProfile(ctx, "heap", "heap?gc=1"); err != nil {
+		return err
 	}
 	return b.cp.Stop(20 * time.Second)
 }
@@ -161,14 +176,31 @@ func (b *bench) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- b.keepProfile(ctx, "apply", "profile?seconds=2") }()
 	took, err := b.times(b.o.applies, func(i int) error { return b.applyOne(ctx, i%b.o.agents, "applied once more "+strconv.Itoa(i)) })
 	if err != nil {
+		return err
+	}
+	if err := <-profiled; err != nil {
 		return err
 	}
 	after, err := b.cpu()
 	b.row("apply of one agent, p50 / p99 ms", "%s", spread(took))
 	b.row(fmt.Sprintf("CPU of one of %d applies, ms", b.o.applies), "%.2f", ms(after-before)/float64(b.o.applies))
 	return err
+}
+
+// keepProfile writes one of the process's profiles to the folder of profiles, if there is one.
+func (b *bench) keepProfile(ctx context.Context, name, what string) error {
+	if b.pprof == "" {
+		return nil
+	}
+	code, body, err := harness.Get(ctx, "http://"+b.pprof+"/debug/pprof/"+what)
+	if err != nil || code != 200 {
+		return errors.Join(err, fmt.Errorf("profile %s: %d", what, code))
+	}
+	return os.WriteFile(filepath.Join(b.o.profiles, name+".pb.gz"), []byte(body), 0o600)
 }
 
 // promptMove publishes a new version of one prompt.
