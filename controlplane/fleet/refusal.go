@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/agentry/agentry/internal/manifest"
@@ -86,7 +87,7 @@ func (e *entry) void(o Offer) (refusal, bool) {
 	returned := o.ReturnedAt > 0 && before(r.Token, manifest.Token{Epoch: o.Desired.Token.Epoch, Generation: o.ReturnedAt})
 	if !r.provenKnown {
 		r.proven, r.provenKnown = o.Proven, true
-		if returned {
+		if returned && r.provenNow(o.Proven) {
 			r.proven = neverProven
 		}
 		e.refused[o.Desired.Token.Hash] = r
@@ -100,6 +101,15 @@ func (e *entry) void(o Offer) (refusal, bool) {
 
 // neverProven equals no digest of proven lines: the config was refused before the head returned to it.
 const neverProven = "\x00"
+
+// provenNow reports whether it was for unreachable dependencies alone, and the lines of all of them are proven now: they can't
+// have been when it was refused. Anything else would be refused again.
+func (r refusal) provenNow(proven string) bool {
+	lines := strings.Split(proven, "\n")
+	return !slices.ContainsFunc(r.Faults, func(f phase.Fault) bool {
+		return f.Severity == phase.Error && (!f.Retryable || !slices.Contains(lines, f.Resource))
+	})
+}
 
 // retryable reports whether the refusal was the end of a retry. Only such a one can end differently because another
 // instance proved the lines; what isn't retryable is refused again.

@@ -85,7 +85,7 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 // Offer is what Build gives an instance now. A zero Desired: nothing (absent).
 type Offer struct {
 	Desired Ref
-	Proven  string // digest of the proven lines
+	Proven  string // the proven lines (kind/name) in order, with a line feed between
 	// From the agent's head: refusals from below Reset are void; ReturnedAt as in snapshot.Rendered.
 	ResetEpoch      uint64
 	ResetGeneration int64
@@ -151,7 +151,7 @@ type Report struct {
 	Faults  []phase.Fault
 	// Unasked is true for a report that answers nothing sent on this stream: a refusal in it only updates what runs.
 	Unasked bool
-	Proven  string // digest of the proven lines that were sent with what it answers
+	Proven  string // as in Offer: those that were sent with what it answers
 }
 
 // Report records an answer.

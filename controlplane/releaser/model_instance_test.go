@@ -66,7 +66,7 @@ func (w *world) publish(in *agentd) {
 	}
 	o := &offer{
 		ref: fleet.Ref{Token: snap.Token, Revision: snap.Revision}, lines: snap.Lines(), proven: map[string]bool{},
-		key: strings.Join(snap.Proven, ","), life: at.agents[in.agent].life,
+		key: strings.Join(snap.Proven, "\n"), life: at.agents[in.agent].life,
 	}
 	for _, p := range snap.Proven {
 		o.proven[p] = true
@@ -247,7 +247,11 @@ func (in *agentd) runs() fleet.Ref {
 func (w *world) drop(agent string, d release.Drop) {
 	for _, in := range w.instances {
 		if in.agent == agent && in.id == d.Instance && in.conn && in.trying != nil && in.trying.ref.Token.Hash == d.Hash {
-			w.refuse(in, in.trying, []phase.Fault{unreachable("mcp/dropped")})
+			_, retry := w.faults(in, in.trying)
+			if len(retry) == 0 { // the server came back just now
+				retry = []phase.Fault{unreachable("mcp/m")}
+			}
+			w.refuse(in, in.trying, retry)
 		}
 	}
 }

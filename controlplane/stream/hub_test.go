@@ -288,7 +288,7 @@ func TestWhatVoidsARefusal(t *testing.T) {
 		"another agentd":           {"v0", a, "snapshot 1 g10 1[agent/x]"},
 		"operator's retry":         {"v1", with(a, func(r *snapshot.Rendered) { r.ResetEpoch, r.ResetGeneration = 1, 11 }), "snapshot 1 g10 1[agent/x]"},
 		"an older retry":           {"v1", with(a, func(r *snapshot.Rendered) { r.ResetEpoch, r.ResetGeneration = 1, 10 }), ""},
-		"returned to it since":     {"v1", with(a, func(r *snapshot.Rendered) { r.ReturnedAt, r.ProvenKey = 11, "agent/x" }), "snapshot 1 g10 1[agent/x]"},
+		"returned to it since":     {"v1", with(a, func(r *snapshot.Rendered) { r.ReturnedAt, r.ProvenKey = 11, "agent/x" }), ""}, // a missing tool stays missing
 		"proven but not retryable": {"v1", with(a, func(r *snapshot.Rendered) { r.ProvenKey = "agent/x" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
