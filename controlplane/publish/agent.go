@@ -91,10 +91,11 @@ func (a *agent) target(in snapshot.Instance, refused func(manifest.Hash) bool) (
 
 // renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs. Then
 // nobody is woken to ask again, so they count as asked for.
+// Where nothing differs but the proven lines, it gives the configs, so that only those are woken who don't serve them.
 // A move of the agent's own head makes other classes: they are rendered when streams ask.
-func (a *agent) renderLike(old *agent) (same bool) {
+func (a *agent) renderLike(old *agent) (same bool, configs []manifest.Hash) {
 	if a.heads.Agent != old.heads.Agent {
-		return false
+		return false, nil
 	}
 	old.mu.Lock()
 	was := make(map[snapshot.Key]*rendering, len(old.classes))
@@ -105,25 +106,32 @@ func (a *agent) renderLike(old *agent) (same bool) {
 	}
 	old.mu.Unlock()
 	same = len(was) > 0
+	alike := same // but for the proven lines
 	for c, r := range was {
 		<-r.done
 		now, err := a.render(c, false)
-		same = same && err == nil && r.err == nil && equal(now, r.r)
+		alike = alike && err == nil && r.err == nil && equal(now, r.r)
+		if !alike {
+			return false, nil
+		}
+		same = same && now.ProvenKey == r.r.ProvenKey
+		configs = append(configs, now.Snapshot.Token.Hash)
 	}
-	if !same {
-		return false
+	if !alike {
+		return false, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for c := range was {
 		a.classes[c].asked.Store(true)
 	}
-	return true
+	return same, configs
 }
 
+// equal passes over the proven lines.
 func equal(a, b *snapshot.Rendered) bool {
 	return a.Snapshot.Absent == b.Snapshot.Absent && a.Snapshot.Token == b.Snapshot.Token &&
-		a.Snapshot.Revision == b.Snapshot.Revision && a.ProvenKey == b.ProvenKey && slices.Equal(a.Denied, b.Denied) &&
+		a.Snapshot.Revision == b.Snapshot.Revision && slices.Equal(a.Denied, b.Denied) &&
 		a.ResetEpoch == b.ResetEpoch && a.ResetGeneration == b.ResetGeneration && a.ReturnedAt == b.ReturnedAt
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/manifest"
 )
 
 // Changes of one agent at these times (in ms) are told at those.
@@ -263,6 +264,10 @@ func (d *driven) Changed(_, agent string) int {
 	defer d.mu.Unlock()
 	d.told = append(d.told, told{agent, time.Now()})
 	return 1
+}
+
+func (d *driven) Proven(namespace, agent string, _ []manifest.Hash) int {
+	return d.Changed(namespace, agent)
 }
 
 func (d *driven) ChangedWithMany(namespace, agent string) int { return d.Changed(namespace, agent) }

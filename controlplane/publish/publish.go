@@ -37,6 +37,8 @@ type sink interface {
 	Changed(namespace, agent string) int
 	// ChangedWithMany is Changed for one of many agents that changed together: its streams come after those of single changes.
 	ChangedWithMany(namespace, agent string) int
+	// Proven is Changed where nothing but the proven lines differs: it passes over streams whose instance serves one of configs.
+	Proven(namespace, agent string, configs []manifest.Hash) int
 }
 
 // ChooseFunc is snapshot.Choose: instances with an equal Key get the same snapshot.
@@ -130,8 +132,15 @@ func (p *Publisher) refresh(ctx context.Context, agent view.AgentKey, many bool,
 	p.agents[k] = next
 	p.mu.Unlock()
 	// Only now: whoever still took a target from old noted it there before, or takes it from next instead (see Target).
-	if next.renderLike(old) {
+	same, configs := next.renderLike(old)
+	switch {
+	case same:
 		return false
+	case len(configs) > 0:
+		if streams.Proven(agent.Namespace, agent.Name, configs) == 0 {
+			p.forget(k, next)
+		}
+		return false // no head moved
 	}
 	wake := streams.Changed
 	if many {

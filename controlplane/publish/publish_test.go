@@ -73,6 +73,10 @@ func (f *fake) Changed(namespace, agent string) int {
 	return f.streams
 }
 
+func (f *fake) Proven(namespace, agent string, _ []manifest.Hash) int {
+	return f.Changed(namespace, agent)
+}
+
 func (f *fake) ChangedWithMany(namespace, agent string) int { return f.Changed(namespace, agent) }
 
 // build gives the stable revision's resources; the candidate to who runs something or refused stable.

@@ -52,9 +52,9 @@ const (
 	incompleteWait      = 250 * time.Millisecond
 	dropAgain           = 10 * time.Second
 	// restPerInstance is how long an agent rests between two looks, for each of its instances, at most restMax: while
-	// thousands of instances answer one change, it is looked at ten times a second and not for every answer.
-	restPerInstance = 20 * time.Microsecond
-	restMax         = 100 * time.Millisecond
+	// thousands of instances answer one change, it is looked at five times a second and not for every answer.
+	restPerInstance = 40 * time.Microsecond
+	restMax         = 200 * time.Millisecond
 )
 
 // Releaser judges agents. Make it with New.

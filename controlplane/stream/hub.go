@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -138,6 +139,23 @@ func (h *Hub) Changed(namespace, agent string) int { return h.changed(namespace,
 
 // ChangedWithMany is Changed for one of many agents that changed together: even a few of its streams stand in line.
 func (h *Hub) ChangedWithMany(namespace, agent string) int { return h.changed(namespace, agent, 0) }
+
+// Proven is Changed where nothing but the proven lines of configs differs: that matters only to who was sent one of them and
+// doesn't serve it. A stream that waits for an answer looks again when it comes.
+func (h *Hub) Proven(namespace, agent string, configs []manifest.Hash) int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	conns := h.agents[fleet.AgentKey{Namespace: namespace, Name: agent}]
+	for _, c := range conns {
+		c.mu.Lock()
+		indifferent := c.slot.open || slices.Contains(configs, c.slot.running.Token.Hash)
+		c.mu.Unlock()
+		if !indifferent {
+			c.poke()
+		}
+	}
+	return len(conns)
+}
 
 func (h *Hub) changed(namespace, agent string, atOnce int) int {
 	h.mu.RLock()

@@ -15,6 +15,7 @@ import (
 	"github.com/agentry/agentry/controlplane/snapshot"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -166,6 +167,28 @@ func TestProvenChangeIsSentAgainWhileRetrying(t *testing.T) {
 	if m := p.expect("snapshot 1 g11 2[agent/x mcp/a]"); len(m.GetSnapshot().GetProven()) != 1 {
 		t.Errorf("proven %v", m.GetSnapshot().GetProven())
 	}
+}
+
+// Only who was sent the config and doesn't serve it cares about which of its lines are proven.
+func TestProvenWakesWhoRetries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := config(10, 1, "agent/x=a")
+	w.set(a)
+	serves, retries := w.dial(hello("i1")), w.dial(hello("i2"))
+	serves.report(nonce(serves.expect("snapshot 1 g10 1[agent/x]")), applied, token(a), token(a))
+	retries.report(nonce(retries.expect("snapshot 1 g10 1[agent/x]")), received, token(a), nil, unreachable())
+	w.until("answered", func(all []fleet.Instance) bool { return all[0].Phase == phase.Applied && all[1].Phase == phase.Received })
+	w.mu.Lock()
+	w.targets[helper] = with(a, func(r *snapshot.Rendered) { r.ProvenKey, r.Snapshot.Proven = "agent/x", []string{"agent/x"} })
+	w.mu.Unlock()
+	if n := w.hub.Proven(ns, helper, []manifest.Hash{a.Snapshot.Token.Hash}); n != 2 {
+		t.Errorf("%d streams", n)
+	}
+	if m := retries.expect("snapshot 1 g10 1[agent/x]"); len(m.GetSnapshot().GetProven()) != 1 {
+		t.Errorf("proven %v", m.GetSnapshot().GetProven())
+	}
+	serves.quiet(w)
 }
 
 func TestNonces(t *testing.T) {
