@@ -18,6 +18,7 @@ import (
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
 	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/internal/spec"
 )
 
 const (
@@ -54,6 +55,10 @@ func (c *cli) connect() (*client, error) {
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, failf(exitUsage, "write it as http://HOST:PORT", "server %q is no address", server)
 	}
+	namespace := c.namespace(ctx)
+	if !spec.ValidName(namespace) {
+		return nil, usagef("namespace %q is no name (letters, digits, - _ . inside, at most 64)", namespace)
+	}
 	token, err := c.token(ctx, loopback(u.Hostname()))
 	if err != nil {
 		return nil, err
@@ -77,7 +82,7 @@ func (c *cli) connect() (*client, error) {
 	httpClient := &http.Client{Transport: transport}
 	return &client{
 		server:    server,
-		namespace: c.namespace(ctx),
+		namespace: namespace,
 		caller:    way,
 		spec:      specv1connect.NewSpecServiceClient(httpClient, server, opts),
 		status:    releasev1connect.NewStatusServiceClient(httpClient, server, opts),

@@ -114,7 +114,16 @@ func parseRefs(words []string) (kind string, refs []ref, err error) {
 
 // completer offers words after a command: with kind "" the kinds first, then names of the chosen one.
 func (c *cli) completer(kind string) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, words []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if head, _, ok := strings.Cut(typed, "/"); ok {
+			if of, err := parseKind(head); err == nil {
+				names := c.names(cmd.Context(), of)
+				for i := range names {
+					names[i] = head + "/" + names[i]
+				}
+				return names, cobra.ShellCompDirectiveNoFileComp
+			}
+		}
 		if kind == "" && len(words) == 0 {
 			return []string{kindAgent, kindPrompt, kindMCP, kindCredential}, cobra.ShellCompDirectiveNoFileComp
 		}
