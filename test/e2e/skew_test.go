@@ -121,6 +121,35 @@ func TestOldAgentdUnderANewerControlPlane(t *testing.T) {
 		}
 		return err
 	})
+
+	// The control plane is set back: what it holds was written by the newer one. Nobody loses what runs, and it goes on being shown.
+	if err := w.cp.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	delete(env.Programs, "controlplane")
+	if err := w.cp.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, func(ctx context.Context) error {
+		st, err := w.Status(ctx, w.cp, "helper")
+		if err == nil && (len(st.Instances) != 1 || st.Instances[0].Running == nil || st.Instances[0].Running.Revision != 5) {
+			err = fmt.Errorf("status %+v", st)
+		}
+		return err
+	})
+	if ans, err := a.Chat(t.Context(), "", "hello"); err != nil || ans.Revision != "5" {
+		t.Errorf("under the control plane that was set back: %+v, %v", ans, err)
+	}
+	st := w.status(t, "helper")
+	t.Logf("set back: %s, instance %+v", st.Condition, st.Instances[0])
+	w.apply(t, spoken(stub.URL, ""))
+	eventually(t, 10*time.Second, func(ctx context.Context) error {
+		ans, err := a.Chat(ctx, "", "hello")
+		if err == nil && ans.Revision != "6" {
+			err = fmt.Errorf("answered by revision %s", ans.Revision)
+		}
+		return err
+	})
 }
 
 func warned(faults []harness.Fault) bool {
