@@ -222,7 +222,7 @@ func (d statusDoc) printRefusal(c *cli, w io.Writer) {
 	for _, f := range r.Faults {
 		_, _ = fmt.Fprintf(w, "  %s\n", f)
 	}
-	_, _ = fmt.Fprintf(w, "Way out: mend the files and apply them again (agentctl apply -f DIR)")
+	_, _ = fmt.Fprintf(w, "Way out: mend the files and apply them again (agentctl apply -f DIR), or offer it once more (agentctl rollout retry %s)", d.Agent)
 	if r.Action == "held" && d.Revision.Stable != d.Revision.Desired {
 		_, _ = fmt.Fprintf(w, ", or go back (agentctl rollback %s)", d.Agent)
 	}

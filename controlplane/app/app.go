@@ -192,7 +192,7 @@ func assemble(in parts) (*process, error) {
 	p.status, err = releaseapi.New(releaseapi.Config{
 		View: in.view, Fleet: table, Desired: desiredBy(in.view), Events: events, Now: time.Now,
 		Progress: progressOf(p),
-		Info: releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
+		Info:     releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
 	})
 	if err != nil {
 		return nil, err

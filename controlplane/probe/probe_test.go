@@ -101,12 +101,14 @@ func TestFailures(t *testing.T) {
 		want   phase.Code
 		text   string
 	}{
-		"nobody there":        {Target{Endpoints: []string{closed.URL}}, phase.Unreachable, "connection refused"},
-		"no endpoint":         {Target{}, phase.Invalid, "no endpoint"},
-		"not MCP":             {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}}, phase.NotMCP, ""},
-		"a broken server":     {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })}}, phase.HTTP5xx, "502"},
-		"a busy server":       {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })}}, phase.RateLimited, "429"},
-		"a redirect":          {Target{Endpoints: []string{answers(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) })}}, phase.NotMCP, "302"},
+		"nobody there":    {Target{Endpoints: []string{closed.URL}}, phase.Unreachable, "connection refused"},
+		"no endpoint":     {Target{}, phase.Invalid, "no endpoint"},
+		"not MCP":         {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}}, phase.NotMCP, ""},
+		"a broken server": {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })}}, phase.HTTP5xx, "502"},
+		"a busy server":   {Target{Endpoints: []string{answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })}}, phase.RateLimited, "429"},
+		"a redirect": {Target{Endpoints: []string{answers(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		})}}, phase.NotMCP, "302"},
 		"an unknown version":  {Target{Endpoints: []string{serve(t, nil, "alpha")}, ProtocolVersion: "1999-01-01"}, phase.NotSupported, "1999-01-01"},
 		"the metadata server": {Target{Endpoints: []string{"http://169.254.169.254/latest"}}, phase.Invalid, "link-local"},
 	}
