@@ -92,22 +92,29 @@ func (t *Table) Complete(now time.Time) bool {
 func (t *Table) Agent(namespace, name string) []Instance {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.agents[keyOf(namespace, name)].copied()
+	return t.agents[keyOf(namespace, name)].copied(nil)
 }
 
-// Changed gives those instances of one agent that changed after a stamp (0: all), sorted by id, how many the agent has, and
-// the stamp to ask with next time. The values are the caller's own.
-func (t *Table) Changed(namespace, name string, after uint64) (changed []Instance, all int, stamp uint64) {
+// AppendAgent is Agent into a slice that the caller uses again: an agent may have thousands.
+func (t *Table) AppendAgent(to []Instance, namespace, name string) []Instance {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.agents[keyOf(namespace, name)].copied(to)
+}
+
+// AppendChanged appends those instances of one agent that changed after a stamp (0: all), sorted by id, and gives how many the
+// agent has and the stamp to ask with next time. The values are the caller's own.
+func (t *Table) AppendChanged(to []Instance, namespace, name string, after uint64) (changed []Instance, all int, stamp uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.agents[keyOf(namespace, name)]
 	for _, e := range g.sorted() {
 		all++
 		if e.changed > after {
-			changed = append(changed, e.copied())
+			to = append(to, e.copied())
 		}
 	}
-	return changed, all, t.changes
+	return to, all, t.changes
 }
 
 // All gives every instance, sorted by namespace, agent and id. The values are the caller's own.
@@ -119,7 +126,7 @@ func (t *Table) All() []Instance {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	for _, k := range keys {
-		out = append(out, t.agents[k].copied()...)
+		out = append(out, t.agents[k].copied(nil)...)
 	}
 	return out
 }
@@ -206,13 +213,13 @@ func (g *group) sorted() []*entry {
 	return g.order
 }
 
-func (g *group) copied() []Instance {
+func (g *group) copied(to []Instance) []Instance {
 	entries := g.sorted()
-	out := make([]Instance, len(entries))
-	for i, e := range entries {
-		out[i] = e.copied()
+	to = slices.Grow(to, len(entries))
+	for _, e := range entries {
+		to = append(to, e.copied())
 	}
-	return out
+	return to
 }
 
 func (e *entry) copied() Instance {

@@ -77,9 +77,11 @@ const (
 )
 
 type watcher struct {
-	svc   *Service
-	seen  map[fleet.AgentKey]*seen
-	moves map[view.AgentKey]lastMove
+	svc  *Service
+	seen map[fleet.AgentKey]*seen
+	// buffer is used again by every look.
+	buffer []fleet.Instance
+	moves  map[view.AgentKey]lastMove
 }
 
 // lastMove is what must be known of a head to tell its next move.
@@ -95,7 +97,7 @@ func lastMoveOf(s release.State) lastMove {
 
 // seen is the instances of one agent as they were when last looked at.
 type seen struct {
-	stamp     uint64 // see fleet.Table.Changed
+	stamp     uint64 // see fleet.Table.AppendChanged
 	instances map[string]glance
 }
 
@@ -117,7 +119,8 @@ func (w *watcher) instances(k fleet.AgentKey) int {
 		s = &seen{instances: map[string]glance{}}
 		w.seen[k] = s
 	}
-	changed, all, stamp := w.svc.cfg.Fleet.Changed(k.Namespace, k.Name, s.stamp)
+	changed, all, stamp := w.svc.cfg.Fleet.AppendChanged(w.buffer[:0], k.Namespace, k.Name, s.stamp)
+	w.buffer = changed
 	s.stamp = stamp
 	for _, i := range changed {
 		was, known := s.instances[i.ID.Instance]

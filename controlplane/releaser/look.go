@@ -56,11 +56,25 @@ func (r *Releaser) see(key view.AgentKey) (*sight, bool) {
 			s.resolve(n)
 		}
 	}
-	s.instances = slices.DeleteFunc(r.cfg.Fleet.Agent(key.Namespace, s.head.Name), func(in fleet.Instance) bool {
+	s.instances = slices.DeleteFunc(r.cfg.Fleet.AppendAgent(r.buffer(), key.Namespace, s.head.Name), func(in fleet.Instance) bool {
 		return in.ID.Agent != s.head.Name || in.Phase == phase.Offline
 	})
 	s.applied = r.cfg.View.AppliedConfigs(key.Namespace, s.head.Name)
 	return s, true
+}
+
+// buffer gives a slice for an agent's instances, that of a former look if there is one.
+func (r *Releaser) buffer() []fleet.Instance {
+	if b, ok := r.buffers.Get().(*[]fleet.Instance); ok {
+		return (*b)[:0]
+	}
+	return nil
+}
+
+// giveBack ends the use of a sight.
+func (r *Releaser) giveBack(s *sight) {
+	clear(s.instances)
+	r.buffers.Put(&s.instances)
 }
 
 // resolve builds a revision. One that can't be built is left out: nobody is offered it.
@@ -197,6 +211,7 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 		r.memo.forget(key)
 		return outcome{}
 	}
+	defer r.giveBack(s)
 	now := time.Now()
 	known, policies := r.memo.known(s)
 	event := s.observe(now, r.cfg.Fleet.Complete(now), known, func() map[string]time.Time { return r.written(s) })

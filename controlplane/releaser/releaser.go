@@ -10,6 +10,7 @@ package releaser
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,6 +63,8 @@ type Releaser struct {
 	cfg  Config
 	work *queue
 	memo memo
+	// buffers holds *[]fleet.Instance of former looks.
+	buffers sync.Pool
 }
 
 // New checks the configuration.

@@ -178,7 +178,9 @@ func TestProvenWakesWhoRetries(t *testing.T) {
 	serves, retries := w.dial(hello("i1")), w.dial(hello("i2"))
 	serves.report(nonce(serves.expect("snapshot 1 g10 1[agent/x]")), applied, token(a), token(a))
 	retries.report(nonce(retries.expect("snapshot 1 g10 1[agent/x]")), received, token(a), nil, unreachable())
-	w.until("answered", func(all []fleet.Instance) bool { return all[0].Phase == phase.Applied && all[1].Phase == phase.Received })
+	w.until("answered", func(all []fleet.Instance) bool {
+		return all[0].Phase == phase.Applied && all[1].Phase == phase.Received
+	})
 	w.mu.Lock()
 	w.targets[helper] = with(a, func(r *snapshot.Rendered) { r.ProvenKey, r.Snapshot.Proven = "agent/x", []string{"agent/x"} })
 	w.mu.Unlock()
