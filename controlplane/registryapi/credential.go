@@ -103,7 +103,8 @@ func (s *Service) credential(namespace, name string) (view.CredentialHead, int64
 // putValue writes a head with one more version.
 func (s *Service) putValue(ctx context.Context, c *headwrite.Change, head view.CredentialHead, mod int64, value secret.Value) error {
 	before := head.Version
-	head, err := head.Next(func(version int64) ([]byte, error) {
+	needed := s.cfg.View.NeededVersions(manifest.KindCredential, c.Namespace(), head.Name)
+	head, err := head.Next(needed, func(version int64) ([]byte, error) {
 		return s.cfg.Vault.Seal(c.Namespace(), head.Name, version, value)
 	})
 	if err != nil {

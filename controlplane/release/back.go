@@ -176,7 +176,7 @@ func (st *step) retry(e Retry) {
 }
 
 // unhold is semantics.md 1 and 7.3.
-func (st *step) unhold(e Unhold) {
+func (st *step) unhold() {
 	s := &st.s
 	switch {
 	case s.LastMove == MoveDelete:

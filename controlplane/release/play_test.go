@@ -53,10 +53,10 @@ func vetoed(c Config, resources ...string) *Config {
 	return &c
 }
 
-func hash(n int64, s, p string) manifest.Hash { return config(n, s, p).Hash }
+func hash(s, p string) manifest.Hash { return config(0, s, p).Hash }
 
 func apply(s string, live bool) Apply {
-	return Apply{At: start, Spec: specHash(s), Manifest: hash(0, s, "1"), Live: live}
+	return Apply{At: start, Spec: specHash(s), Manifest: hash(s, "1"), Live: live}
 }
 
 var fault = []phase.Fault{{Resource: "agent/a", Field: "tools.allow[0]", Code: phase.ToolMissing, Severity: phase.Error}}

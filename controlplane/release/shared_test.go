@@ -159,7 +159,7 @@ func TestVetoes(t *testing.T) {
 			want:  "stable 1 proven 1 refusal 1 held 0 veto prompt/p [2] use 1 | 1:stable 2:rolled_back", does: []string{"veto 1->1"},
 		},
 		"7.3: a candidate with stable's own spec: its shared lines": {
-			given: append(refused2(""), Apply{At: after(2), Spec: specHash("two"), Manifest: hash(0, "two", "3"), Live: true},
+			given: append(refused2(""), Apply{At: after(2), Spec: specHash("two"), Manifest: hash("two", "3"), Live: true},
 				Observe{
 					At: after(3), Complete: true, Stable: &c1, Candidate: new(config(3, "two", "3")), Applied: []Config{c1},
 					Instances: []Instance{runs("i", config(3, "two", "3"))},

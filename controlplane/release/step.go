@@ -14,7 +14,7 @@ func Step(s State, e Event) (State, []Action) {
 	case Retry:
 		st.retry(e)
 	case Unhold:
-		st.unhold(e)
+		st.unhold()
 	case Delete:
 		st.remove(e)
 	case Observe:

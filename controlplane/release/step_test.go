@@ -185,11 +185,11 @@ func TestStep(t *testing.T) {
 		},
 		"7.5: the same spec with another manifest is a new revision": {
 			given: refused2(""),
-			event: Apply{At: start, Spec: specHash("two"), Manifest: hash(0, "two", "2"), Live: true},
+			event: Apply{At: start, Spec: specHash("two"), Manifest: hash("two", "2"), Live: true},
 			want:  "stable 1 proven 1 candidate 3 refusal 2 rolled_back 1 | 1:stable 2:refused 3:candidate", does: []string{"apply 1->3"},
 		},
 		"7.5: a candidate whose manifest comes to equal a refusal is refused from the record": {
-			given: append(refused2(""), Apply{At: start, Spec: specHash("two"), Manifest: hash(0, "two", "2"), Live: true}),
+			given: append(refused2(""), Apply{At: start, Spec: specHash("two"), Manifest: hash("two", "2"), Live: true}),
 			event: Observe{
 				At: after(3), Complete: true, Stable: &c1, Candidate: new(config(3, "two", "1")), Applied: []Config{c1},
 				Instances: []Instance{silent("i", c1, config(3, "two", "1"))},

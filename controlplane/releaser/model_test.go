@@ -192,7 +192,8 @@ func (w *world) rotate() {
 				kept = append(kept, v)
 			}
 		}
-		h.Kept = append(kept, h.Version)
+		kept = append(kept, h.Version)
+		h.Kept = kept
 		s.credentials["k"] = h
 		s.written["credential/k"] = w.now
 	})

@@ -62,4 +62,3 @@ func valueReference(out []reference, v spec.Value, field string) []reference {
 	}
 	return append(out, reference{kind: manifest.KindCredential, name: v.Ref, field: field})
 }
-

@@ -317,7 +317,8 @@ func (p *plan) credential(name string, value secret.Value, from origin) error {
 	old := head.Version
 	head.Name, head.Deleted, head.Updated, head.By = name, false, p.now, p.who
 	head.Fingerprint, head.Rotated = mark, false
-	head, err := head.Next(func(version int64) ([]byte, error) { return p.svc.vault.Seal(p.namespace, name, version, value) })
+	needed := p.svc.view.NeededVersions(kindCredential, p.namespace, name)
+	head, err := head.Next(needed, func(version int64) ([]byte, error) { return p.svc.vault.Seal(p.namespace, name, version, value) })
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/agentry/agentry/internal/manifest"
@@ -10,15 +11,15 @@ import (
 const KeptValues = 3
 
 // Next gives the head with one more version, whose sealed value seal makes; of the versions before it the newest
-// KeptValues-1 stay. Fingerprint and Rotated are the caller's to set.
-func (h CredentialHead) Next(seal func(version int64) ([]byte, error)) (CredentialHead, error) {
+// KeptValues-1 stay, and the needed ones (View.NeededVersions). Fingerprint and Rotated are the caller's to set.
+func (h CredentialHead) Next(needed []string, seal func(version int64) ([]byte, error)) (CredentialHead, error) {
 	sealed, err := seal(h.Version + 1)
 	if err != nil {
 		return h, err
 	}
 	kept := map[int64][]byte{h.Version + 1: sealed}
 	for v, b := range h.Sealed {
-		if v > h.Version+1-KeptValues {
+		if v > h.Version+1-KeptValues || slices.Contains(needed, strconv.FormatInt(v, 10)) {
 			kept[v] = b
 		}
 	}
