@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/agentry/agentry/test/harness/herd"
 )
 
 // The systems, as the frozen JSON names them.
@@ -34,9 +36,13 @@ type options struct {
 	systems           string
 	asJSON            bool
 	keep              bool
+	scenario          string
 }
 
 func main() {
+	if herd.Main() {
+		return
+	}
 	var o options
 	flag.IntVar(&o.n, "n", 1000, "instances")
 	flag.IntVar(&o.agents, "agents", 1, "agents that they are spread over; one prompt is shared by all")
@@ -47,6 +53,7 @@ func main() {
 	flag.StringVar(&o.systems, "systems", nameAgentry+","+nameYardstick+","+nameXDS, "which are measured")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for CPU and heap profiles of the servers; \"\": none")
 	flag.BoolVar(&o.keep, "keep", false, "keep the run's folder with the logs")
+	flag.StringVar(&o.scenario, "scenario", "", "run stuck, restart, shared or latency against agentry alone instead of the comparison")
 	role := flag.String("role", "", "internal: serve or clients")
 	system := flag.String("system", "", "internal: which one this process is for")
 	target := flag.String("target", "", "internal: where the clients connect")
@@ -100,6 +107,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
 			return err
 		}
+	}
+	if o.scenario != "" {
+		return runScenario(ctx, o, o.scenario, dir, out)
 	}
 	systems := strings.Split(o.systems, ",")
 	if !slices.Contains(systems, nameAgentry) {
