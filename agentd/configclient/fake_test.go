@@ -198,8 +198,8 @@ func (c testConfig) token() manifest.Token {
 }
 
 // snapshot makes a Snapshot with the bytes of these resources only; none named: all.
-func (c testConfig) snapshot(t testing.TB, nonce uint64, only ...string) *pushv1.Snapshot {
-	t.Helper()
+func (c testConfig) snapshot(tb testing.TB, nonce uint64, only ...string) *pushv1.Snapshot {
+	tb.Helper()
 	content := &pushv1.Content{Manifest: linesToWire(c.lines())}
 	for _, l := range c.lines() {
 		send := len(only) == 0
@@ -212,7 +212,7 @@ func (c testConfig) snapshot(t testing.TB, nonce uint64, only ...string) *pushv1
 	}
 	b, err := proto.Marshal(content)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s := &pushv1.Snapshot{Nonce: nonce, Token: tokenToWire(c.token()), Revision: c.revision, Content: b}
 	for name, v := range c.creds {

@@ -26,7 +26,7 @@ func TestUsageIsSummedByAgentAndConfig(t *testing.T) {
 	tb.Used(i, 1, []ConfigUsage{counts("1-a", 1, 1)})
 	tb.Leave(j, Stopped, start) // what it counted stays
 	old := i
-	i = key("i")
+	key("i")
 	tb.Used(old, 9, []ConfigUsage{counts("1-a", 100, 0)}) // of a replaced stream
 	var got []string
 	for _, u := range tb.Usage() {

@@ -51,12 +51,12 @@ func (w *world) comes(t *testing.T, id, phase string) {
 	t.Helper()
 	eventually(t, 20*time.Second, func(context.Context) error {
 		i := w.instance(t, "helper", id)
-		if got := ""; i != nil {
-			if got = i.Phase; got != phase {
-				return fmt.Errorf("%s is %s, want %s", id, got, phase)
-			}
-		} else if phase != "" {
-			return fmt.Errorf("%s is unknown, want %s", id, phase)
+		got := ""
+		if i != nil {
+			got = i.Phase
+		}
+		if got != phase {
+			return fmt.Errorf("%s is in phase %q, want %q", id, got, phase)
 		}
 		return nil
 	})
