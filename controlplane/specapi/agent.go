@@ -104,10 +104,8 @@ func checkRevision(want *int64, name string, is int64) error {
 func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.RollbackRequest]) (*connect.Response[specv1.RollbackResponse], error) {
 	m := req.Msg
 	namespace := namespaceOf(m.GetNamespace())
-	if strings.Contains(m.GetTo(), "-") {
-		return nil, errs.New(errs.Unsupported, "rollback to the config %s: pins come with the next release; --to %s moves the spec only", m.GetTo(), strings.SplitN(m.GetTo(), "-", 2)[0])
-	}
-	to, err := revisionOf(m.GetTo())
+	wanted, digits, config := strings.Cut(m.GetTo(), "-")
+	to, err := revisionOf(wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +118,25 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		if err := checkRevision(m.CheckRevision, head.Name, head.State.Desired()); err != nil {
 			return nil, err
 		}
-		st := step(head, release.Rollback{At: s.now().UTC(), To: to, Force: m.GetForce()})
+		e := release.Rollback{At: s.now().UTC(), To: to, Force: m.GetForce()}
+		var notes []string
+		if config {
+			if e.Pin, notes, err = s.pin(namespace, head.Name, to, digits); err != nil {
+				return nil, err
+			}
+		}
+		st := step(head, e)
 		if err := st.err(); err != nil {
 			return nil, err
 		}
 		resp = &specv1.RollbackResponse{From: head.State.Desired(), To: st.state.Desired()}
 		resp.Aborted = st.moved != nil && st.moved.Move == release.MoveAbort
-		if resp.Notes, err = s.drift(namespace, head, st.state.Desired()); err != nil {
-			return nil, err
+		if !config {
+			if notes, err = s.drift(namespace, head, st.state.Desired()); err != nil {
+				return nil, err
+			}
 		}
+		resp.Notes = notes
 		c := headwrite.NewChange(namespace)
 		if st.unchanged {
 			resp.Notes = append(resp.Notes, fmt.Sprintf("revision %d is what counts already", resp.GetTo()))
@@ -148,6 +156,20 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		})
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// pin gives the shared versions of a config that an instance APPLIED.
+func (s *Service) pin(namespace, agent string, revision int64, digits string) (*release.Pin, []string, error) {
+	pin, lost, ok := s.view.Pinnable(namespace, agent, revision, digits)
+	if !ok {
+		return nil, nil, errs.New(errs.NotFound, "no instance of agent %s is known to have applied config %d-%s", agent, revision, digits)
+	}
+	pin.Since = s.now().UTC()
+	var notes []string
+	for _, name := range lost {
+		notes = append(notes, fmt.Sprintf("credential/%s: the value of that time isn't kept any more; today's is used", name))
+	}
+	return &pin, notes, nil
 }
 
 // drift says which shared versions resolve differently today from when a revision was last applied.

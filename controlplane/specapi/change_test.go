@@ -12,9 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/manifest"
 )
 
 func iterations(n int) []*specv1.File {
@@ -66,7 +69,8 @@ func TestRollback(t *testing.T) {
 		"to one never proven":      {req: &specv1.RollbackRequest{Name: "bot", To: "1"}, want: errs.Precondition},
 		"nothing proven before":    {req: &specv1.RollbackRequest{Name: "bot"}, want: errs.Precondition},
 		"a revision that isn't":    {req: &specv1.RollbackRequest{Name: "bot", To: "9"}, want: errs.NotFound},
-		"to a config":              {req: &specv1.RollbackRequest{Name: "bot", To: "1-3f2a91c4"}, want: errs.Unsupported},
+		"a config nobody applied":  {req: &specv1.RollbackRequest{Name: "bot", To: "1-3f2a91c4"}, want: errs.NotFound},
+		"a config without a hash":  {req: &specv1.RollbackRequest{Name: "bot", To: "1-"}, want: errs.NotFound},
 		"no number":                {req: &specv1.RollbackRequest{Name: "bot", To: "first"}, want: errs.Invalid},
 		"an agent that isn't":      {req: &specv1.RollbackRequest{Name: "nobody"}, want: errs.NotFound},
 		"a revision that moved on": {req: &specv1.RollbackRequest{Name: "bot", To: "1", Force: true, CheckRevision: new(int64)}, want: errs.Conflict},
@@ -87,6 +91,46 @@ func TestRollback(t *testing.T) {
 				t.Errorf("got %v, %v", resp, err)
 			}
 		})
+	}
+}
+
+func TestRollbackToAConfigPinsIt(t *testing.T) {
+	r := newRig(t)
+	r.mustApply(whole())
+	head, _, _ := r.view.Agent("default", "bot")
+	lines := []manifest.Line{
+		{Kind: kindAgent, Name: "bot", Version: "-", SHA256: head.State.Revisions[0].Spec},
+		{Kind: kindPrompt, Name: "bot", Version: "1.0.0", SHA256: manifest.Sum([]byte("x"))},
+		{Kind: kindCredential, Name: "bot.model.apiKey", Version: "9"},
+	}
+	manifest.Sort(lines)
+	hash := manifest.Of(lines)
+	rev, err := r.store.Commit(r.t.Context(), store.Txn{Puts: []store.KV{{
+		Key: view.AppliedKey("default", "bot", hash), Value: view.Encode(view.Applied{Revision: 1, Lines: lines}),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.view.WaitFor(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	r.mustApply(iterations(3))
+	config := manifest.ConfigName(1, hash)
+	resp, err := r.Rollback(r.ctx(), connect.NewRequest(&specv1.RollbackRequest{Name: "bot", To: config, Force: true}))
+	if err != nil || resp.Msg.GetTo() != 1 {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	want := []string{"credential/bot.model.apiKey: the value of that time isn't kept any more; today's is used"}
+	if diff := cmp.Diff(want, resp.Msg.GetNotes()); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+	head, _, _ = r.view.Agent("default", "bot")
+	if p := head.State.Pin; p == nil || p.Config() != config || len(p.Lines) != 1 || p.Lines[0].Kind != kindPrompt {
+		t.Errorf("pin %+v", p)
+	}
+	r.mustApply(iterations(4))
+	if head, _, _ = r.view.Agent("default", "bot"); head.State.Pin != nil {
+		t.Error("the next apply didn't end the pin")
 	}
 }
 
