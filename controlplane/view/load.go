@@ -3,8 +3,6 @@ package view
 import (
 	"context"
 	"fmt"
-	"iter"
-	"strings"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
@@ -26,7 +24,7 @@ type listing struct {
 	prepared
 
 	revision int64
-	blobs    []manifest.Hash // that weren't known
+	found    []manifest.Hash // blobs that weren't known
 	gone     []string
 }
 
@@ -42,10 +40,10 @@ func (v *View) relist(ctx context.Context) error {
 		return errs.New(errs.Precondition, "the store went back: it is at revision %d, the view has shown %d", l.revision, v.revision)
 	}
 	c := v.begin(l.ready)
-	for _, h := range l.blobs {
+	for _, h := range l.found {
 		c.blobItem(item{hash: h, Event: store.Event{KV: store.KV{Value: l.ready[h]}}})
 	}
-	c.stats.Events += int64(len(l.blobs))
+	c.stats.Events += int64(len(l.found))
 	for _, it := range l.items {
 		c.take(it)
 	}
@@ -80,72 +78,96 @@ func (v *View) list(ctx context.Context) (listing, error) {
 
 // listOnce reads heads first: they say which blobs' bytes are worth keeping.
 func (v *View) listOnce(ctx context.Context) (listing, error) {
-	l := listing{prepared: prepared{ready: map[manifest.Hash][]byte{}}}
-	there := map[string]struct{}{} // filled only if something may be gone
-	first := v.revision == 0
-	changed := func(kvs []store.KV) []store.Event {
-		var out []store.Event
-		for _, kv := range kvs {
-			if !first {
-				there[kv.Key] = struct{}{}
-			}
-			if v.modOf(kv.Key) != kv.ModRevision {
-				out = append(out, store.Event{KV: kv})
-			}
-		}
-		return out
+	l := lister{
+		View: v, listing: listing{prepared: prepared{ready: map[manifest.Hash][]byte{}}}, wanted: map[manifest.Hash]struct{}{},
+		there: map[string]struct{}{}, first: v.revision == 0,
 	}
-	wanted := map[manifest.Hash]struct{}{}
-	heads := func(kvs []store.KV) {
-		items := v.decodeAll(changed(kvs))
-		for _, it := range items {
-			for _, h := range namedBy(it.rec) {
-				wanted[h] = struct{}{}
-			}
-		}
-		l.items = append(l.items, items...)
-	}
-	blobs := func(kvs []store.KV) {
-		events := make([]store.Event, len(kvs))
-		for i, kv := range kvs {
-			events[i] = store.Event{KV: kv}
-			if !first {
-				there[kv.Key] = struct{}{}
-			}
-		}
-		for _, it := range v.decodeAll(events) {
-			_, known := v.blobs.known[it.hash]
-			switch _, keep := wanted[it.hash]; {
-			case it.err != nil:
-				l.items = append(l.items, it)
-				continue
-			case keep:
-				l.ready[it.hash] = it.Value
-			}
-			if !known {
-				l.blobs = append(l.blobs, it.hash)
-			}
-		}
-	}
-	rest := func(kvs []store.KV) { l.items = append(l.items, v.decodeAll(changed(kvs))...) }
 	for _, part := range []struct {
 		prefix string
 		take   func([]store.KV)
-	}{{headPrefix, heads}, {blobPrefix, blobs}, {appliedPrefix, rest}, {refusalPrefix, rest}, {movePrefix, rest}, {settingsPrefix, rest}, {ClusterKey, rest}} {
-		if err := v.walk(ctx, part.prefix, &l.revision, part.take); err != nil {
+	}{
+		{headPrefix, l.heads},
+		{blobPrefix, l.content},
+		{appliedPrefix, l.rest},
+		{refusalPrefix, l.rest},
+		{movePrefix, l.rest},
+		{settingsPrefix, l.rest},
+		{ClusterKey, l.rest},
+	} {
+		if err := v.walk(ctx, part.prefix, &l.listing.revision, part.take); err != nil {
 			return listing{}, err
 		}
 	}
 	v.readSpecs(l.prepared)
-	if !first {
+	if !l.first {
 		for key := range v.keys() {
-			if _, ok := there[key]; !ok {
+			if _, ok := l.there[key]; !ok {
 				l.gone = append(l.gone, key)
 			}
 		}
 	}
-	return l, nil
+	return l.listing, nil
 }
+
+// lister is one listing under way.
+type lister struct {
+	*View
+	listing
+
+	wanted map[manifest.Hash]struct{} // blobs that heads name
+	there  map[string]struct{}        // keys that the store has; empty the first time, when nothing can be gone
+	first  bool
+}
+
+// changed gives what isn't held as it is.
+func (l *lister) changed(kvs []store.KV) []store.Event {
+	var out []store.Event
+	for _, kv := range kvs {
+		l.see(kv.Key)
+		if l.modOf(kv.Key) != kv.ModRevision {
+			out = append(out, store.Event{KV: kv})
+		}
+	}
+	return out
+}
+
+func (l *lister) see(key string) {
+	if !l.first {
+		l.there[key] = struct{}{}
+	}
+}
+
+func (l *lister) heads(kvs []store.KV) {
+	items := l.decodeAll(l.changed(kvs))
+	for _, it := range items {
+		for _, h := range namedBy(it.rec) {
+			l.wanted[h] = struct{}{}
+		}
+	}
+	l.items = append(l.items, items...)
+}
+
+func (l *lister) content(kvs []store.KV) {
+	events := make([]store.Event, len(kvs))
+	for i, kv := range kvs {
+		l.see(kv.Key)
+		events[i] = store.Event{KV: kv}
+	}
+	for _, it := range l.decodeAll(events) {
+		if it.err != nil {
+			l.items = append(l.items, it)
+			continue
+		}
+		if _, keep := l.wanted[it.hash]; keep {
+			l.ready[it.hash] = it.Value
+		}
+		if _, known := l.View.blobs.known[it.hash]; !known {
+			l.found = append(l.found, it.hash)
+		}
+	}
+}
+
+func (l *lister) rest(kvs []store.KV) { l.items = append(l.items, l.decodeAll(l.changed(kvs))...) }
 
 // walk reads the keys under a prefix at a revision (0: the newest, which is then set). The next page is on its way while
 // take works.
@@ -189,83 +211,4 @@ func nextLimit(kvs []store.KV) int {
 		return firstPage
 	}
 	return min(max(len(kvs)*pageBytes/size, minPage), maxPage)
-}
-
-// modOf gives the ModRevision at which a key is held; 0 if it isn't.
-func (v *View) modOf(key string) int64 {
-	switch {
-	case strings.HasPrefix(key, headPrefix):
-		id, _ := parseHead(key)
-		return v.headMod(id)
-	case strings.HasPrefix(key, appliedPrefix):
-		id, h, _ := parseConfig(key, appliedPrefix)
-		if set := v.applied[id]; set != nil && set.configs[h] != nil {
-			return set.configs[h].mod
-		}
-		return 0
-	case strings.HasPrefix(key, movePrefix):
-		if m := v.moves.byKey[key]; m != nil {
-			return m.mod
-		}
-		return 0
-	default:
-		return v.mods[key]
-	}
-}
-
-func (v *View) headMod(id headID) int64 {
-	switch id.kind {
-	case manifest.KindAgent:
-		if n := v.agents[id]; n != nil {
-			return n.mod
-		}
-	case manifest.KindPrompt:
-		if n := v.prompts[id]; n != nil {
-			return n.mod
-		}
-	case manifest.KindMCP:
-		if n := v.mcp[id]; n != nil {
-			return n.mod
-		}
-	case manifest.KindCredential:
-		if n := v.credentials[id]; n != nil {
-			return n.mod
-		}
-	}
-	return 0
-}
-
-// keys gives every key that is held.
-func (v *View) keys() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for kind, ids := range v.order {
-			for _, id := range ids {
-				if !yield(HeadKey(kind, id.namespace, id.name)) {
-					return
-				}
-			}
-		}
-		for h := range v.blobs.known {
-			if !yield(BlobKey(h)) {
-				return
-			}
-		}
-		for id, set := range v.applied {
-			for h := range set.configs {
-				if !yield(AppliedKey(id.namespace, id.name, h)) {
-					return
-				}
-			}
-		}
-		for key := range v.moves.byKey {
-			if !yield(key) {
-				return
-			}
-		}
-		for key := range v.mods {
-			if !yield(key) {
-				return
-			}
-		}
-	}
 }
