@@ -23,6 +23,7 @@ type agent struct {
 	heads      snapshot.Heads
 	immutables snapshot.Immutables
 	base       snapshot.Rendered // what all its classes share
+	moved      int64             // the newest write among the heads
 
 	mu       sync.Mutex // guards what follows; never held while building
 	classes  map[snapshot.Key]*rendering
@@ -56,6 +57,7 @@ func (a *agent) read(ctx context.Context, namespace, name string) {
 	defer close(a.loaded)
 	a.id = snapshot.InstanceID{Namespace: namespace, Agent: name}
 	a.heads, a.immutables = a.p.cfg.Source.Heads(namespace, name)
+	a.moved = newest(a.heads)
 	a.base.ResetEpoch, a.base.ResetGeneration = a.reset()
 	a.base.Denied, a.base.DeniedAt = denied(a.heads)
 	if a.heads.Agent.Returned {

@@ -150,7 +150,7 @@ func (p *Publisher) refresh(ctx context.Context, agent view.AgentKey, many bool,
 		p.forget(k, next)
 		return false
 	}
-	return newest(next.heads) > newest(old.heads)
+	return next.moved > old.moved
 }
 
 // newest gives the newest write among an agent's heads.
