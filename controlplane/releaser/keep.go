@@ -14,6 +14,9 @@ import (
 // in memory and counts as written; of those that a crash takes, the ones that still run are seen again.
 const (
 	keepAfter = 2 * time.Second
+	// While instances of any agent go on changing, the fan-out may not be over: then it waits for keepQuiet without, but not for ever.
+	keepQuiet = 500 * time.Millisecond
+	keepMost  = 30 * time.Second
 	maxHeld   = 16 // of one agent; one more is a reason to write
 )
 
@@ -75,7 +78,7 @@ func (r *Releaser) settle(s *sight, actions []release.Action, policies map[manif
 	if len(held) == 0 {
 		return write, time.Time{}
 	}
-	if due = held[0].since.Add(keepAfter); !moves && len(held) < maxHeld && now.Before(due) {
+	if due = r.recordAt(held[0].since); !moves && len(held) < maxHeld && now.Before(due) {
 		return write, due
 	}
 	for _, h := range held {
@@ -83,4 +86,16 @@ func (r *Releaser) settle(s *sight, actions []release.Action, policies map[manif
 		maps.Copy(policies, h.policies)
 	}
 	return write, time.Time{}
+}
+
+// recordAt gives when what was applied at a time is to be recorded, as it looks now.
+func (r *Releaser) recordAt(since time.Time) time.Time {
+	at, quiet := since.Add(keepAfter), time.Unix(0, r.stirred.Load()).Add(keepQuiet)
+	if at.Before(quiet) {
+		at = quiet
+	}
+	if most := since.Add(keepMost); most.Before(at) {
+		at = most
+	}
+	return at
 }

@@ -62,6 +62,34 @@ func (q *queue) add(k view.AgentKey, now time.Time) {
 	q.enqueue(k, it)
 }
 
+// A crowd is so many agents that change together: a shared head moved, or their instances answer. They are looked at a moment later,
+// when more of the answers are there, and not in the way of what is sent to them.
+const (
+	crowd     = 32
+	crowdRest = 200 * time.Millisecond
+)
+
+// addAll asks for a look at each of the agents that changed together.
+func (q *queue) addAll(keys []view.AgentKey, now time.Time) {
+	if len(keys) >= crowd {
+		q.mu.Lock()
+		for _, k := range keys {
+			it := q.agents[k]
+			if it == nil {
+				it = &item{}
+				q.agents[k] = it
+			}
+			if !it.queued && !it.busy && !now.Before(it.rest) {
+				it.rest = now.Add(crowdRest)
+			}
+		}
+		q.mu.Unlock()
+	}
+	for _, k := range keys {
+		q.add(k, now)
+	}
+}
+
 func (q *queue) enqueue(k view.AgentKey, it *item) {
 	if it.queued {
 		return

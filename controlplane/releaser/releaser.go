@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,6 +64,8 @@ type Releaser struct {
 	cfg  Config
 	work *queue
 	memo memo
+	// stirred is when instances of an agent were last seen to change, in nanoseconds since 1970.
+	stirred atomic.Int64
 	// buffers holds *[]fleet.Instance of former looks.
 	buffers sync.Pool
 }
@@ -127,15 +130,16 @@ func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instanc
 		case <-r.work.rescheduled:
 		case <-heads.C:
 			keys, _ := heads.Take()
-			for _, k := range keys {
-				r.work.add(k, now)
-			}
+			r.work.addAll(keys, now)
 		case <-instances.C:
+			var keys []view.AgentKey
 			for _, k := range instances.Take() {
 				if h, _, ok := r.cfg.View.Agent(k.Namespace, k.Name); ok {
-					r.work.add(view.AgentKey{Namespace: k.Namespace, Name: h.Name}, now)
+					keys = append(keys, view.AgentKey{Namespace: k.Namespace, Name: h.Name})
 				}
 			}
+			r.stirred.Store(now.UnixNano())
+			r.work.addAll(keys, now)
 		}
 	}
 }
