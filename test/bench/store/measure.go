@@ -219,7 +219,11 @@ func (b *bench) promptMove(ctx context.Context) error {
 }
 
 func (b *bench) status(ctx context.Context) error {
-	for _, what := range []string{"list of all statuses, first, ms", "list of all statuses, again, ms"} {
+	for _, what := range []string{"list of all statuses, first, ms, and CPU ms", "list of all statuses, again, ms, and CPU ms"} {
+		before, err := b.cpu()
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		resp, err := b.api.Status.ListStatus(ctx, connect.NewRequest(&releasev1.ListStatusRequest{}))
 		if err != nil {
@@ -228,7 +232,12 @@ func (b *bench) status(ctx context.Context) error {
 		if len(resp.Msg.GetStatuses()) != b.o.agents {
 			return fmt.Errorf("%d statuses, want %d", len(resp.Msg.GetStatuses()), b.o.agents)
 		}
-		b.row(what, "%.0f", ms(time.Since(began)))
+		took := time.Since(began)
+		after, err := b.cpu()
+		if err != nil {
+			return err
+		}
+		b.row(what, "%.0f, %.0f", ms(took), ms(after-before))
 	}
 	return nil
 }
