@@ -70,7 +70,7 @@ func serve(raw string, in io.Reader, out io.Writer) error {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return nil //nolint:nilerr // the pipe was closed: the end
+			return nil // the pipe was closed: the end
 		}
 		var c command
 		if err := json.Unmarshal(line, &c); err != nil {
