@@ -161,7 +161,7 @@ func (l *lister) content(kvs []store.KV) {
 		if _, keep := l.wanted[it.hash]; keep {
 			l.ready[it.hash] = it.Value
 		}
-		if _, known := l.View.blobs.known[it.hash]; !known {
+		if _, known := l.blobs.known[it.hash]; !known {
 			l.found = append(l.found, it.hash)
 		}
 	}

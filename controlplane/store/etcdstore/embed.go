@@ -27,8 +27,8 @@ const (
 	// defragAtMB is how much a defragmentation must win for a start to do one.
 	defragAtMB = 256
 	// snapshotEvery and catchUp bound what etcd keeps of its log: the entries that a start reads and applies again, and those
-	// that stay in memory for a follower, of which this member has none. An entry may be a transaction of megabytes.
-	snapshotEvery, catchUp = 100, 10
+	// that stay in memory for a follower, of which this member has none. Writes wait while one is taken, so it must be rare.
+	snapshotEvery, catchUp = 1000, 10
 	// startWithin bounds the start, replay of the log included.
 	startWithin = time.Minute
 )
