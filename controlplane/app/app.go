@@ -190,7 +190,7 @@ func assemble(in parts) (*process, error) {
 	}
 	events := releaseapi.NewRing(time.Now)
 	p.status, err = releaseapi.New(releaseapi.Config{
-		View: in.view, Fleet: table, Desired: desiredBy(in.view), Events: events, Now: time.Now,
+		View: in.view, Fleet: table, Desired: desiredBy(in.view), Note: p.publisher.Note, Events: events, Now: time.Now,
 		Progress: progressOf(p),
 		Info:     releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
 	})

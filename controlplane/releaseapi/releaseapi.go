@@ -30,6 +30,8 @@ type Config struct {
 	Fleet *fleet.Table
 	// Desired gives the config that an agent is meant to run now; an error where it doesn't resolve.
 	Desired func(namespace, agent string) (fleet.Ref, error)
+	// Note gives the reason why a config that instances of an agent ask for can't be built; "" if it can. nil: never one.
+	Note func(namespace, agent string) string
 	// Progress tells how an agent's release stands; false where there is no such agent.
 	Progress func(namespace, agent string, now time.Time) (release.Progress, bool)
 	Events   *Ring
@@ -50,6 +52,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.View == nil || cfg.Fleet == nil || cfg.Desired == nil || cfg.Progress == nil || cfg.Events == nil || cfg.Now == nil {
 		return nil, errs.New(errs.Invalid, "releaseapi: something required is missing")
 	}
+	if cfg.Note == nil {
+		cfg.Note = func(string, string) string { return "" }
+	}
 	return &Service{cfg: cfg, desired: newDesired(cfg)}, nil
 }
 
@@ -61,7 +66,7 @@ func (s *Service) Condition(namespace, agent string) phase.Condition {
 	}
 	now := s.cfg.Now()
 	instances := s.cfg.Fleet.Agent(namespace, agent)
-	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now), s.held(s.standing(namespace, head, now)))
+	return condition(head, instances, s.had(namespace, head), s.cfg.Fleet.Complete(now), s.held(s.standing(namespace, head, now)), s.broken(namespace, head) != nil)
 }
 
 // FleetComplete reports whether every instance that may be alive is known.

@@ -44,7 +44,7 @@ func (s *Service) Rollout(namespace, agent string) (*releasev1.Rollout, error) {
 	out := &releasev1.Rollout{
 		Agent: head.Name, Namespace: namespace, Condition: string(s.Condition(namespace, agent)), State: p.Stand, Release: p.Release,
 		From: p.From, To: p.To, OnReject: p.OnReject, Served: p.Served, Pin: p.Pin, Retryable: p.Retryable,
-		Instances: count(p.Live), Settled: count(p.Settled), LastRefusal: wireRefusal(head.State.LastRefusal), Line: p.Line(now),
+		Instances: count(p.Live), Settled: count(p.Settled), LastRefusal: wireRefusal(head.State.LastRefusal), Line: withBroken(p.Line(now), s.broken(namespace, head)),
 	}
 	if p.Stand != release.StandSettled {
 		out.Since = stamp(p.Since)

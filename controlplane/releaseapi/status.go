@@ -14,9 +14,9 @@ import (
 
 // condition gives the first that holds (semantics.md 15). While the fleet isn't complete, "no instance at all" is not
 // concluded (11). held: a pin or a veto counts.
-func condition(head view.AgentHead, instances []fleet.Instance, had, complete, held bool) phase.Condition {
+func condition(head view.AgentHead, instances []fleet.Instance, had, complete, held, broken bool) phase.Condition {
 	live := 0
-	degraded := false
+	degraded := broken // counts where an instance is live
 	for _, i := range instances {
 		if i.Phase == phase.Offline {
 			continue
@@ -37,7 +37,7 @@ func condition(head view.AgentHead, instances []fleet.Instance, had, complete, h
 		return phase.CondHeld
 	case st.Candidate != nil:
 		return phase.CondProgressing
-	case degraded:
+	case degraded && (live > 0 || !broken):
 		return phase.CondDegraded
 	case st.Unproven:
 		return phase.CondUnproven
@@ -51,15 +51,17 @@ func (s *Service) status(namespace string, head view.AgentHead) *releasev1.Agent
 	instances := s.cfg.Fleet.Agent(namespace, head.Name)
 	complete := s.cfg.Fleet.Complete(now)
 	stand := s.standing(namespace, head, now)
+	broken := s.broken(namespace, head)
 	out := &releasev1.AgentStatus{
-		Agent: head.Name, Namespace: namespace, Condition: string(condition(head, instances, s.had(namespace, head), complete, s.held(stand))),
+		Agent: head.Name, Namespace: namespace, Condition: string(condition(head, instances, s.had(namespace, head), complete, s.held(stand), broken != nil)),
 		DesiredRevision: head.State.Desired(), StableRevision: head.State.Stable, FleetComplete: complete,
 	}
 	if stand != nil {
 		out.Release = stand.Line(now)
 	}
+	out.Release = withBroken(out.Release, broken)
 	if !head.Deleted {
-		out.Config = s.desired.config(namespace, head.Name)
+		out.Config = s.desired.of(namespace, head.Name).config
 	}
 	out.LastRefusal = wireRefusal(head.State.LastRefusal)
 	served := map[string]bool{} // configs that someone serves
@@ -71,6 +73,9 @@ func (s *Service) status(namespace string, head view.AgentHead) *releasev1.Agent
 	for _, i := range instances {
 		w := wireInstance(i, now)
 		w.Lagging = lagging(head, i, served, now)
+		if broken != nil && i.Phase != phase.Offline {
+			w.Faults = append(w.Faults, wireFaults([]phase.Fault{*broken})...)
+		}
 		out.Instances = append(out.Instances, w)
 	}
 	return out
@@ -130,4 +135,16 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+// withBroken adds to a release's line why the config can't be built.
+func withBroken(line string, broken *phase.Fault) string {
+	switch {
+	case broken == nil:
+		return line
+	case line == "":
+		return broken.Message
+	default:
+		return line + "; " + broken.Message
+	}
 }

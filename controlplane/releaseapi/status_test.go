@@ -34,6 +34,7 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 		instances  []fleet.Instance
 		incomplete bool
 		kept       bool // a pin or a veto counts
+		broken     bool // its config can't be built
 		want       phase.Condition
 	}{
 		"deleted wins":                      {state: held, deleted: true, instances: []fleet.Instance{synced}, want: phase.CondDeleted},
@@ -48,6 +49,8 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 		"an instance behind":                {state: stable, instances: []fleet.Instance{synced, behind}, want: phase.CondDegraded},
 		"a dependency missing":              {state: stable, instances: []fleet.Instance{degraded}, want: phase.CondDegraded},
 		"one offline beside a live one":     {state: stable, instances: []fleet.Instance{synced, offline}, want: phase.CondSynced},
+		"no config, an instance":            {state: stable, instances: []fleet.Instance{synced}, broken: true, want: phase.CondDegraded},
+		"no config, no instance":            {state: release.State{Stable: 1, Unproven: true}, broken: true, want: phase.CondUnproven},
 		"never applied":                     {state: release.State{Stable: 1, Unproven: true}, want: phase.CondUnproven},
 		"after an automatic rollback": {
 			state: release.State{Stable: 1, Proven: 1, LastRefusal: &release.LastRefusal{Revision: 2}}, instances: []fleet.Instance{synced}, want: phase.CondSynced,
@@ -56,7 +59,7 @@ func TestConditionIsTheFirstThatHolds(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			head := view.AgentHead{Name: "a", Deleted: c.deleted, State: c.state}
-			if got := condition(head, c.instances, c.state.Proven != 0, !c.incomplete, c.kept); got != c.want {
+			if got := condition(head, c.instances, c.state.Proven != 0, !c.incomplete, c.kept, c.broken); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

@@ -193,7 +193,7 @@ func sentOf(st *releasev1.AgentStatus) (*sentStatus, error) {
 	ages := make([]*durationpb.Duration, len(st.GetInstances()))
 	for i, in := range st.GetInstances() {
 		ages[i], in.Age = in.GetAge(), nil
-		settled := in.GetPhase() == string(phase.Applied) && in.GetDesired().GetHash() == in.GetRunning().GetHash()
+		settled := in.GetPhase() == string(phase.Applied) && len(in.GetFaults()) == 0 && in.GetDesired().GetHash() == in.GetRunning().GetHash()
 		out.unsettled = out.unsettled || !settled
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(st)
