@@ -132,7 +132,7 @@ func (s *scene) latency(ctx context.Context) error {
 		}
 		move = append(move, ms(at.Last-began))
 	}
-	busy, err := s.busy(ctx, all, solo)
+	busy, write, err := s.busy(ctx, all, solo)
 	if err != nil {
 		return err
 	}
@@ -144,6 +144,8 @@ func (s *scene) latency(ctx context.Context) error {
 	s.tell("apply of one agent during fan-outs, changes", len(busy))
 	s.tell("  p50, ms", rank(busy, 0.5))
 	s.tell("  p99, ms, at most 100", rank(busy, 0.99))
+	s.tell("  of that until the write was answered: p50, ms", rank(write, 0.5))
+	s.tell("  of that until the write was answered: p99, ms", rank(write, 0.99))
 	return nil
 }
 
@@ -179,11 +181,10 @@ func (s *scene) labels(ctx context.Context) (func(version string) error, error) 
 }
 
 // busy applies single changes while changes to all are under way.
-func (s *scene) busy(ctx context.Context, all, solo *herd.Herd) ([]float64, error) {
-	var took []float64
+func (s *scene) busy(ctx context.Context, all, solo *herd.Herd) (took, write []float64, err error) {
 	for range s.o.rounds {
 		if err := quiet(ctx, s.process()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		done := make(chan error, 1)
 		go func() {
@@ -193,18 +194,18 @@ func (s *scene) busy(ctx context.Context, all, solo *herd.Herd) ([]float64, erro
 		for going := true; going; {
 			t, err := s.push(ctx, soloAgent, solo)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			took = append(took, t.last) // the fan-out had not ended when it began
+			took, write = append(took, t.last), append(write, t.write) // the fan-out had not ended when it began
 			select {
 			case err := <-done:
 				if err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 				going = false
 			case <-time.After(apart):
 			}
 		}
 	}
-	return took, nil
+	return took, write, nil
 }
