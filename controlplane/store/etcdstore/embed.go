@@ -86,7 +86,10 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, catchUp
 	c.MaxTxnOps = store.MaxOps
 	c.MaxRequestBytes = maxRequest
-	etcd, err := embed.StartEtcd(c)
+	if err := intact(c.Dir); err != nil {
+		return nil, err
+	}
+	etcd, err := guarded(c)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +106,16 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	}
 	etcd.Close()
 	return nil, err
+}
+
+// guarded makes an error of what etcd panics with when its files don't fit each other.
+func guarded(c *embed.Config) (etcd *embed.Etcd, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = errs.New(errs.Precondition, "%s can't be read: %v; %s", c.Dir, r, restoreAdvice)
+		}
+	}()
+	return embed.StartEtcd(c)
 }
 
 // mendSpace ends a NOSPACE alarm: nobody else could, for the member has no listener.
