@@ -68,7 +68,7 @@ func (c *cli) apply(ctx context.Context, a applying) error {
 		}
 		return fmt.Errorf("apply: %w", err)
 	}
-	if err := c.printApplied(a.out, doc, diffs, dry); err != nil {
+	if err := c.printApplied(a.out, doc, versionsOf(set), diffs, dry); err != nil {
 		return err
 	}
 	code := exitOK
@@ -139,7 +139,7 @@ func withFaults(faults []*specv1.Fault) error {
 	return err
 }
 
-func (c *cli) printApplied(out output, doc applyDoc, diffs []*specv1.ObjectDiff, dry bool) error {
+func (c *cli) printApplied(out output, doc applyDoc, versions map[string]string, diffs []*specv1.ObjectDiff, dry bool) error {
 	if out.machine() {
 		if dry {
 			doc.Diffs = toDiffs(diffs)
@@ -151,7 +151,7 @@ func (c *cli) printApplied(out output, doc applyDoc, diffs []*specv1.ObjectDiff,
 	}
 	w := c.env.Stdout
 	for _, r := range doc.Results {
-		line := fmt.Sprintf("%s/%s %s (revision %d)", r.Kind, r.Name, r.Action, r.Revision)
+		line := r.line(versions)
 		switch {
 		case c.flags.quiet || out == "name":
 			line = r.Kind + "/" + r.Name
@@ -166,4 +166,34 @@ func (c *cli) printApplied(out output, doc applyDoc, diffs []*specv1.ObjectDiff,
 		return c.printDiffs(diffs)
 	}
 	return nil
+}
+
+// line is a result as people read it; versions are those of the prompts and MCP entries that were sent, by kind/name.
+func (r resultDoc) line(versions map[string]string) string {
+	name := r.Kind + "/" + r.Name
+	switch {
+	case r.Action == "refused" && r.Revision > 0:
+		return fmt.Sprintf("%s refused (still at revision %d)", name, r.Revision)
+	case r.Action == "refused":
+		return name + " refused"
+	case versions[name] != "":
+		return fmt.Sprintf("%s %s (version %s)", name, r.Action, versions[name])
+	default:
+		return fmt.Sprintf("%s %s (revision %d)", name, r.Action, r.Revision)
+	}
+}
+
+func versionsOf(set fileSet) map[string]string {
+	parsed, _ := specfile.Parse(set.files)
+	out := map[string]string{}
+	if parsed == nil {
+		return out
+	}
+	for _, p := range parsed.Prompts {
+		out[kindPrompt+"/"+p.Spec.PromptKey] = p.Spec.Version
+	}
+	for _, m := range parsed.MCPServers {
+		out[kindMCP+"/"+m.Spec.Name] = m.Spec.Version
+	}
+	return out
 }

@@ -47,7 +47,7 @@ func (c *cli) deleteCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&d.yes, "yes", false, "don't ask")
 	cmd.Flags().BoolVar(&d.force, "force", false, "also what others refer to")
-	d.m.bind(cmd)
+	d.m.bindFor(cmd, "the agent is at this revision now; for agents only")
 	d.out.bind(cmd)
 	return cmd
 }

@@ -39,11 +39,14 @@ func (c *cli) eventsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			ctx := cmd.Context()
 			req := &releasev1.WatchEventsRequest{Namespace: cl.namespace, Follow: follow, SinceSeq: since}
 			if len(names) == 1 {
 				req.Agent = strings.TrimPrefix(names[0], "agent/")
+				if _, err := cl.getStatus(ctx, req.Agent); connect.CodeOf(err) == connect.CodeNotFound { // no events are no answer
+					return err
+				}
 			}
-			ctx := cmd.Context()
 			stream, err := cl.status.WatchEvents(ctx, connect.NewRequest(req))
 			if err != nil {
 				return cl.caller.explain(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/spec"
 )
 
 // schema is what explain reads of a JSON Schema.
@@ -50,6 +51,9 @@ func (c *cli) explainCmd() *cobra.Command {
 				return err
 			}
 			resp, err := cl.spec.Schema(cmd.Context(), connect.NewRequest(&specv1.SchemaRequest{Kind: kind}))
+			if connect.CodeOf(err) == connect.CodeNotFound {
+				return failf(exitNotFound, "kinds: "+strings.Join(spec.Kinds(), ", "), "explain: unknown kind %q", kind)
+			}
 			if err != nil {
 				return fmt.Errorf("explain %s: %w", kind, err)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/specfile"
 )
 
 // exportDoc is canonical files as one document.
@@ -28,13 +29,20 @@ func (c *cli) exportCmd() *cobra.Command {
 	var references bool
 	cmd := &cobra.Command{
 		Use: "export [KIND [NAME...] | KIND/NAME...]", Short: "Canonical files from which apply makes the same again",
-		Example: "  agentctl export -d backup\n  agentctl export agent mse-nacos-helper --with-references -d out",
+		Example: "  agentctl export -d backup\n  agentctl export -o yaml > all.yaml\n  agentctl export agent mse-nacos-helper --with-references -d out",
 		Long: `Writes the files below --dir, where files of the same names are replaced. Without --dir they are printed, each behind a line
-"-- path --". Secrets are references, never values.`,
+"-- path --", or with -o yaml (or -o manifest) as one YAML manifest that apply -f - reads; -o json is a list of the files. Secrets are
+references, never values.`,
 		Args: args(0, -1), ValidArgsFunction: c.completer(""),
 		RunE: func(cmd *cobra.Command, words []string) error {
+			if out == "manifest" {
+				out = "yaml"
+			}
 			if err := out.check(); err != nil {
 				return err
+			}
+			if out == "yaml" && dir != "" {
+				return usagef("-o yaml prints one manifest; leave --dir out, or leave -o yaml out for a folder")
 			}
 			req := &specv1.ExportRequest{Revision: revision, WithReferences: references}
 			if len(words) > 0 {
@@ -105,6 +113,9 @@ func (c *cli) writeExport(out output, dir string, files []*specv1.File) error {
 }
 
 func (c *cli) printExport(out output, doc exportDoc) error {
+	if out == "yaml" {
+		return c.printManifest(doc)
+	}
 	if out.machine() {
 		return printDoc(c.env.Stdout, out, doc)
 	}
@@ -114,4 +125,25 @@ func (c *cli) printExport(out output, doc exportDoc) error {
 		}
 	}
 	return nil
+}
+
+// printManifest prints the files as one text with a YAML document for each object.
+func (c *cli) printManifest(doc exportDoc) error {
+	if len(doc.Files) == 0 {
+		return nil
+	}
+	files := make([]specfile.File, 0, len(doc.Files))
+	for _, f := range doc.Files {
+		files = append(files, specfile.File{Path: f.Path, Content: []byte(f.Content)})
+	}
+	set, faults := specfile.Parse(files)
+	if len(faults) > 0 {
+		return failf(exitFailure, "agentctl export -d DIR", "the server's files don't make a manifest: %s", faults[0])
+	}
+	b, err := specfile.Manifest(set)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	_, err = c.env.Stdout.Write(b)
+	return err
 }

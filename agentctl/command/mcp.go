@@ -139,7 +139,7 @@ func (c *cli) register(ctx context.Context, r registering, name string) error {
 	for _, x := range resp.Msg.GetResults() {
 		doc.Results = append(doc.Results, resultDoc{Kind: x.GetKind(), Name: x.GetName(), Namespace: x.GetNamespace(), Revision: x.GetRevision(), Action: x.GetAction()})
 	}
-	return c.printApplied(r.out, doc, resp.Msg.GetDiffs(), dry)
+	return c.printApplied(r.out, doc, nil, resp.Msg.GetDiffs(), dry)
 }
 
 // switchDoc is what enable or disable did.

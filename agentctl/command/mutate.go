@@ -37,8 +37,11 @@ func (m *mutation) bindWithout(cmd *cobra.Command) {
 	m.checked = func() bool { return false }
 }
 
-// dry reports whether to stop before the write.
+// dry reports whether to stop before the write, and judges the flags.
 func (m *mutation) dry() (bool, error) {
+	if m.checked() && m.checkRevision < 0 {
+		return false, usagef("--check-revision %d: a revision is a number from 1; 0: it must not exist", m.checkRevision)
+	}
 	switch m.dryRun {
 	case "none":
 		return false, nil

@@ -61,6 +61,10 @@ func (c *cli) rollbackCmd() *cobra.Command {
 			if out.machine() {
 				return printDoc(c.env.Stdout, out, d)
 			}
+			if d.From == d.To && !d.Aborted {
+				_, err = fmt.Fprintf(c.env.Stdout, "agent/%s: revision %d is what counts already\n", d.Name, d.To)
+				return err
+			}
 			for _, n := range d.Notes {
 				c.note("note: %s", n)
 			}

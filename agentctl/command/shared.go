@@ -75,7 +75,11 @@ func (c *cli) show(d objectDoc) error {
 
 // headOf prints the line that says which thing this is.
 func (c *cli) headOf(d objectDoc) {
-	_, _ = fmt.Fprintf(c.env.Stdout, "%s/%s, version %s, written %s by %s\n", d.Kind, d.Name, first(d.Version, itoa(d.Revision)), c.ago(d.Updated), dash(d.UpdatedBy))
+	which := "version " + first(d.Version, itoa(d.Revision))
+	if d.Kind == kindAgent {
+		which = "revision " + itoa(d.Revision)
+	}
+	_, _ = fmt.Fprintf(c.env.Stdout, "%s/%s, %s, written %s by %s\n", d.Kind, d.Name, which, c.ago(d.Updated), dash(d.UpdatedBy))
 	if len(d.Labels) > 0 {
 		_, _ = fmt.Fprintf(c.env.Stdout, "labels: %v\n", d.Labels)
 	}

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
+	"github.com/agentry/agentry/internal/version"
 )
 
 // versionDoc is what version prints; server is null with --client or where none answers.
@@ -70,11 +70,7 @@ func (c *cli) versionCmd() *cobra.Command {
 }
 
 func ownVersion() clientVersion {
-	v := clientVersion{Version: "devel", Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		v.Version = info.Main.Version
-	}
-	return v
+	return clientVersion{Version: version.String(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
 }
 
 func (c *cli) serverVersion(ctx context.Context) (*serverVersion, error) {

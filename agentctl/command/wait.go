@@ -102,6 +102,9 @@ func (c *cli) wait(ctx context.Context, cl *client, r ref, w wanted, timeout tim
 	}
 	var err error
 	if r.kind == kindAgent {
+		if _, err := cl.getStatus(ctx, r.name); connect.CodeOf(err) == connect.CodeNotFound { // a watch would wait for it to come
+			return err
+		}
 		err = cl.eachStatus(ctx, r.name, func(s *releasev1.AgentStatus) (bool, error) {
 			d := toStatus(s)
 			holds, never := w.judge(d)

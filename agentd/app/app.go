@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +29,7 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/telemetry"
+	"github.com/agentry/agentry/internal/version"
 )
 
 // Exit codes of the process.
@@ -38,23 +38,6 @@ const (
 	exitFailure = 1
 	exitUsage   = 64
 )
-
-// release is this agentd's version without the build's revision.
-const release = "0.1.0"
-
-// version names this build: a refusal counts for the version that refused.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return release
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return release + "+" + s.Value[:12]
-		}
-	}
-	return release
-}
 
 // Main runs agentd and gives its exit code. SIGTERM and SIGINT end it cleanly.
 func Main(args []string, env func(string) string, stdout, stderr io.Writer) int {
@@ -68,7 +51,7 @@ func Main(args []string, env func(string) string, stdout, stderr io.Writer) int 
 		}
 		return exitUsage
 	case cfg.ShowVersion:
-		_, _ = fmt.Fprintln(stdout, "agentd "+version())
+		_, _ = fmt.Fprintln(stdout, "agentd "+version.String())
 		return exitOK
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -98,10 +81,13 @@ func Run(ctx context.Context, cfg Config, logs io.Writer) (err error) {
 	defer func() { err = errors.Join(err, state.Close()) }()
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("the door: %s is in use by another process (choose another with --listen)", cfg.Listen)
+	}
 	if err != nil {
 		return fmt.Errorf("open the door: %w", err)
 	}
-	tracing, err := telemetry.Setup(ctx, telemetry.ServiceConfig{Name: "agentd", Version: version(), Instance: state.Instance(), Lookup: cfg.Lookup})
+	tracing, err := telemetry.Setup(ctx, telemetry.ServiceConfig{Name: "agentd", Version: version.String(), Instance: state.Instance(), Lookup: cfg.Lookup})
 	if err != nil {
 		return errors.Join(fmt.Errorf("tracing: %w", err), listener.Close())
 	}
@@ -150,7 +136,7 @@ func (d *daemon) build() (err error) {
 	}
 	beats := &beats{runner: d.runner, assembler: d.assembler}
 	d.client, err = configclient.New(configclient.Config{
-		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version(), Capabilities: spec.ThisRelease(),
+		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(), Capabilities: spec.ThisRelease(),
 		Endpoints: []string{endpoint}, Addresses: d.cfg.ControlPlane, Dial: d.dial, State: d.state, Applier: d.assembler,
 		ApplyDeadline: d.cfg.ApplyDeadline, BeatInterval: d.cfg.BeatInterval, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
 	})
@@ -165,7 +151,7 @@ func (d *daemon) dial(address string) (configclient.Conn, error) {
 	}
 	token := secret.NewValue(strings.TrimSpace(string(raw)))
 	d.redactor.Add(token)
-	return rpc.Dial(address, rpc.DialConfig{Token: token, UserAgent: "agentd/" + version()})
+	return rpc.Dial(address, rpc.DialConfig{Token: token, UserAgent: "agentd/" + version.String()})
 }
 
 // why says why nothing is served, as far as the control plane's client knows; "" otherwise.
@@ -217,7 +203,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		return errors.Join(err, listener.Close())
 	}
 	d.log.LogAttrs(ctx, slog.LevelInfo, "agentd started", slog.String("agent", d.cfg.Namespace+"/"+d.cfg.Agent),
-		slog.String("instance", d.state.Instance()), slog.String("address", d.address), slog.String("version", version()))
+		slog.String("instance", d.state.Instance()), slog.String("address", d.address), slog.String("version", version.String()))
 	outer := context.WithoutCancel(ctx)
 	parts, stop := context.WithCancel(outer)
 	defer stop()

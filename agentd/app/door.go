@@ -20,6 +20,7 @@ import (
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/rpc"
+	"github.com/agentry/agentry/internal/version"
 )
 
 // server makes the one HTTP server with every door.
@@ -107,7 +108,7 @@ func (d *daemon) dump() any {
 		Client    configclient.Status    `json:"controlPlane"`
 		Loaded    *assembler.Description `json:"loaded"` // null: nothing runs
 	}
-	out := loaded{Instance: d.state.Instance(), Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version(), Client: d.client.Status()}
+	out := loaded{Instance: d.state.Instance(), Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(), Client: d.client.Status()}
 	if desc, ok := d.assembler.Describe(); ok {
 		out.Loaded = &desc
 	}

@@ -10,10 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// release is this release's version.
-const release = "0.1.0"
+	"github.com/agentry/agentry/internal/version"
+)
 
 // Config is what a user sets. Flags win over AGENTRY_* variables of the same name, those over the defaults.
 type Config struct {
@@ -50,7 +49,7 @@ func Default(env func(string) string) Config {
 		LogLevel:    "info",
 		LogFormat:   "text",
 		Timing:      timing(env),
-		Version:     release,
+		Version:     version.String(),
 	}
 }
 

@@ -31,6 +31,7 @@ func (p pages) mount(door *people) {
 	door.mux.HandleFunc("/readyz", p.ready)
 	door.page("/debug", p.debug)
 	door.page("/debug/events", p.events)
+	door.mux.HandleFunc("/debug/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/debug", http.StatusFound) })
 	door.mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/debug", http.StatusFound) })
 }
 

@@ -66,7 +66,7 @@ func unknown(path, name string, known []string) Fault {
 
 func (c *checker) value(f Field, v any, path string, depth int) (any, bool) {
 	if depth > MaxDepth {
-		c.fault(path, "is nested deeper than %d", MaxDepth)
+		c.fault(path, "is nested too deep (at most %d)", MaxDepth)
 		return nil, false
 	}
 	if v == nil && f.Type != TypeAny {
@@ -234,7 +234,7 @@ func exactNumber(n string) error {
 // free checks any JSON: its numbers and its depth.
 func (c *checker) free(v any, path string, depth int) bool {
 	if depth > MaxDepth {
-		c.fault(path, "is nested deeper than %d", MaxDepth)
+		c.fault(path, "is nested too deep (at most %d)", MaxDepth)
 		return false
 	}
 	good := true

@@ -52,7 +52,7 @@ func (b *jsonBuilder) next() int {
 func (b *jsonBuilder) value(path string, depth int) (*node, error) {
 	n := &node{src: b.src, off: b.next(), path: path}
 	if depth > spec.MaxDepth {
-		b.faults = append(b.faults, n.fault("is nested deeper than 32"))
+		b.faults = append(b.faults, n.fault("is nested too deep (at most 32)"))
 		return nil, errDeep
 	}
 	t, err := b.dec.ReadToken()

@@ -229,7 +229,7 @@ func TestFaults(t *testing.T) {
 		},
 		"deep": {
 			one("model.json", `{"model": "m", "extraBody": `+strings.Repeat(`{"a":`, 40)+`1`+strings.Repeat(`}`, 41)),
-			[]string{"a/model.json:1:184: extraBody" + strings.Repeat(".a", 31) + ": is nested deeper than 32"},
+			[]string{"a/model.json:1:184: extraBody" + strings.Repeat(".a", 31) + ": is nested too deep (at most 32)"},
 		},
 		"no UTF-8": {
 			one("model.json", "{\"model\": \"\xff\"}"),

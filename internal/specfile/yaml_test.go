@@ -23,7 +23,7 @@ func TestYAMLFaults(t *testing.T) {
 		"secret is not repeated": {"apiKey: sk-planted: b\n", "x.yaml:1:9: mapping value is not allowed in this context, put a text that holds \": \" in quotes, and check the indentation\napiKey: **********: *\n        ^"},
 		"inside headers":         {"headers:\n  description: planted: b\n", "x.yaml:2:16: mapping value is not allowed in this context, put a text that holds \": \" in quotes, and check the indentation\n  description: *******: *\n               ^"},
 		"twice":                  {"model: a\nmodel: b\n", "x.yaml:2:1: model: stands twice in this object (first in line 1)"},
-		"deep":                   {strings.Repeat("- ", 40) + "x\n", "x.yaml:1:65: is nested deeper than 32\n..." + strings.TrimSpace(strings.Repeat("- ", 38)[:0]) + "TAIL"},
+		"deep":                   {strings.Repeat("- ", 40) + "x\n", "x.yaml:1:65: is nested too deep (at most 32)\n..." + strings.TrimSpace(strings.Repeat("- ", 38)[:0]) + "TAIL"},
 		"empty":                  {"# nothing\n", "x.yaml:1:1: the file is empty (expected an object)\n* *******\n^"},
 		"a list":                 {"- a\n", "x.yaml:1:1: an object must stand here (fields with values)\n* *\n^"},
 	}

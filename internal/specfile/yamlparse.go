@@ -101,7 +101,7 @@ func vetTokens(src *source, tokens token.Tokens) []spec.Fault {
 			return src.syntax(src.tokenOffset(t), refused, "put the text in quotes if it is meant as a text")
 		}
 		if flow+len(indents) > spec.MaxDepth {
-			return src.syntax(src.tokenOffset(t), "is nested deeper than 32", "")
+			return src.syntax(src.tokenOffset(t), "is nested too deep (at most 32)", "")
 		}
 	}
 	return nil
@@ -135,7 +135,7 @@ func (b *yamlBuilder) value(n ast.Node, path string, depth int) *node {
 	}
 	out.off = b.src.tokenOffset(firstToken(n))
 	if depth > spec.MaxDepth {
-		b.faults = append(b.faults, out.fault("is nested deeper than 32"))
+		b.faults = append(b.faults, out.fault("is nested too deep (at most 32)"))
 		return nil
 	}
 	switch x := n.(type) {

@@ -30,7 +30,7 @@ func nextRelease() []harness.Change {
 			New: "\tvar r requirements\n\tif a.Voice != \"\" && a.Voice != \"bare\" {\n" +
 				"\t\tr = append(r, Requirement{Capability: \"voice\", Field: \"voice\", Refuse: a.Voice == \"must\"})\n\t}\n\tr.when(len(a.Skills)",
 		},
-		{File: "agentd/app/app.go", Old: `const release = "0.1.0"`, New: `const release = "0.2.0"`},
+		{File: "internal/version/version.go", Old: `const Release = "0.1.0"`, New: `const Release = "0.2.0"`},
 		{
 			File: "gen/agentry/push/v1/push_grpc.pb.go", Old: "{ServerStream: stream}", New: "{ServerStream: &nextServer{ServerStream: stream}}",
 		},
