@@ -2,7 +2,6 @@ package releaser
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
-	"github.com/agentry/agentry/internal/spec"
 )
 
 // sight is one agent as it is judged: its head, what it resolves to, who is live.
@@ -86,11 +84,8 @@ func (s *sight) resolve(n int64) {
 	c := release.Config{
 		Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines(), Vetoed: snap.Vetoed,
 	}
-	if raw, _, ok := s.im.Spec(n); ok {
-		var a spec.Agent
-		if json.Unmarshal(raw, &a) == nil {
-			c.Policy = release.Policy{OnReject: a.Release.OnReject, ProgressDeadline: a.Release.ProgressDeadline.Std()}
-		}
+	if p, err := snapshot.ParsedSpec(s.im, s.head.Name, n); err == nil {
+		c.Policy = release.Policy{OnReject: p.Release.OnReject, ProgressDeadline: p.Release.ProgressDeadline.Std()}
 	}
 	s.configs[n] = &resolved{config: c, token: snap.Token, policies: policiesOf(snap)}
 }

@@ -187,15 +187,11 @@ func (a AgentHead) inPlay() []int64 {
 }
 
 func referencesOf(im Immutables, agent string, revision int64) ([]reference, error) {
-	raw, _, ok := im.Spec(revision)
-	if !ok {
-		return nil, missingSpec(agent, revision)
-	}
-	a, err := decode(raw)
+	p, err := ParsedSpec(im, agent, revision)
 	if err != nil {
 		return nil, err
 	}
-	return references(a), nil
+	return p.refs, nil
 }
 
 // newestHeld gives the greatest ModRevision among the heads that pins and vetoes name, whether they count or not.

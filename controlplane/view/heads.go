@@ -44,7 +44,7 @@ func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutabl
 			}
 		}
 	}
-	return h, &immutables{view: v, revisions: a.head.State.Revisions, applied: v.applied[id]}
+	return h, &immutables{view: v, revisions: a.head.State.Revisions, active: a.active, applied: v.applied[id]}
 }
 
 // Denied gives the switched-off tools of the MCP entries that an agent refers to, as "server" or "server/tool",
@@ -78,18 +78,35 @@ func (v *View) Denied(namespace, agent string) (names []string, revision int64) 
 type immutables struct {
 	view      *View
 	revisions []release.Revision // ascending
+	active    map[manifest.Hash]*specFacts
 	applied   *appliedSet
 }
 
 // Spec gives the canonical JSON of one of the agent's revisions.
 func (i *immutables) Spec(revision int64) (json.RawMessage, manifest.Hash, bool) {
-	at, ok := slices.BinarySearchFunc(i.revisions, revision, func(r release.Revision, n int64) int { return cmp.Compare(r.N, n) })
+	h, ok := i.spec(revision)
 	if !ok {
 		return nil, manifest.Hash{}, false
 	}
-	h := i.revisions[at].Spec
 	b, ok := i.view.Blob(h)
 	return b, h, ok
+}
+
+// Parsed gives what is kept of the specs in play.
+func (i *immutables) Parsed(revision int64) (*snapshot.Parsed, bool) {
+	h, ok := i.spec(revision)
+	if !ok || i.active[h] == nil {
+		return nil, false
+	}
+	return i.active[h].parsed, true
+}
+
+func (i *immutables) spec(revision int64) (manifest.Hash, bool) {
+	at, ok := slices.BinarySearchFunc(i.revisions, revision, func(r release.Revision, n int64) int { return cmp.Compare(r.N, n) })
+	if !ok {
+		return manifest.Hash{}, false
+	}
+	return i.revisions[at].Spec, true
 }
 
 // Blob gives the bytes of a version.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/spec"
 )
@@ -27,6 +28,7 @@ type refs map[headID]struct{}
 type specFacts struct {
 	refs   refs
 	labels []string // key=value, sorted
+	parsed *snapshot.Parsed
 }
 
 // readSpec takes labels and references out of an agent's canonical spec. Partners count as heads of kind agent.
@@ -35,7 +37,7 @@ func readSpec(namespace string, canonical []byte) (*specFacts, error) {
 	if err := json.Unmarshal(canonical, &a); err != nil {
 		return nil, fmt.Errorf("decode agent spec: %w", err)
 	}
-	f := &specFacts{refs: refs{}}
+	f := &specFacts{refs: refs{}, parsed: snapshot.Parse(a)}
 	for _, ref := range a.References() {
 		f.refs[idOf(ref.Kind, namespace, ref.Name)] = struct{}{}
 	}
