@@ -223,6 +223,7 @@ func TestStartErrorsAreClear(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p, err := w.Start("second-"+strings.ReplaceAll(name, " ", "-"), "controlplane", nil, c.args...)
 			if err != nil {
 				t.Fatal(err)

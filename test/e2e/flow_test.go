@@ -45,7 +45,7 @@ func TestStoppedInstancesAreSentTheNewestOnce(t *testing.T) {
 	t.Parallel()
 	const others, stopped, changes = 90, 10, 10
 	w := newWorld(t, echoScript)
-	w.apply(t, wide("http://127.0.0.1:9/mcp", 0))
+	w.apply(t, wide(0))
 	free, stuck := w.herdOf(t, "free", others, "wide"), w.herdOf(t, "stuck", stopped, "wide")
 	w.settled(t, "wide")
 	at := must(t)(stuck.Reset())
@@ -55,7 +55,7 @@ func TestStoppedInstancesAreSentTheNewestOnce(t *testing.T) {
 	var before float64
 	for i := range changes {
 		from := must(t)(free.State()).Oldest
-		w.apply(t, wide("http://127.0.0.1:9/mcp", i+1))
+		w.apply(t, wide(i+1))
 		must(t)(free.Above(from, 20*time.Second))
 	}
 	before = w.counter(t, "agentry_push_snapshots_total")
@@ -84,7 +84,7 @@ func TestKilledUnderManyInstances(t *testing.T) {
 	t.Parallel()
 	const instances, agents = 200, 20
 	w := newWorld(t, echoScript)
-	files := wide("http://127.0.0.1:9/mcp", 0)
+	files := wide(0)
 	var names []string
 	for i := range agents {
 		name := fmt.Sprintf("many-%02d", i)
@@ -129,7 +129,7 @@ func TestSharedChangeIsOneWrite(t *testing.T) {
 	t.Parallel()
 	const instances, agents = 200, 100
 	w := newWorld(t, echoScript)
-	files := wide("http://127.0.0.1:9/mcp", 0)
+	files := wide(0)
 	var names []string
 	for i := range agents {
 		name := fmt.Sprintf("many-%03d", i)
@@ -148,7 +148,7 @@ func TestSharedChangeIsOneWrite(t *testing.T) {
 	w.rests(t)
 	from := must(t)(h.State())
 	before := w.counter(t, "agentry_view_revision")
-	w.apply(t, wide("http://127.0.0.1:9/mcp", 1))
+	w.apply(t, wide(1))
 	must(t)(h.Above(from.Newest, 30*time.Second))
 	if got := w.counter(t, "agentry_view_revision") - before; got != 1 {
 		t.Errorf("%v store revisions until the last applied, want 1", got)

@@ -13,7 +13,7 @@ import (
 )
 
 // wide is an agent of 8 resources: agent, prompt and 6 MCP entries.
-func wide(url string, promptVersion int) harness.Files {
+func wide(promptVersion int) harness.Files {
 	files := harness.Files{
 		"wide/agent-base.json": `{"promptKey": "wide"}`,
 		"wide/model.json":      `{"model": "scripted"}`,
@@ -21,7 +21,7 @@ func wide(url string, promptVersion int) harness.Files {
 	}
 	var refs []string
 	for i := range 6 {
-		files[fmt.Sprintf("mcp/m%d.json", i)] = fmt.Sprintf(`{"name": "m%d", "endpoint": %q}`, i, url)
+		files[fmt.Sprintf("mcp/m%d.json", i)] = fmt.Sprintf(`{"name": "m%d", "endpoint": "http://127.0.0.1:9/mcp"}`, i)
 		refs = append(refs, fmt.Sprintf(`{"mcpServerName": "m%d"}`, i))
 	}
 	files["wide/mcp-servers.json"] = `{"mcpServers": [` + strings.Join(refs, ", ") + `]}`
@@ -33,7 +33,7 @@ func TestResumeSendsOnlyWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, echoScript)
 	const instances = 10
-	w.apply(t, wide("http://127.0.0.1:9/mcp", 0))
+	w.apply(t, wide(0))
 	clients := make([]*harness.PushClient, instances)
 	hellos := make([]*pushv1.Hello, instances)
 	var err error
@@ -75,7 +75,7 @@ func TestResumeSendsOnlyWhatIsMissing(t *testing.T) {
 	}
 
 	// One of 8 changed.
-	w.apply(t, wide("http://127.0.0.1:9/mcp", 1))
+	w.apply(t, wide(1))
 	for _, c := range clients {
 		_, content, err := c.NextSnapshot(5 * time.Second)
 		if err != nil {
