@@ -52,6 +52,7 @@ type Rule string
 const (
 	RuleNone      Rule = ""
 	RuleNonEmpty  Rule = "not empty"
+	RuleLine      Rule = "not empty, without line breaks and other control characters"
 	RuleName      Rule = "a name: letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, at most 64"
 	RulePromptKey Rule = "a prompt key: names joined by \"/\", at most 64 characters"
 	RuleSemver    Rule = "a semantic version such as 3.0.11"

@@ -3,6 +3,7 @@ package spec
 import (
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 var (
@@ -37,6 +38,8 @@ func (r Rule) holds(s string) bool {
 	switch r {
 	case RuleNonEmpty:
 		return strings.TrimSpace(s) != ""
+	case RuleLine:
+		return strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl)
 	case RuleName:
 		return ValidName(s)
 	case RulePromptKey:
@@ -63,6 +66,8 @@ func (r Rule) pattern() string {
 	switch r {
 	case RuleNonEmpty:
 		return `\S`
+	case RuleLine:
+		return `^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$`
 	case RuleName:
 		return nameRule.String()
 	case RulePromptKey:

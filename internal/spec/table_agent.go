@@ -118,7 +118,7 @@ func baseFields(whole bool) []Field {
 
 func modelFields(fallbacks bool) []Field {
 	f := []Field{
-		str("model", OnRequest, "The model's name at its endpoint.").rule(RuleNonEmpty).required(),
+		str("model", OnRequest, "The model's name at its endpoint.").rule(RuleLine).required(),
 		str("baseUrl", OnRequest, "Address of an OpenAI-compatible endpoint; /v1 is appended unless it ends in v<digits>.").rule(RuleURL),
 		typed("apiKey", TypeValue, OnCall, "The endpoint's key."),
 		str("api", OnRequest, "The style of the endpoint.").oneOf("chat-completions", "responses").def(`"chat-completions"`),

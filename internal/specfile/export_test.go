@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -29,6 +30,16 @@ func (g gen) text(label string) string {
 }
 
 func (g gen) filled(label string) string { return "x" + g.text(label) }
+
+// line is filled without control characters.
+func (g gen) line(label string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, g.filled(label))
+}
 
 func (g gen) name(label string) string {
 	return rapid.StringMatching(`[A-Za-z0-9]([-A-Za-z0-9_.]{0,6}[A-Za-z0-9])?`).Draw(g.t, label)
@@ -71,7 +82,7 @@ func ptr[T any](g gen, label string, v T) *T {
 
 func (g gen) model(depth int) spec.Model {
 	m := spec.Model{
-		Model: g.filled("model"), APIKey: g.value("apiKey"), Headers: g.values("model header"),
+		Model: g.line("model"), APIKey: g.value("apiKey"), Headers: g.values("model header"),
 		Temperature: ptr(g, "temperature", rapid.Float64Range(0, 2).Draw(g.t, "temperature")), Seed: ptr(g, "seed", rapid.Int64Range(-1<<53, 1<<53).Draw(g.t, "seed")),
 		MaxTokens: ptr(g, "maxTokens", rapid.IntRange(1, 1e6).Draw(g.t, "maxTokens")), Stop: some(g, "stop", func() string { return g.filled("stop") }),
 		SendMetadata: g.flag("sendMetadata"),

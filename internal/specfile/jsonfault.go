@@ -23,6 +23,9 @@ func jsonFault(src *source, err error) []spec.Fault {
 	if strings.HasPrefix(msg, "unexpected end") {
 		return src.syntax(len(src.text), "the file ends here (expected "+unfinished(src.text)+")", "")
 	}
+	if strings.Contains(msg, "exceeded max depth") {
+		return src.syntax(min(int(syntax.Offset), len(src.text)), "is nested too deep (at most "+itoa(spec.MaxDepth)+")", "")
+	}
 	off := min(max(int(syntax.Offset)-1, 0), len(src.text))
 	r, _ := utf8.DecodeRuneInString(src.text[off:])
 	expected, hint := expectation(msg, r, src, off)

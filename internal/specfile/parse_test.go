@@ -154,7 +154,7 @@ func TestFaults(t *testing.T) {
 		"all at once": {
 			one("model.json", "{\"model\": \"\",\n\"temperature\": 3,\n\"topP\": \"x\",\n\"maxTokens\": 0,\n\"baseUrl\": \"ftp://x\",\n\"api\": \"chat\",\n\"timeout\": 5,\n\"headers\": {\"a b\": \"c\", \"k\": 4}}"),
 			[]string{
-				"a/model.json:1:11: model: is empty (allowed: not empty)",
+				"a/model.json:1:11: model: is empty (allowed: not empty, without line breaks and other control characters)",
 				"a/model.json:2:16: temperature: 3 is out of range (allowed: a number from 0 to 2)",
 				"a/model.json:3:9: topP: is a string, must be a number from 0 to 1",
 				"a/model.json:4:14: maxTokens: 0 is out of range (allowed: a whole number from 1)",
