@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -98,6 +99,25 @@ func TestMainExits(t *testing.T) {
 }
 
 // Without a control plane and without last good agentd is alive, not ready, and says why; it ends cleanly.
+// What broke: that the door's port is taken was told in the system's words, without the flag that chooses another.
+func TestRunOnATakenPort(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	dir := t.TempDir()
+	cfg, err := ParseConfig([]string{
+		"--listen", taken.Addr().String(), "--control-plane", "127.0.0.1:1", "--state-dir", filepath.Join(dir, "state"),
+	}, func(name string) string { return map[string]string{"AGENT_NAME": "helper", "HOME": dir}[name] }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), cfg, io.Discard); err == nil || !strings.Contains(err.Error(), "choose another with --listen") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestRunWithoutControlPlane(t *testing.T) {
 	dir := t.TempDir()
 	infoFile := filepath.Join(dir, "info.json")

@@ -302,6 +302,7 @@ func TestErrorInTheStream(t *testing.T) {
 	}
 }
 
+// What broke: a request that ended with the assistant's message, or held a message without content, went to the model.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	d := open(t)
@@ -310,20 +311,25 @@ func TestBadRequests(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no JSON":        {`{`, 400, "unexpected end"},
-		"no messages":    {`{"model":"x"}`, 400, "at least one"},
-		"wrong type":     {`{"messages":"hi"}`, 400, "messages"},
-		"tools":          {`{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function"}]}`, 400, "its own tools"},
-		"tool role":      {`{"messages":[{"role":"tool","content":"hi"}]}`, 400, "messages[0].role"},
-		"unknown role":   {`{"messages":[{"role":"boss","content":"hi"}]}`, 400, "boss"},
-		"picture":        {`{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
-		"n":              {`{"messages":[{"role":"user","content":"hi"}],"n":2}`, 400, "n must be 1"},
-		"format":         {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema"}}`, 400, "json_schema"},
-		"too large":      {`{"messages":[{"role":"user","content":"` + strings.Repeat("x", 70<<10) + `"}]}`, 413, "larger"},
-		"nothing new":    {`{"metadata":{"session_id":"s"},"messages":[{"role":"assistant","content":"hi"}]}`, 400, "no message"},
-		"long session":   {`{"metadata":{"session_id":"` + strings.Repeat("x", 300) + `"},"messages":[{"role":"user","content":"hi"}]}`, 400, "session"},
-		"unknown fields": {`{"messages":[{"role":"user","content":"hi","name":"bob"}],"temperature":2,"whatever":{"x":1},"user":"u","tools":[]}`, 200, "Hallo"},
-		"null content":   {`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null},{"role":"user","content":"hi"}]}`, 200, "Hallo"},
+		"no JSON":              {`{`, 400, "unexpected end"},
+		"no messages":          {`{"model":"x"}`, 400, "at least one"},
+		"wrong type":           {`{"messages":"hi"}`, 400, "messages"},
+		"tools":                {`{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function"}]}`, 400, "its own tools"},
+		"tool role":            {`{"messages":[{"role":"tool","content":"hi"}]}`, 400, "messages[0].role"},
+		"unknown role":         {`{"messages":[{"role":"boss","content":"hi"}]}`, 400, "boss"},
+		"picture":              {`{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
+		"n":                    {`{"messages":[{"role":"user","content":"hi"}],"n":2}`, 400, "n must be 1"},
+		"format":               {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema"}}`, 400, "json_schema"},
+		"too large":            {`{"messages":[{"role":"user","content":"` + strings.Repeat("x", 70<<10) + `"}]}`, 413, "larger"},
+		"nothing new":          {`{"metadata":{"session_id":"s"},"messages":[{"role":"assistant","content":"hi"}]}`, 400, "no message"},
+		"the last isn't asked": {`{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a"}]}`, 400, "the last one is the assistant's"},
+		"no content":           {`{"messages":[{"role":"user"}]}`, 400, "messages[0].content: is missing"},
+		"null for a user":      {`{"messages":[{"role":"system","content":"s"},{"role":"user","content":null}]}`, 400, "messages[1].content: is missing"},
+		"empty for a user":     {`{"messages":[{"role":"user","content":""}]}`, 400, "messages[0].content: is missing"},
+		"empty for the system": {`{"messages":[{"role":"system","content":""},{"role":"user","content":"hi"}]}`, 200, "Hallo"},
+		"long session":         {`{"metadata":{"session_id":"` + strings.Repeat("x", 300) + `"},"messages":[{"role":"user","content":"hi"}]}`, 400, "session"},
+		"unknown fields":       {`{"messages":[{"role":"user","content":"hi","name":"bob"}],"temperature":2,"whatever":{"x":1},"user":"u","tools":[]}`, 200, "Hallo"},
+		"null content":         {`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null},{"role":"user","content":"hi"}]}`, 200, "Hallo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,7 +17,8 @@ import (
 // maxSession bounds a session id, in bytes.
 const maxSession = 256
 
-// chatRequest is what counts of a request; other fields are ignored as OpenAI does.
+// chatRequest is what counts of a request. Other fields are ignored as OpenAI does; temperature and the other parameters of
+// the model too, for they are the agent's, by its spec.
 type chatRequest struct {
 	Messages      []message `json:"messages"`
 	Stream        bool      `json:"stream"`
@@ -42,6 +43,7 @@ type message struct {
 // content is a string, text parts, or null.
 type content struct {
 	text  string
+	given bool   // it is there, and not null
 	other string // the type of a part that is not text
 }
 
@@ -51,6 +53,7 @@ func (c *content) UnmarshalJSON(b []byte) error {
 	case string(b) == "null":
 		return nil
 	case len(b) > 0 && b[0] == '"':
+		c.given = true
 		return json.Unmarshal(b, &c.text)
 	}
 	var parts []struct {
@@ -69,7 +72,7 @@ func (c *content) UnmarshalJSON(b []byte) error {
 			c.other = p.Type
 		}
 	}
-	c.text = text.String()
+	c.text, c.given = text.String(), true
 	return nil
 }
 
@@ -135,6 +138,8 @@ func (c *chatRequest) check() *inputError {
 		return bad("response_format", "response_format %q is not supported yet (text)", c.ResponseFormat.Type)
 	case len(c.Messages) == 0:
 		return bad("messages", "messages: at least one is needed")
+	case c.Messages[len(c.Messages)-1].Role == string(engine.Assistant):
+		return bad("messages", "messages: no message to answer: the last one is the assistant's own (end with a user's)")
 	}
 	return nil
 }
@@ -155,7 +160,10 @@ func (c *chatRequest) fill(r *http.Request, req *run.Request) *inputError {
 		default:
 			return bad(fmt.Sprintf("messages[%d].role", i), "messages[%d].role: %q (system, developer, user or assistant)", i, m.Role)
 		}
-		if m.Content.text == "" && role != engine.User {
+		if role != engine.Assistant && (!m.Content.given || role == engine.User && m.Content.text == "") {
+			return bad(fmt.Sprintf("messages[%d].content", i), "messages[%d].content: is missing (a text, or text parts)", i)
+		}
+		if m.Content.text == "" {
 			if role == engine.Assistant { // it still marks what was answered
 				req.Messages = append(req.Messages, engine.Message{Role: role})
 			}

@@ -194,6 +194,25 @@ func TestConnectAndCall(t *testing.T) {
 	}
 }
 
+// What broke: nothing showed that a result of megabytes, which a server may send, isn't handed to the model whole.
+func TestALongResultIsCut(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t)
+	s, _ := open(t, p.URL+"/mcp", nil)
+	if err := s.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	long := "x" + strings.Repeat("é", 1<<20) // every cut at an even byte splits a letter
+	got, err := call(t, s, long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := long[:mcptool.DefaultMaxResult-1] + "\n[cut: the first 262144 of 2097153 bytes are shown]"
+	if got.Text != want {
+		t.Errorf("%d bytes that end with %q", len(got.Text), got.Text[max(0, len(got.Text)-80):])
+	}
+}
+
 func TestArgumentsAreChecked(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t)
