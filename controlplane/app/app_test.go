@@ -185,7 +185,7 @@ func unauthorised(t *testing.T, p *controlPlane) {
 func readable(t *testing.T, p *controlPlane) {
 	t.Helper()
 	for path, want := range map[string]string{
-		"/healthz": "ok", "/metrics": "agentry_push_marshals_total", "/debug": "default/bot", "/debug/events": "Events",
+		"/healthz": "ok", "/metrics": "agentry_push_marshals_total", "/debug": "default/bot", "/debug/": "default/bot" /* was a 404 */, "/debug/events": "Events",
 	} {
 		if code, body := p.page(path); code != http.StatusOK || !strings.Contains(body, want) || strings.Contains(body, "canary") {
 			t.Errorf("%s: %d %s", path, code, body)
