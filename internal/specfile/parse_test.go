@@ -65,8 +65,12 @@ func TestPublishedExample(t *testing.T) {
 			StorageType: "redis", Address: "127.0.0.1:6379", Credential: spec.Value{Literal: `{"password":"m-secret","username":"user001"}`},
 			CompressionStrategy: "token-budget", SearchStrategy: "recency", OnUnavailable: "fail",
 		},
-		Requires: []spec.Requirement{{Capability: spec.CapPartners, Field: "partnerAgents"}, {Capability: spec.CapMemoryRedis, Field: "memory.storageType"},
-			{Capability: spec.CapMemoryRedis, Field: "memory.address"}, {Capability: spec.CapMemoryRedis, Field: "memory.credential"}},
+		Requires: []spec.Requirement{
+			{Capability: spec.CapPartners, Field: "partnerAgents"},
+			{Capability: spec.CapMemoryRedis, Field: "memory.storageType"},
+			{Capability: spec.CapMemoryRedis, Field: "memory.address"},
+			{Capability: spec.CapMemoryRedis, Field: "memory.credential"},
+		},
 	}
 	if diff := cmp.Diff(want, set.Agents[0].Spec); diff != "" {
 		t.Error(diff)
