@@ -135,6 +135,13 @@ func (s State) Returned() bool {
 	}
 }
 
+// Quiet reports whether nothing is under way: as long as no instance refuses or retries something, all that there is to do by
+// Observe is to keep what instances apply.
+func (s State) Quiet() bool {
+	return s.Last != 0 && s.LastMove != MoveDelete && s.Stable != 0 && !s.Unproven &&
+		s.Candidate == nil && s.Hold == nil && s.LastRefusal == nil
+}
+
 // Desired gives the revision that an operator means the agent to run: the candidate if one is open, else what a hold
 // without anything to go back to serves, else stable; 0: none.
 func (s State) Desired() int64 {

@@ -51,9 +51,12 @@ func (m *memo) hold(s *sight, actions []release.Action, policies map[manifest.Ha
 		if !ok || slices.ContainsFunc(a.held, func(h heldApplied) bool { return h.Config.Hash == k.Config.Hash }) {
 			continue
 		}
-		own := map[manifest.Hash][]byte{}
+		var own map[manifest.Hash][]byte
 		for _, l := range k.Config.Lines {
 			if b, ok := policies[l.SHA256]; ok && l.Kind == manifest.KindPolicy {
+				if own == nil {
+					own = map[manifest.Hash][]byte{}
+				}
 				own[l.SHA256] = b
 			}
 		}

@@ -201,6 +201,9 @@ func (r *Releaser) written(s *sight) map[string]time.Time {
 
 // look judges one agent and performs what was decided.
 func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
+	if out, enough := r.glance(key, time.Now()); enough {
+		return out
+	}
 	s, ok := r.see(key)
 	if !ok {
 		r.memo.forget(key)
@@ -214,10 +217,7 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 		event.Applied = append(event.Applied, h.Config)
 	}
 	next, actions := release.Step(s.head.State, event)
-	out := outcome{rest: min(time.Duration(len(s.instances))*restPerInstance, restMax)}
-	if len(s.instances) < 100 {
-		out.rest = 0
-	}
+	out := outcome{rest: restFor(len(s.instances))}
 	if !event.Complete {
 		out.due = now.Add(incompleteWait)
 	}

@@ -3,6 +3,7 @@ package releaser
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,11 @@ type agentMemo struct {
 	drops   map[release.Drop]time.Time
 	wait    time.Duration // of the last failed write
 	held    []heldApplied // oldest first
+	alone   bool          // its records are written by its own look: together with others they weren't
+
+	// stable is what stable resolved to when the view's Standing said moved; nil: not known.
+	stable *resolved
+	moved  int64
 }
 
 func (m *memo) of(k view.AgentKey) *agentMemo {
@@ -54,10 +60,21 @@ func (m *memo) known(s *sight) (map[manifest.Hash]release.Config, map[manifest.H
 			maps.Copy(policies, c.policies)
 		}
 	}
+	a.remember()
+	return configs, policies
+}
+
+// remember adds configs and forgets the oldest of too many.
+func (a *agentMemo) remember(c ...*resolved) {
+	a.configs = append(a.configs, c...)
 	if n := len(a.configs); n > maxKnown {
 		a.configs = append([]*resolved(nil), a.configs[n-maxKnown:]...)
 	}
-	return configs, policies
+}
+
+// holds reports whether a config's record is held.
+func (a *agentMemo) holds(config manifest.Hash) bool {
+	return slices.ContainsFunc(a.held, func(h heldApplied) bool { return h.Config.Hash == config })
 }
 
 // mayDrop reports whether a drop is to be sent (again) and notes that it is.

@@ -66,8 +66,9 @@ type Releaser struct {
 	memo memo
 	// stirred is when instances of an agent were last seen to change, in nanoseconds since 1970.
 	stirred atomic.Int64
-	// buffers holds *[]fleet.Instance of former looks.
-	buffers sync.Pool
+	// buffers holds *[]fleet.Instance of former looks, servings *[]fleet.Serving.
+	buffers, servings sync.Pool
+	records           records
 }
 
 // New checks the configuration.
@@ -81,13 +82,13 @@ func New(cfg Config) (*Releaser, error) {
 	if cfg.Workers <= 0 {
 		cfg.Workers = defaultWorkers
 	}
-	return &Releaser{cfg: cfg, work: newQueue(), memo: memo{agents: map[view.AgentKey]*agentMemo{}}}, nil
+	return &Releaser{cfg: cfg, work: newQueue(), memo: memo{agents: map[view.AgentKey]*agentMemo{}}, records: newRecords()}, nil
 }
 
 // Run judges every agent once and then each whenever something about it changed, until ctx ends (nil). It outlives an
 // unavailable store. It may be called once.
 func (r *Releaser) Run(ctx context.Context) error {
-	heads := r.cfg.View.Subscribe()
+	heads := r.cfg.View.SubscribeMoves()
 	defer heads.Close()
 	instances := r.cfg.Fleet.Subscribe()
 	defer instances.Close()
@@ -98,6 +99,10 @@ func (r *Releaser) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		r.follow(ctx, heads, instances)
+		return nil
+	})
+	g.Go(func() error {
+		r.recordAll(ctx)
 		return nil
 	})
 	for range r.cfg.Workers {
@@ -134,8 +139,8 @@ func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instanc
 		case <-instances.C:
 			var keys []view.AgentKey
 			for _, k := range instances.Take() {
-				if h, _, ok := r.cfg.View.Agent(k.Namespace, k.Name); ok {
-					keys = append(keys, view.AgentKey{Namespace: k.Namespace, Name: h.Name})
+				if at, ok := r.cfg.View.Standing(k.Namespace, k.Name); ok {
+					keys = append(keys, view.AgentKey{Namespace: k.Namespace, Name: at.Name})
 				}
 			}
 			r.stirred.Store(now.UnixNano())

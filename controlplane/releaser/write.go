@@ -43,13 +43,10 @@ func (s *sight) transaction(next release.State, actions []release.Action, polici
 			})
 		case release.KeepApplied:
 			kept = true
-			key := view.AppliedKey(s.key.Namespace, s.head.Name, a.Config.Hash)
-			t.If = append(t.If, store.Cond{Key: key})
-			t.Puts = append(t.Puts, store.KV{Key: key, Value: view.Encode(view.Applied{
-				Revision: a.Config.Revision, Config: manifest.ConfigName(a.Config.Revision, a.Config.Hash),
-				Lines: a.Config.Lines, Instance: a.Instance, Time: a.At,
-			})})
-			s.keepPolicies(&t, a.Config.Lines, policies)
+			keepApplied(&t, s.key.Namespace, s.head.Name, a, policies, func(h manifest.Hash) bool {
+				_, kept := s.im.Blob(h)
+				return kept
+			})
 		case release.KeepRefusal:
 			t.Puts = append(t.Puts, store.KV{
 				Key: view.RefusalKey(s.key.Namespace, s.head.Name, a.Refusal.Hash),
@@ -85,14 +82,18 @@ func (s *sight) transaction(next release.State, actions []release.Action, polici
 	return t
 }
 
-// keepPolicies stores the policies of an applied config: a veto or a pin may go back to them when the head has moved on.
-func (s *sight) keepPolicies(t *store.Txn, lines []manifest.Line, policies map[manifest.Hash][]byte) {
-	for _, l := range lines {
+// keepApplied stores an applied config, and those of its policies that aren't kept: a veto or a pin may go back to them when the
+// head has moved on.
+func keepApplied(t *store.Txn, namespace, agent string, a release.KeepApplied, policies map[manifest.Hash][]byte, kept func(manifest.Hash) bool) {
+	key := view.AppliedKey(namespace, agent, a.Config.Hash)
+	t.If = append(t.If, store.Cond{Key: key})
+	t.Puts = append(t.Puts, store.KV{Key: key, Value: view.Encode(view.Applied{
+		Revision: a.Config.Revision, Config: manifest.ConfigName(a.Config.Revision, a.Config.Hash),
+		Lines: a.Config.Lines, Instance: a.Instance, Time: a.At,
+	})})
+	for _, l := range a.Config.Lines {
 		b, ok := policies[l.SHA256]
-		if l.Kind != manifest.KindPolicy || !ok {
-			continue
-		}
-		if _, kept := s.im.Blob(l.SHA256); kept {
+		if l.Kind != manifest.KindPolicy || !ok || kept(l.SHA256) {
 			continue
 		}
 		kv := store.KV{Key: view.BlobKey(l.SHA256), Value: b}

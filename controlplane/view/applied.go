@@ -87,7 +87,7 @@ func (c change) appliedItem(it item) {
 	for _, l := range a.lines {
 		if _, known := set.lines[l]; !known { // what counts as proven changed
 			set.lines[l] = struct{}{}
-			c.touch(it.id)
+			c.proven[it.id] = struct{}{}
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (c change) dropApplied(id headID, h manifest.Hash) {
 		}
 	}
 	if len(set.lines) != before {
-		c.touch(id)
+		c.proven[id] = struct{}{}
 	}
 	if len(set.configs) == 0 {
 		delete(c.applied, id)

@@ -16,7 +16,8 @@ import (
 // change is one batch under way: v.mu is held for writing, and touched collects whom it may concern.
 type change struct {
 	*View
-	touched map[headID]struct{}
+	touched map[headID]struct{}      // what their configs are built from changed
+	proven  map[headID]struct{}      // which of their lines are proven changed
 	fresh   map[headID]*appliedSet   // made in this batch, so nobody has seen them
 	gone    map[AgentKey]struct{}    // agents whose heads were deleted
 	ready   map[manifest.Hash][]byte // blobs at hand
@@ -26,8 +27,8 @@ type change struct {
 // begin opens a change; v.mu must be held for writing until its finish.
 func (v *View) begin(ready map[manifest.Hash][]byte) change {
 	return change{
-		View: v, touched: map[headID]struct{}{}, fresh: map[headID]*appliedSet{}, gone: map[AgentKey]struct{}{}, ready: ready,
-		added: map[headID]struct{}{},
+		View: v, touched: map[headID]struct{}{}, proven: map[headID]struct{}{}, fresh: map[headID]*appliedSet{},
+		gone: map[AgentKey]struct{}{}, ready: ready, added: map[headID]struct{}{},
 	}
 }
 
@@ -57,15 +58,29 @@ func (v *View) apply(ctx context.Context, b store.Batch) error {
 func (c change) finish(revision int64) {
 	c.revision = revision
 	c.order.add(slices.Collect(maps.Keys(c.added)))
-	keys := maps.Clone(c.gone)
+	moved := maps.Clone(c.gone)
 	for id := range c.touched {
+		if a, ok := c.agents[id]; ok {
+			a.moved = revision
+			moved[AgentKey{Namespace: id.namespace, Name: a.head.Name}] = struct{}{}
+		}
+	}
+	keys := moved
+	if len(c.proven) > 0 {
+		keys = maps.Clone(moved)
+	}
+	for id := range c.proven {
 		if a, ok := c.agents[id]; ok {
 			keys[AgentKey{Namespace: id.namespace, Name: a.head.Name}] = struct{}{}
 		}
 	}
 	c.stats.Touched += int64(len(keys))
 	for s := range c.subs {
-		s.add(keys, revision)
+		if s.moves {
+			s.add(moved, revision)
+		} else {
+			s.add(keys, revision)
+		}
 	}
 	close(c.changed)
 	c.changed = make(chan struct{})

@@ -51,6 +51,8 @@ type agentNode struct {
 	refs   refs                         // their union, with the heads that pins and vetoes name
 	pins   map[string]manifest.Line
 	vetoes map[string]snapshot.Veto
+	// moved is the store revision of the last change of what its configs are built from.
+	moved int64
 }
 
 func newIndex() index {

@@ -21,6 +21,8 @@ type Subscription struct {
 
 	c    chan struct{}
 	view *View
+	// moves is true when newly proven lines don't count.
+	moves bool
 
 	mu       sync.Mutex
 	pending  map[AgentKey]struct{}
@@ -29,9 +31,14 @@ type Subscription struct {
 
 // Subscribe starts a subscription. It begins empty at the view's revision; the caller lists what is there itself,
 // after subscribing. Close ends it.
-func (v *View) Subscribe() *Subscription {
+func (v *View) Subscribe() *Subscription { return v.subscribe(false) }
+
+// SubscribeMoves is Subscribe for a reader that doesn't care which lines are proven.
+func (v *View) SubscribeMoves() *Subscription { return v.subscribe(true) }
+
+func (v *View) subscribe(moves bool) *Subscription {
 	c := make(chan struct{}, 1)
-	s := &Subscription{C: c, c: c, view: v, pending: map[AgentKey]struct{}{}}
+	s := &Subscription{C: c, c: c, view: v, moves: moves, pending: map[AgentKey]struct{}{}}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s.revision = v.revision
