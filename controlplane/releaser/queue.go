@@ -1,6 +1,7 @@
 package releaser
 
 import (
+	"container/heap"
 	"context"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ type queue struct {
 	mu     sync.Mutex // guards what follows
 	order  []view.AgentKey
 	agents map[view.AgentKey]*item
+	times  times // of the items that neither wait nor are at work
 }
 
 // item is one agent that waits, rests or is at work.
@@ -26,6 +28,10 @@ type item struct {
 	again  bool      // changed while busy or resting
 	rest   time.Time // not to be taken before
 	due    time.Time // to be taken then at the latest; zero: when something changes
+
+	key   view.AgentKey
+	at    time.Time // when there is something to do about it
+	place int       // in times; -1: not there
 }
 
 // outcome is what a worker asks for after a look.
@@ -49,17 +55,22 @@ func signal(c chan struct{}) {
 func (q *queue) add(k view.AgentKey, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it := q.agents[k]
-	if it == nil {
-		it = &item{}
-		q.agents[k] = it
-	}
+	it := q.item(k)
 	if it.busy || now.Before(it.rest) {
 		it.again = true
-		signal(q.rescheduled)
+		q.plan(it)
 		return
 	}
 	q.enqueue(k, it)
+}
+
+func (q *queue) item(k view.AgentKey) *item {
+	it := q.agents[k]
+	if it == nil {
+		it = &item{key: k, place: -1}
+		q.agents[k] = it
+	}
+	return it
 }
 
 // A crowd is so many agents that change together: a shared head moved, or their instances answer. They are looked at a moment later,
@@ -74,11 +85,7 @@ func (q *queue) addAll(keys []view.AgentKey, now time.Time) {
 	if len(keys) >= crowd {
 		q.mu.Lock()
 		for _, k := range keys {
-			it := q.agents[k]
-			if it == nil {
-				it = &item{}
-				q.agents[k] = it
-			}
+			it := q.item(k)
 			if !it.queued && !it.busy && !now.Before(it.rest) {
 				it.rest = now.Add(crowdRest)
 			}
@@ -95,6 +102,7 @@ func (q *queue) enqueue(k view.AgentKey, it *item) {
 		return
 	}
 	it.queued, it.again = true, false
+	q.plan(it)
 	q.order = append(q.order, k)
 	signal(q.ready)
 }
@@ -144,37 +152,84 @@ func (q *queue) done(k view.AgentKey, o outcome) {
 	case !it.again && it.due.IsZero() && o.rest <= 0:
 		delete(q.agents, k)
 	default:
+		q.plan(it)
+	}
+}
+
+// release queues what is due and gives the next due time. It costs what is due.
+func (q *queue) release(now time.Time) (next time.Time, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.times) > 0 {
+		it := q.times[0]
+		switch {
+		case now.Before(it.at):
+			return it.at, true
+		case it.again || !it.due.IsZero():
+			q.enqueue(it.key, it)
+		default: // it only rested
+			heap.Pop(&q.times)
+			delete(q.agents, it.key)
+		}
+	}
+	return time.Time{}, false
+}
+
+// plan brings an item to its place among the times.
+func (q *queue) plan(it *item) {
+	switch {
+	case it.queued || it.busy:
+		if it.place >= 0 {
+			heap.Remove(&q.times, it.place)
+		}
+		return
+	case it.again || it.due.Before(it.rest): // also without a due time: to forget it then
+		it.at = it.rest
+	default:
+		it.at = it.due
+	}
+	if it.place < 0 {
+		heap.Push(&q.times, it)
+	} else {
+		heap.Fix(&q.times, it.place)
+	}
+	if it.place == 0 {
 		signal(q.rescheduled)
 	}
 }
 
-// release queues what is due and gives the next due time.
-func (q *queue) release(now time.Time) (next time.Time, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for k, it := range q.agents {
-		if it.queued || it.busy {
-			continue
-		}
-		at := it.due
-		if it.again {
-			at = it.rest
-		} else if !at.IsZero() && at.Before(it.rest) {
-			at = it.rest
-		}
-		switch {
-		case at.IsZero() && now.Before(it.rest):
-			at = it.rest // only to forget it then
-		case at.IsZero():
-			delete(q.agents, k)
-			continue
-		case !now.Before(at):
-			q.enqueue(k, it)
-			continue
-		}
-		if !ok || at.Before(next) {
-			next, ok = at, true
-		}
+// times is a heap by at.
+type times []*item
+
+var _ heap.Interface = (*times)(nil)
+
+// Len is how many there are.
+func (t times) Len() int { return len(t) }
+
+// Less orders by time.
+func (t times) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+
+// Swap swaps two.
+func (t times) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].place, t[j].place = i, j
+}
+
+// Push adds one; heap calls it.
+func (t *times) Push(x any) {
+	it, ok := x.(*item)
+	if !ok {
+		return
 	}
-	return next, ok
+	it.place = len(*t)
+	*t = append(*t, it)
+}
+
+// Pop takes the last; heap calls it.
+func (t *times) Pop() any {
+	old := *t
+	it := old[len(old)-1]
+	old[len(old)-1] = nil
+	*t, it.place = old[:len(old)-1], -1
+	return it
 }
