@@ -135,15 +135,25 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 		if r.Line.Kind == manifest.KindCredential {
 			s.Credentials = append(s.Credentials, r.Line.Name)
 		}
-		if im.Applied(r.Line) || k.Returning && !h.movedSince(r.Line) {
-			s.Proven = append(s.Proven, r.Line.Resource())
-		}
 	}
-	for _, names := range [][]string{s.Credentials, s.Proven, s.Vetoed, s.Pinned} {
+	for _, names := range [][]string{s.Credentials, s.Vetoed, s.Pinned} {
 		slices.Sort(names)
 	}
+	s.Proven = provenOf(h, im, k, s.Resources)
 	s.Token.Hash = manifest.Of(s.Lines())
 	return s, nil
+}
+
+// provenOf gives the kind/name of those resources whose lines are proven, sorted: all that BuildFor takes from what was applied.
+func provenOf(h Heads, im Immutables, k Key, resources []Resource) []string {
+	var out []string
+	for _, r := range resources {
+		if im.Applied(r.Line) || k.Returning && !h.movedSince(r.Line) {
+			out = append(out, r.Line.Resource())
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Lines gives the manifest.
@@ -282,10 +292,6 @@ func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum man
 			return resolution{}, err
 		}
 	}
-	text := make(map[manifest.Line]string, len(out.resources))
-	for _, r := range out.resources {
-		text[r.Line] = r.Line.Text()
-	}
-	slices.SortFunc(out.resources, func(a, b Resource) int { return strings.Compare(text[a.Line], text[b.Line]) })
+	out.sort()
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 
@@ -19,6 +20,26 @@ type resolution struct {
 }
 
 func (o *resolution) add(r Resource) { o.resources = append(o.resources, r) }
+
+// sort brings the resources into manifest order, each line's text made once.
+func (o *resolution) sort() {
+	type sorted struct {
+		text []byte
+		at   int
+	}
+	order, buffer := make([]sorted, len(o.resources)), make([]byte, 0, 128*len(o.resources))
+	for i, r := range o.resources {
+		start := len(buffer)
+		buffer = r.Line.AppendText(buffer)
+		order[i] = sorted{text: buffer[start:len(buffer):len(buffer)], at: i}
+	}
+	slices.SortFunc(order, func(a, b sorted) int { return bytes.Compare(a.text, b.text) })
+	out := make([]Resource, len(order))
+	for i, s := range order {
+		out[i] = o.resources[s.at]
+	}
+	o.resources = out
+}
 
 // addBlob adds a resource whose bytes are immutable.
 func (o *resolution) addBlob(l manifest.Line) error {

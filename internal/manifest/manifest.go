@@ -70,12 +70,18 @@ type Line struct {
 func (l Line) Resource() string { return l.Kind + "/" + l.Name }
 
 // Text gives the line as it is hashed, without LF.
-func (l Line) Text() string {
-	sum := "-"
-	if l.Kind != KindCredential {
-		sum = l.SHA256.String()
+func (l Line) Text() string { return string(l.AppendText(nil)) }
+
+// AppendText appends Text.
+func (l Line) AppendText(b []byte) []byte {
+	b = slices.Grow(b, len(l.Kind)+len(l.Name)+len(l.Version)+2*len(l.SHA256)+3)
+	b = append(append(b, l.Kind...), ' ')
+	b = append(append(b, l.Name...), ' ')
+	b = append(append(b, l.Version...), ' ')
+	if l.Kind == KindCredential {
+		return append(b, '-')
 	}
-	return l.Kind + " " + l.Name + " " + l.Version + " " + sum
+	return hex.AppendEncode(b, l.SHA256[:])
 }
 
 // Sort orders lines bytewise by their text, in place.
@@ -86,9 +92,10 @@ func Sort(lines []Line) {
 // Of gives the hash of a config. The lines must be sorted.
 func Of(lines []Line) Hash {
 	h := sha256.New()
+	var text []byte
 	for _, l := range lines {
-		h.Write([]byte(l.Text()))
-		h.Write([]byte{'\n'})
+		text = append(l.AppendText(text[:0]), '\n')
+		h.Write(text)
 	}
 	var out Hash
 	h.Sum(out[:0])
