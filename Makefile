@@ -6,6 +6,8 @@ export CGO_ENABLED := 0
 
 BINARIES := controlplane agentd agentctl
 LINT := .tmp/golangci-lint-v2.12.2
+# golangci-lint caches by content, with the paths of the checkout that it first saw it in: two checkouts must not share a cache.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/.tmp/golangci-lint-cache
 # Packages that link etcd's server: too slow to build with the race detector, so they are tested without it.
 ETCD := ./controlplane/app ./controlplane/store/etcdstore
 # Whole-process suites.
