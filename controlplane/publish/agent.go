@@ -3,7 +3,6 @@ package publish
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,8 @@ import (
 	"github.com/agentry/agentry/internal/manifest"
 )
 
-// agent is one agent as of one reading of its heads. After loaded is closed only classes and contents change.
+// agent is one agent as of one reading of its heads. After loaded is closed only classes and contents change. There may be
+// thousands, nearly all with one class and one content: hence slices where one would expect maps.
 type agent struct {
 	p      *Publisher
 	loaded chan struct{}
@@ -22,59 +22,64 @@ type agent struct {
 	id         snapshot.InstanceID // without the instance
 	heads      snapshot.Heads
 	immutables snapshot.Immutables
-	base       snapshot.Rendered // what all its classes share
-	moved      int64             // the newest write among the heads
+	moved      int64 // the newest write among the heads
+	common     common
 
 	mu       sync.Mutex // guards what follows; never held while building
-	classes  map[snapshot.Key]*rendering
-	contents map[manifest.Hash]*contents
-	adopted  map[manifest.Hash]*contents // of the reading before; the same hash is the same content
+	classes  []*rendering
+	contents []*contents
+	adopted  []*contents // of the reading before; the same hash is the same content
 }
 
-// rendering is one class's result; done is closed when it is there.
+// common is what all classes of an agent share, as in snapshot.Rendered.
+type common struct {
+	denied          []string
+	deniedAt        int64
+	resetEpoch      uint64
+	resetGeneration int64
+	returnedAt      int64
+}
+
+// rendering is one class's result.
 type rendering struct {
-	done  chan struct{}
+	class snapshot.Key
 	asked atomic.Bool // by a stream
-	r     *snapshot.Rendered
-	err   error
+	built atomic.Bool // r and err are there
+
+	once sync.Once
+	r    *snapshot.Rendered
+	err  error
 }
 
-func newAgent(p *Publisher) *agent {
-	return &agent{
-		p: p, loaded: make(chan struct{}), classes: map[snapshot.Key]*rendering{}, contents: map[manifest.Hash]*contents{},
-	}
+func newAgent(p *Publisher, namespace, name string) *agent {
+	return &agent{p: p, id: snapshot.InstanceID{Namespace: namespace, Agent: name}}
 }
 
 // adopt takes over the contents of the reading before.
 func (a *agent) adopt(old *agent) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
-	a.adopted = make(map[manifest.Hash]*contents, len(old.contents))
-	maps.Copy(a.adopted, old.contents)
+	a.adopted = slices.Clone(old.contents)
 }
 
-func (a *agent) read(ctx context.Context, namespace, name string) {
-	defer close(a.loaded)
-	a.id = snapshot.InstanceID{Namespace: namespace, Agent: name}
-	a.heads, a.immutables = a.p.cfg.Source.Heads(namespace, name)
+func (a *agent) read(ctx context.Context) {
+	a.heads, a.immutables = a.p.cfg.Source.Heads(a.id.Namespace, a.id.Agent)
 	a.moved = newest(a.heads)
-	a.base.ResetEpoch, a.base.ResetGeneration = a.reset()
-	a.base.Denied, a.base.DeniedAt = denied(a.heads)
+	a.common.resetEpoch, a.common.resetGeneration = a.reset()
+	a.common.denied, a.common.deniedAt = denied(a.heads)
 	if a.heads.Agent.Returned {
-		a.base.ReturnedAt = a.heads.Agent.MovedAt
+		a.common.returnedAt = a.heads.Agent.MovedAt
 	}
-	a.p.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "agent read", slog.String("namespace", namespace),
-		slog.String("agent", name), slog.Int64("head", a.heads.Agent.ModRevision))
+	if a.p.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+		a.p.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "agent read", slog.String("namespace", a.id.Namespace),
+			slog.String("agent", a.id.Agent), slog.Int64("head", a.heads.Agent.ModRevision))
+	}
 }
 
 // reset gives the (epoch, generation) below which remembered refusals are void. A head that is newer than the heads
 // that were read only voids earlier, which the next reading would do anyway.
 func (a *agent) reset() (epoch uint64, generation int64) {
-	head, _, ok := a.p.cfg.Source.Agent(a.id.Namespace, a.id.Agent)
-	if !ok {
-		return 0, 0
-	}
-	return head.ResetEpoch, head.ResetGeneration
+	return a.p.cfg.Source.Reset(a.id.Namespace, a.id.Agent)
 }
 
 func (a *agent) choose(in snapshot.Instance) snapshot.Key {
@@ -82,13 +87,13 @@ func (a *agent) choose(in snapshot.Instance) snapshot.Key {
 }
 
 func (a *agent) target(in snapshot.Instance, refused func(manifest.Hash) bool) (*snapshot.Rendered, error) {
-	r, err := a.render(a.choose(in), true)
+	r, err := a.render(a.choose(in))
 	if err != nil || a.heads.Agent.Candidate == 0 || r.Snapshot.Absent != snapshot.Present || !refused(r.Snapshot.Token.Hash) {
 		return r, err
 	}
 	// It refused what Build gives it while a candidate is open: where that is stable, the candidate comes next.
 	in.RefusedStable = true
-	return a.render(a.choose(in), true)
+	return a.render(a.choose(in))
 }
 
 // renderLike renders the classes that streams asked for in old and reports whether nothing that they can see differs. Then
@@ -100,32 +105,30 @@ func (a *agent) renderLike(old *agent) (same bool, configs []manifest.Hash) {
 		return false, nil
 	}
 	old.mu.Lock()
-	was := make(map[snapshot.Key]*rendering, len(old.classes))
-	for c, r := range old.classes {
+	was := make([]*rendering, 0, len(old.classes))
+	for _, r := range old.classes {
 		if r.asked.Load() {
-			was[c] = r
+			was = append(was, r)
 		}
 	}
 	old.mu.Unlock()
 	same = len(was) > 0
 	alike := same // but for the proven lines
-	for c, r := range was {
-		<-r.done
-		now, err := a.render(c, false)
-		alike = alike && err == nil && r.err == nil && equal(now, r.r)
+	for _, r := range was {
+		before, errBefore := old.result(r)
+		now, err := a.result(a.rendering(r.class))
+		alike = alike && err == nil && errBefore == nil && equal(now, before)
 		if !alike {
 			return false, nil
 		}
-		same = same && now.ProvenKey == r.r.ProvenKey
+		same = same && now.ProvenKey == before.ProvenKey
 		configs = append(configs, now.Snapshot.Token.Hash)
 	}
 	if !alike {
 		return false, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for c := range was {
-		a.classes[c].asked.Store(true)
+	for _, r := range was {
+		a.rendering(r.class).asked.Store(true)
 	}
 	return same, configs
 }
@@ -137,28 +140,37 @@ func equal(a, b *snapshot.Rendered) bool {
 		a.ResetEpoch == b.ResetEpoch && a.ResetGeneration == b.ResetGeneration && a.ReturnedAt == b.ReturnedAt
 }
 
-// render gives a class's config, built by the first who asks.
-func (a *agent) render(c snapshot.Key, asked bool) (*snapshot.Rendered, error) {
+// render gives a class's config to a stream.
+func (a *agent) render(c snapshot.Key) (*snapshot.Rendered, error) {
+	r := a.rendering(c)
+	r.asked.Store(true)
+	return a.result(r)
+}
+
+// rendering gives a class's place.
+func (a *agent) rendering(c snapshot.Key) *rendering {
 	a.mu.Lock()
-	r, ok := a.classes[c]
-	if !ok {
-		r = &rendering{done: make(chan struct{}), err: errs.New(errs.Internal, "the build did not end")}
-		a.classes[c] = r
+	defer a.mu.Unlock()
+	for _, r := range a.classes {
+		if r.class == c {
+			return r
+		}
 	}
-	a.mu.Unlock()
-	if asked {
-		r.asked.Store(true)
-	}
-	if ok {
-		<-r.done
-		return r.r, r.err
-	}
-	defer close(r.done)
-	r.r, r.err = a.build(c)
-	if r.err != nil {
-		a.p.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "config can't be built; instances keep what they run",
-			slog.String("namespace", a.id.Namespace), slog.String("agent", a.id.Agent), slog.Any("error", r.err))
-	}
+	r := &rendering{class: c, err: errs.New(errs.Internal, "the build did not end")}
+	a.classes = append(a.classes, r)
+	return r
+}
+
+// result gives a class's config, built by the first who asks.
+func (a *agent) result(r *rendering) (*snapshot.Rendered, error) {
+	r.once.Do(func() {
+		r.r, r.err = a.build(r.class)
+		r.built.Store(true)
+		if r.err != nil {
+			a.p.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "config can't be built; instances keep what they run",
+				slog.String("namespace", a.id.Namespace), slog.String("agent", a.id.Agent), slog.Any("error", r.err))
+		}
+	})
 	return r.r, r.err
 }
 
@@ -168,29 +180,32 @@ func (a *agent) build(c snapshot.Key) (*snapshot.Rendered, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := a.base
-	r.Snapshot, r.ProvenKey = s, strings.Join(s.Proven, "\n")
-	r.Cause = a.cause(s.Token.Generation)
-	if s.Absent != snapshot.Present {
-		return &r, nil
+	r := &snapshot.Rendered{
+		Snapshot: s, Denied: a.common.denied, DeniedAt: a.common.deniedAt, ResetEpoch: a.common.resetEpoch,
+		ResetGeneration: a.common.resetGeneration, ReturnedAt: a.common.returnedAt, ProvenKey: strings.Join(s.Proven, "\n"),
+		Cause: a.cause(s.Token.Generation),
 	}
-	cs := a.contentsOf(s)
-	r.Lines, r.Content = cs.lines, cs.get
-	return &r, nil
+	if s.Absent != snapshot.Present {
+		return r, nil
+	}
+	r.Lines, r.Content = s.Lines(), a.contentsOf(s).get
+	return r, nil
 }
 
 func (a *agent) contentsOf(s snapshot.Snapshot) *contents {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h := s.Token.Hash
-	if c, ok := a.contents[h]; ok {
-		return c
+	this := func(c *contents) bool { return c.hash == s.Token.Hash }
+	if at := slices.IndexFunc(a.contents, this); at >= 0 {
+		return a.contents[at]
 	}
-	c, ok := a.adopted[h]
-	if !ok {
-		c = newContents(s.Resources, &a.p.marshals)
+	c := (*contents)(nil)
+	if at := slices.IndexFunc(a.adopted, this); at >= 0 {
+		c = a.adopted[at]
+	} else {
+		c = newContents(s, &a.p.marshals)
 	}
-	a.contents[h] = c
+	a.contents = append(a.contents, c)
 	return c
 }
 
@@ -198,12 +213,8 @@ func (a *agent) fault() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.classes {
-		select {
-		case <-r.done:
-			if r.err != nil {
-				return r.err.Error()
-			}
-		default: // still being built
+		if r.built.Load() && r.err != nil { // else it is still being built, or can be
+			return r.err.Error()
 		}
 	}
 	return ""
@@ -233,17 +244,31 @@ func (a *agent) cause(generation int64) snapshot.Cause {
 	if kind == "" {
 		return snapshot.Cause{}
 	}
-	for _, m := range a.p.cfg.Source.Moves(a.id.Namespace, kind, name) {
-		if m.Seq > generation {
-			continue
-		}
-		c := snapshot.Cause{Actor: m.Actor, Reason: m.Cause, Head: kind + "/" + name, Time: m.Time}
+	// One move of a shared head is the cause for thousands of agents.
+	moved := moving{namespace: a.id.Namespace, kind: kind, name: name, generation: generation}
+	if last := a.p.lastCause.Load(); last != nil && last.moving == moved {
+		return last.cause
+	}
+	c := snapshot.Cause{Head: kind + "/" + name}
+	if m, ok := a.p.cfg.Source.MoveUpTo(a.id.Namespace, kind, name, generation); ok {
+		c.Actor, c.Reason, c.Time = m.Actor, m.Cause, m.Time
 		if m.Message != "" {
 			c.Reason += ": " + m.Message
 		}
-		return c
+		a.p.lastCause.Store(&caused{moving: moved, cause: c})
 	}
-	return snapshot.Cause{Head: kind + "/" + name}
+	return c
+}
+
+// caused is the cause of one generation, moving what it was found for.
+type caused struct {
+	moving moving
+	cause  snapshot.Cause
+}
+
+type moving struct {
+	namespace, kind, name string
+	generation            int64
 }
 
 // headAt gives the head whose last write made the generation.

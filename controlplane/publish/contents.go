@@ -18,28 +18,26 @@ const maxContents = 64
 
 // contents is the wire forms of one config: one per distinct set of resources that instances lack.
 type contents struct {
+	hash      manifest.Hash
 	lines     []manifest.Line
 	resources []snapshot.Resource
 	marshals  *atomic.Uint64
 
 	mu    sync.Mutex // guards forms; never held while marshalling
-	forms map[string]*form
+	forms []*form    // one or two, but for instances that were away
 }
 
-// form is one marshalled content; done is closed when it is there.
+// form is one marshalled content.
 type form struct {
-	done  chan struct{}
+	missing string // as keyOfMissing gives it
+
+	once  sync.Once
 	bytes []byte
 	err   error
 }
 
-func newContents(resources []snapshot.Resource, marshals *atomic.Uint64) *contents {
-	c := &contents{resources: resources, marshals: marshals, forms: map[string]*form{}}
-	c.lines = make([]manifest.Line, len(resources))
-	for i, r := range resources {
-		c.lines[i] = r.Line
-	}
-	return c
+func newContents(s snapshot.Snapshot, marshals *atomic.Uint64) *contents {
+	return &contents{hash: s.Token.Hash, lines: s.Lines(), resources: s.Resources, marshals: marshals}
 }
 
 // get is snapshot.Rendered.Content.
@@ -47,23 +45,24 @@ func (c *contents) get(missing []bool) ([]byte, error) {
 	if len(missing) != len(c.resources) {
 		return nil, errs.New(errs.Internal, "content: %d flags for %d resources", len(missing), len(c.resources))
 	}
-	k := keyOfMissing(missing)
+	f := c.form(keyOfMissing(missing))
+	f.once.Do(func() { f.bytes, f.err = c.marshal(missing) })
+	return f.bytes, f.err
+}
+
+func (c *contents) form(missing string) *form {
 	c.mu.Lock()
-	f, ok := c.forms[k]
-	if !ok {
-		f = &form{done: make(chan struct{}), err: errs.New(errs.Internal, "the marshalling did not end")}
-		if len(c.forms) < maxContents {
-			c.forms[k] = f
+	defer c.mu.Unlock()
+	for _, f := range c.forms {
+		if f.missing == missing {
+			return f
 		}
 	}
-	c.mu.Unlock()
-	if ok {
-		<-f.done
-		return f.bytes, f.err
+	f := &form{missing: missing, err: errs.New(errs.Internal, "the marshalling did not end")}
+	if len(c.forms) < maxContents {
+		c.forms = append(c.forms, f)
 	}
-	defer close(f.done)
-	f.bytes, f.err = c.marshal(missing)
-	return f.bytes, f.err
+	return f
 }
 
 func keyOfMissing(missing []bool) string {

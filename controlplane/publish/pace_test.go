@@ -236,13 +236,9 @@ func (d *driven) Heads(_, agent string) (snapshot.Heads, snapshot.Immutables) {
 	return snapshot.Heads{Epoch: 1, Agent: snapshot.AgentHead{ModRevision: 10 + d.mods[agent], Exists: true, Stable: 1}}, nothing{}
 }
 
-func (d *driven) Agent(_, agent string) (view.AgentHead, int64, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return view.AgentHead{}, 10 + d.mods[agent], true
-}
+func (d *driven) Reset(string, string) (epoch uint64, generation int64) { return 0, 0 }
 
-func (d *driven) Moves(string, string, string) []view.Move { return nil }
+func (d *driven) MoveUpTo(_, _, _ string, _ int64) (view.Move, bool) { return view.Move{}, false }
 
 func (d *driven) Take() ([]view.AgentKey, int64) {
 	d.mu.Lock()

@@ -20,10 +20,10 @@ import (
 // source is what an agent's configs are resolved from. A call sees at least everything that the subscription announced.
 type source interface {
 	Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables)
-	// Agent gives the agent's whole head and its ModRevision.
-	Agent(namespace, name string) (view.AgentHead, int64, bool)
-	// Moves gives the log of one head's moves, newest first.
-	Moves(namespace, kind, name string) []view.Move
+	// Reset gives the (epoch, generation) below which remembered refusals of an agent's configs are void; zero for none.
+	Reset(namespace, name string) (epoch uint64, generation int64)
+	// MoveUpTo gives the newest move of one head that isn't newer than a revision.
+	MoveUpTo(namespace, kind, name string, revision int64) (view.Move, bool)
 }
 
 // changes is a subscription to the view: Take gives the agents touched since the last one.
@@ -65,9 +65,11 @@ type Stats struct {
 
 // Publisher renders configs. All methods are safe for concurrent use.
 type Publisher struct {
-	cfg      Config
-	builds   atomic.Uint64
-	marshals atomic.Uint64
+	cfg       Config
+	builds    atomic.Uint64
+	marshals  atomic.Uint64
+	lastCause atomic.Pointer[caused]
+	loaded    chan struct{} // closed
 
 	mu     sync.Mutex // guards agents
 	agents map[key]*agent
@@ -80,7 +82,9 @@ func New(cfg Config) (*Publisher, error) {
 	if cfg.Logger == nil || cfg.Source == nil || cfg.Choose == nil || cfg.Build == nil || cfg.Changed == nil || cfg.Changes == nil {
 		return nil, errs.New(errs.Invalid, "publish: logger, source, choose, build, changed and changes are required")
 	}
-	return &Publisher{cfg: cfg, agents: map[key]*agent{}}, nil
+	p := &Publisher{cfg: cfg, agents: map[key]*agent{}, loaded: make(chan struct{})}
+	close(p.loaded)
+	return p, nil
 }
 
 // Run follows the view until ctx ends and wakes the sink's streams after each change that matters to them.
@@ -225,17 +229,20 @@ func (p *Publisher) agent(namespace, name string) *agent {
 		<-a.loaded
 		return a
 	}
-	a = newAgent(p)
+	a = newAgent(p, namespace, name)
+	a.loaded = make(chan struct{})
 	p.agents[k] = a
 	p.mu.Unlock()
-	a.read(context.Background(), namespace, name)
+	defer close(a.loaded)
+	a.read(context.Background())
 	return a
 }
 
 func (p *Publisher) load(ctx context.Context, namespace, name string, old *agent) *agent {
-	a := newAgent(p)
+	a := newAgent(p, namespace, name)
+	a.loaded = p.loaded // nobody sees it before
 	<-old.loaded
 	a.adopt(old)
-	a.read(ctx, namespace, name)
+	a.read(ctx)
 	return a
 }

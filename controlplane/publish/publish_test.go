@@ -48,16 +48,21 @@ func (f *fake) Heads(string, string) (snapshot.Heads, snapshot.Immutables) {
 	return f.heads, nothing{}
 }
 
-func (f *fake) Agent(string, string) (view.AgentHead, int64, bool) {
+func (f *fake) Reset(string, string) (epoch uint64, generation int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.head, f.heads.Agent.ModRevision, true
+	return f.head.ResetEpoch, f.head.ResetGeneration
 }
 
-func (f *fake) Moves(string, string, string) []view.Move {
+func (f *fake) MoveUpTo(_, _, _ string, revision int64) (view.Move, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.moves
+	for _, m := range f.moves {
+		if m.Seq <= revision {
+			return m, true
+		}
+	}
+	return view.Move{}, false
 }
 
 func (f *fake) Take() ([]view.AgentKey, int64) {

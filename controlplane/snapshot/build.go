@@ -90,6 +90,15 @@ func Build(h Heads, im Immutables, in Instance) (Snapshot, error) {
 
 // BuildFor is Build for every instance with this Key.
 func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
+	s, err := resolved(h, im, k)
+	if err == nil && s.Absent == Present {
+		s.Proven = provenOf(h, im, k, s.Resources)
+	}
+	return s, err
+}
+
+// build gives a snapshot without its proven lines: all that depends on nothing but h, the immutables' bytes and the target.
+func build(h Heads, im Immutables, k Key) (Snapshot, error) {
 	s := Snapshot{Token: manifest.Token{Epoch: h.Epoch, Generation: h.Agent.ModRevision}}
 	switch {
 	case !h.Agent.Exists:
@@ -139,8 +148,8 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 	for _, names := range [][]string{s.Credentials, s.Vetoed, s.Pinned} {
 		slices.Sort(names)
 	}
-	s.Proven = provenOf(h, im, k, s.Resources)
-	s.Token.Hash = manifest.Of(s.Lines())
+	s.Manifest = s.Lines()
+	s.Token.Hash = manifest.Of(s.Manifest)
 	return s, nil
 }
 
@@ -156,8 +165,11 @@ func provenOf(h Heads, im Immutables, k Key, resources []Resource) []string {
 	return out
 }
 
-// Lines gives the manifest.
+// Lines gives the manifest, which the caller must not change.
 func (s Snapshot) Lines() []manifest.Line {
+	if len(s.Manifest) == len(s.Resources) {
+		return s.Manifest
+	}
 	lines := make([]manifest.Line, len(s.Resources))
 	for i, r := range s.Resources {
 		lines[i] = r.Line

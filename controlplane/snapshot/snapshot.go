@@ -102,12 +102,13 @@ type Resource struct {
 	JSON []byte
 }
 
-// Snapshot is what one instance must run. Resources are in manifest order.
+// Snapshot is what one instance must run. Resources are in manifest order. Its slices are shared and must not be changed.
 type Snapshot struct {
 	Absent      Absence // when not Present, nothing below but Token is set
 	Token       manifest.Token
 	Revision    int64
 	Resources   []Resource
+	Manifest    []manifest.Line // the lines of Resources
 	Proven      []string // kind/name of proven lines, sorted
 	Credentials []string // names whose values travel beside, sorted
 	Vetoed      []string // kind/name of the lines that a veto decided, sorted

@@ -62,6 +62,7 @@ func (c change) finish(revision int64) {
 	for id := range c.touched {
 		if a, ok := c.agents[id]; ok {
 			a.moved = revision
+			a.sharing.end()
 			moved[AgentKey{Namespace: id.namespace, Name: a.head.Name}] = struct{}{}
 		}
 	}

@@ -16,17 +16,27 @@ import (
 func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutables) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	h := snapshot.Heads{
+	id := idOf(manifest.KindAgent, namespace, agent)
+	a := v.agents[id]
+	if a == nil || a.head.Name != agent {
+		return v.noHeads(), &immutables{view: v}
+	}
+	k := a.sharing.get(func() snapshot.Heads { return v.headsOf(a) })
+	return k.heads, &immutables{view: v, agent: a, kept: k, applied: v.applied[id]}
+}
+
+func (v *View) noHeads() snapshot.Heads {
+	return snapshot.Heads{
 		Epoch:       v.cluster.Epoch,
 		Prompts:     map[string]snapshot.PromptHead{},
 		MCP:         map[string]snapshot.MCPHead{},
 		Credentials: map[string]snapshot.CredentialHead{},
 	}
-	id := idOf(manifest.KindAgent, namespace, agent)
-	a := v.agents[id]
-	if a == nil || a.head.Name != agent {
-		return h, &immutables{view: v}
-	}
+}
+
+// headsOf collects what an agent's configs are built from. v.mu is held.
+func (v *View) headsOf(a *agentNode) snapshot.Heads {
+	h := v.noHeads()
 	h.Agent, h.Pins, h.Vetoes = a.built, a.pins, a.vetoes
 	for ref := range a.refs {
 		switch ref.kind {
@@ -44,7 +54,7 @@ func (v *View) Heads(namespace, agent string) (snapshot.Heads, snapshot.Immutabl
 			}
 		}
 	}
-	return h, &immutables{view: v, revisions: a.head.State.Revisions, active: a.active, applied: v.applied[id]}
+	return h
 }
 
 // Denied gives the switched-off tools of the MCP entries that an agent refers to, as "server" or "server/tool",
@@ -76,10 +86,10 @@ func (v *View) Denied(namespace, agent string) (names []string, revision int64) 
 // immutables reads blobs from the view (what no head names now, from the store) and what can change from the moment of Heads. A blob that was collected
 // since isn't there any more; then a newer Heads doesn't name it.
 type immutables struct {
-	view      *View
-	revisions []release.Revision // ascending
-	active    map[manifest.Hash]*specFacts
-	applied   *appliedSet
+	view    *View
+	agent   *agentNode // nil: there is none; only what never changes of it is read
+	kept    *kept      // nil: nothing is kept
+	applied *appliedSet
 }
 
 // Spec gives the canonical JSON of one of the agent's revisions.
@@ -95,18 +105,22 @@ func (i *immutables) Spec(revision int64) (json.RawMessage, manifest.Hash, bool)
 // Parsed gives what is kept of the specs in play.
 func (i *immutables) Parsed(revision int64) (*snapshot.Parsed, bool) {
 	h, ok := i.spec(revision)
-	if !ok || i.active[h] == nil {
+	if !ok || i.agent.active[h] == nil {
 		return nil, false
 	}
-	return i.active[h].parsed, true
+	return i.agent.active[h].parsed, true
 }
 
 func (i *immutables) spec(revision int64) (manifest.Hash, bool) {
-	at, ok := slices.BinarySearchFunc(i.revisions, revision, func(r release.Revision, n int64) int { return cmp.Compare(r.N, n) })
+	if i.agent == nil {
+		return manifest.Hash{}, false
+	}
+	revisions := i.agent.head.State.Revisions // ascending
+	at, ok := slices.BinarySearchFunc(revisions, revision, func(r release.Revision, n int64) int { return cmp.Compare(r.N, n) })
 	if !ok {
 		return manifest.Hash{}, false
 	}
-	return i.revisions[at].Spec, true
+	return revisions[at].Spec, true
 }
 
 // Blob gives the bytes of a version.

@@ -51,8 +51,9 @@ type agentNode struct {
 	refs   refs                         // their union, with the heads that pins and vetoes name
 	pins   map[string]manifest.Line
 	vetoes map[string]snapshot.Veto
-	// moved is the store revision of the last change of what its configs are built from.
-	moved int64
+	// moved is the store revision of the last change of what its configs are built from, sharing what is shared until the next.
+	moved   int64
+	sharing sharing
 }
 
 func newIndex() index {

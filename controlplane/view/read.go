@@ -166,6 +166,18 @@ func (v *View) Moves(namespace, kind, name string) []Move {
 	return out
 }
 
+// MoveUpTo gives the newest of Moves whose seq isn't above a revision.
+func (v *View) MoveUpTo(namespace, kind, name string, revision int64) (Move, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, m := range slices.Backward(v.moves.byHead[idOf(kind, namespace, name)]) {
+		if m.Seq <= revision {
+			return m.Move, true
+		}
+	}
+	return Move{}, false
+}
+
 // Dependents lists the agents, deleted ones left out, whose stable, candidate or held spec refers to a head.
 // Kind agent asks for those that have it as a partner.
 func (v *View) Dependents(kind, namespace, name string) []AgentKey {

@@ -25,6 +25,18 @@ func (v *View) Standing(namespace, name string) (Standing, bool) {
 	return Standing{Name: a.head.Name, Moved: a.moved, Quiet: a.head.State.Quiet()}, true
 }
 
+// Reset gives the (epoch, generation) of an agent's head below which remembered refusals are void; zero when there is none. It
+// costs no copy of the head.
+func (v *View) Reset(namespace, name string) (epoch uint64, generation int64) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := v.agents[idOf(manifest.KindAgent, namespace, name)]
+	if a == nil {
+		return 0, 0
+	}
+	return a.head.ResetEpoch, a.head.ResetGeneration
+}
+
 // Recorded reports whether it is known that an instance of an agent APPLIED a config.
 func (v *View) Recorded(namespace, agent string, config manifest.Hash) bool {
 	v.mu.RLock()
