@@ -58,15 +58,11 @@ func (r *Releaser) current(key view.AgentKey, at view.Standing) bool {
 	if fresh {
 		return true
 	}
-	s := &sight{key: key, configs: map[int64]*resolved{}}
-	s.head.Name = at.Name
-	s.heads, s.im = r.cfg.View.Heads(key.Namespace, at.Name)
-	n := s.heads.Agent.Stable
-	if n == 0 || s.heads.Agent.Candidate != 0 || s.heads.Agent.Held != 0 { // it moved since
+	heads, im := r.cfg.View.Heads(key.Namespace, at.Name)
+	if h := heads.Agent; h.Stable == 0 || h.Candidate != 0 || h.Held != 0 { // it moved since
 		return false
 	}
-	s.resolve(n)
-	c := s.configs[n]
+	c := resolve(heads, im, key.Namespace, at.Name, heads.Agent.Stable)
 	if c == nil {
 		return false
 	}

@@ -77,17 +77,24 @@ func (r *Releaser) giveBack(s *sight) {
 
 // resolve builds a revision. One that can't be built is left out: nobody is offered it.
 func (s *sight) resolve(n int64) {
-	snap, err := snapshot.BuildFor(s.heads, s.im, snapshot.Key{Namespace: s.key.Namespace, Agent: s.head.Name, Target: n})
+	if c := resolve(s.heads, s.im, s.key.Namespace, s.head.Name, n); c != nil {
+		s.configs[n] = c
+	}
+}
+
+// resolve gives one revision as Build gives it; nil where it can't be built.
+func resolve(heads snapshot.Heads, im snapshot.Immutables, namespace, agent string, n int64) *resolved {
+	snap, err := snapshot.BuildFor(heads, im, snapshot.Key{Namespace: namespace, Agent: agent, Target: n})
 	if err != nil || snap.Absent != snapshot.Present {
-		return
+		return nil
 	}
 	c := release.Config{
 		Revision: n, Hash: snap.Token.Hash, Generation: snap.Token.Generation, Lines: snap.Lines(), Vetoed: snap.Vetoed,
 	}
-	if p, err := snapshot.ParsedSpec(s.im, s.head.Name, n); err == nil {
+	if p, err := snapshot.ParsedSpec(im, agent, n); err == nil {
 		c.Policy = release.Policy{OnReject: p.Release.OnReject, ProgressDeadline: p.Release.ProgressDeadline.Std()}
 	}
-	s.configs[n] = &resolved{config: c, token: snap.Token, policies: policiesOf(snap)}
+	return &resolved{config: c, token: snap.Token, policies: policiesOf(snap)}
 }
 
 func policiesOf(snap snapshot.Snapshot) map[manifest.Hash][]byte {
