@@ -21,13 +21,6 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
-// Principal is an authenticated caller. Name is what history keeps as actor.
-type Principal struct {
-	Name string
-	// Admin holds every permission.
-	Admin bool
-}
-
 // tokenPrefix makes tokens recognisable to secret scanners.
 const tokenPrefix = "agt_"
 
@@ -50,12 +43,8 @@ func (g *Guard) Authenticate(_ context.Context, fullMethod, bearer string) (Prin
 	if err != nil {
 		return Principal{}, err
 	}
-	permission, ok := rpc.Permission(fullMethod)
-	if !ok {
-		return Principal{}, errs.New(errs.Denied, "method %q isn't known, or carries no permission", fullMethod)
-	}
-	if !p.Admin {
-		return Principal{}, errs.New(errs.Denied, "%s needs permission %s", fullMethod, permission)
+	if _, ok := rpc.Rule(fullMethod); !ok {
+		return Principal{}, errs.New(errs.Denied, "method %q isn't known, or carries no rule", fullMethod)
 	}
 	return p, nil
 }
@@ -68,7 +57,7 @@ func (g *Guard) Bearer(bearer string) (Principal, error) {
 	if subtle.ConstantTimeCompare([]byte(bearer), []byte(g.token.Reveal())) != 1 {
 		return Principal{}, errs.New(errs.Unauthenticated, "the token is not this control plane's")
 	}
-	return Principal{Name: "dev", Admin: true}, nil
+	return Principal{Name: "dev", Kind: Dev, Admin: true}, nil
 }
 
 // LoadToken reads the token file, or creates it (mode 0600) when it isn't there; it survives restarts. A file that
@@ -112,17 +101,4 @@ func readToken(path string) (secret.Value, error) {
 		return secret.Value{}, errs.New(errs.Precondition, "token file %s is empty: remove it and a new token is made", path)
 	}
 	return secret.NewValue(token), nil
-}
-
-type principalKey struct{}
-
-// With gives a context that carries the caller.
-func With(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
-}
-
-// From gives the caller, or false on a path that asked no guard.
-func From(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(principalKey{}).(Principal)
-	return p, ok
 }

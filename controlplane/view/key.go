@@ -16,6 +16,12 @@ const (
 	refusalPrefix  = Root + "refusal/"  // <namespace>/<agent>/<hash>
 	movePrefix     = Root + "move/"     // <namespace>/<time-ordered id>
 	settingsPrefix = Root + "settings/" // <name>: sealed keys, namespace settings
+
+	// AccessPrefix holds tokens, roles and bindings (package directory), IdentityPrefix the certificate authority, join tokens,
+	// identities and revocations (package identity), AuditPrefix the audit log (package audit). The view reads none of them.
+	AccessPrefix   = Root + "access/"
+	IdentityPrefix = Root + "identity/"
+	AuditPrefix    = Root + "audit/"
 )
 
 // The prefixes of what is kept for a while only, for package collector.

@@ -10,28 +10,28 @@ import (
 	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
 )
 
-// Permission gives what a caller of a method such as "/agentry.spec.v1.SpecService/Apply" must hold, from the option
-// agentry.access.v1.access. ok is false for a method that isn't known or carries none: deny it.
-func Permission(fullMethod string) (permission string, ok bool) {
+// Rule gives who may call a method such as "/agentry.spec.v1.SpecService/Apply", from the option agentry.access.v1.access. ok is
+// false for a method that isn't known or has no rule: deny it.
+func Rule(fullMethod string) (rule *accessv1.Access, ok bool) {
 	service, method, found := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	if !found {
-		return "", false
+		return nil, false
 	}
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
 	if err != nil {
-		return "", false
+		return nil, false
 	}
 	sd, isService := d.(protoreflect.ServiceDescriptor)
 	if !isService {
-		return "", false
+		return nil, false
 	}
 	md := sd.Methods().ByName(protoreflect.Name(method))
 	if md == nil {
-		return "", false
+		return nil, false
 	}
 	access, isAccess := proto.GetExtension(md.Options(), accessv1.E_Access).(*accessv1.Access)
-	if !isAccess || access.GetPermission() == "" {
-		return "", false
+	if !isAccess || access.GetOn() == accessv1.On_ON_UNSPECIFIED {
+		return nil, false
 	}
-	return access.GetPermission(), true
+	return access, true
 }

@@ -33,7 +33,7 @@ func TestEveryMethodHasAPermission(t *testing.T) {
 			for j := range s.Methods().Len() {
 				name := "/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())
 				n++
-				if _, ok := Permission(name); !ok {
+				if _, ok := Rule(name); !ok {
 					t.Errorf("%s has no agentry.access.v1.access option", name)
 				}
 			}
@@ -44,7 +44,7 @@ func TestEveryMethodHasAPermission(t *testing.T) {
 		t.Errorf("only %d methods found", n)
 	}
 	for _, unknown := range []string{"", "/x/y", "/agentry.spec.v1.SpecService/Nope", "/agentry.spec.v1.ApplyRequest/x"} {
-		if _, ok := Permission(unknown); ok {
+		if _, ok := Rule(unknown); ok {
 			t.Errorf("%q has a permission", unknown)
 		}
 	}

@@ -22,11 +22,93 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Access says who may call a method.
+// On is what a request is about, and so where a caller must hold the permission.
+type On int32
+
+const (
+	// No rule: nobody may call. A test fails for a method without a rule.
+	On_ON_UNSPECIFIED On = 0
+	// Anybody, unauthenticated: the request carries a proof of its own, or what it answers is no secret.
+	On_ON_PUBLIC On = 1
+	// The caller itself: anybody who is authenticated.
+	On_ON_CALLER On = 2
+	// The whole installation: held by a binding on all namespaces.
+	On_ON_CLUSTER On = 3
+	// The request's field "namespace": held on the whole of it.
+	On_ON_NAMESPACE On = 4
+	// One object of a namespace: held on it, by its name, by its labels or by its namespace.
+	On_ON_OBJECT On = 5
+	// Several objects, which only the handler knows: the caller must hold the permission on something of the namespace, and the
+	// handler asks for each object, or leaves out what the caller may not see.
+	On_ON_OBJECTS On = 6
+	// The runtime door: an agent's identity, for that agent alone.
+	On_ON_INSTANCE On = 7
+)
+
+// Enum value maps for On.
+var (
+	On_name = map[int32]string{
+		0: "ON_UNSPECIFIED",
+		1: "ON_PUBLIC",
+		2: "ON_CALLER",
+		3: "ON_CLUSTER",
+		4: "ON_NAMESPACE",
+		5: "ON_OBJECT",
+		6: "ON_OBJECTS",
+		7: "ON_INSTANCE",
+	}
+	On_value = map[string]int32{
+		"ON_UNSPECIFIED": 0,
+		"ON_PUBLIC":      1,
+		"ON_CALLER":      2,
+		"ON_CLUSTER":     3,
+		"ON_NAMESPACE":   4,
+		"ON_OBJECT":      5,
+		"ON_OBJECTS":     6,
+		"ON_INSTANCE":    7,
+	}
+)
+
+func (x On) Enum() *On {
+	p := new(On)
+	*p = x
+	return p
+}
+
+func (x On) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (On) Descriptor() protoreflect.EnumDescriptor {
+	return file_agentry_access_v1_access_proto_enumTypes[0].Descriptor()
+}
+
+func (On) Type() protoreflect.EnumType {
+	return &file_agentry_access_v1_access_proto_enumTypes[0]
+}
+
+func (x On) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use On.Descriptor instead.
+func (On) EnumDescriptor() ([]byte, []int) {
+	return file_agentry_access_v1_access_proto_rawDescGZIP(), []int{0}
+}
+
+// Access says who may call a method: whoever holds the permission on what the request is about.
 type Access struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Permission is the dotted name of what the caller must hold, such as "spec.write".
-	Permission    string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
+	// Permission is the dotted name of what the caller must hold, such as "spec.write". Empty only for ON_PUBLIC and ON_CALLER.
+	Permission string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
+	// What the request is about.
+	On On `protobuf:"varint,2,opt,name=on,proto3,enum=agentry.access.v1.On" json:"on,omitempty"`
+	// ON_OBJECT: the object's kind; empty: the request's field "kind" says it.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// ON_OBJECT: the request's field that names the object; empty: "name".
+	NameField string `protobuf:"bytes,4,opt,name=name_field,json=nameField,proto3" json:"name_field,omitempty"`
+	// The method changes something: a call is in the audit log, and fails where that can't be written.
+	Mutates       bool `protobuf:"varint,5,opt,name=mutates,proto3" json:"mutates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,6 +150,34 @@ func (x *Access) GetPermission() string {
 	return ""
 }
 
+func (x *Access) GetOn() On {
+	if x != nil {
+		return x.On
+	}
+	return On_ON_UNSPECIFIED
+}
+
+func (x *Access) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Access) GetNameField() string {
+	if x != nil {
+		return x.NameField
+	}
+	return ""
+}
+
+func (x *Access) GetMutates() bool {
+	if x != nil {
+		return x.Mutates
+	}
+	return false
+}
+
 var file_agentry_access_v1_access_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -91,11 +201,27 @@ var File_agentry_access_v1_access_proto protoreflect.FileDescriptor
 
 const file_agentry_access_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1eagentry/access/v1/access.proto\x12\x11agentry.access.v1\x1a google/protobuf/descriptor.proto\"(\n" +
+	"\x1eagentry/access/v1/access.proto\x12\x11agentry.access.v1\x1a google/protobuf/descriptor.proto\"\x9c\x01\n" +
 	"\x06Access\x12\x1e\n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tR\n" +
-	"permission:S\n" +
+	"permission\x12%\n" +
+	"\x02on\x18\x02 \x01(\x0e2\x15.agentry.access.v1.OnR\x02on\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1d\n" +
+	"\n" +
+	"name_field\x18\x04 \x01(\tR\tnameField\x12\x18\n" +
+	"\amutates\x18\x05 \x01(\bR\amutates*\x88\x01\n" +
+	"\x02On\x12\x12\n" +
+	"\x0eON_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tON_PUBLIC\x10\x01\x12\r\n" +
+	"\tON_CALLER\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ON_CLUSTER\x10\x03\x12\x10\n" +
+	"\fON_NAMESPACE\x10\x04\x12\r\n" +
+	"\tON_OBJECT\x10\x05\x12\x0e\n" +
+	"\n" +
+	"ON_OBJECTS\x10\x06\x12\x0f\n" +
+	"\vON_INSTANCE\x10\a:S\n" +
 	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18ݛ\x03 \x01(\v2\x19.agentry.access.v1.AccessR\x06accessB\xc5\x01\n" +
 	"\x15com.agentry.access.v1B\vAccessProtoP\x01Z9github.com/agentry/agentry/gen/agentry/access/v1;accessv1\xa2\x02\x03AAX\xaa\x02\x11Agentry.Access.V1\xca\x02\x11Agentry\\Access\\V1\xe2\x02\x1dAgentry\\Access\\V1\\GPBMetadata\xea\x02\x13Agentry::Access::V1b\x06proto3"
 
@@ -111,19 +237,22 @@ func file_agentry_access_v1_access_proto_rawDescGZIP() []byte {
 	return file_agentry_access_v1_access_proto_rawDescData
 }
 
+var file_agentry_access_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_agentry_access_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_agentry_access_v1_access_proto_goTypes = []any{
-	(*Access)(nil),                     // 0: agentry.access.v1.Access
-	(*descriptorpb.MethodOptions)(nil), // 1: google.protobuf.MethodOptions
+	(On)(0),                            // 0: agentry.access.v1.On
+	(*Access)(nil),                     // 1: agentry.access.v1.Access
+	(*descriptorpb.MethodOptions)(nil), // 2: google.protobuf.MethodOptions
 }
 var file_agentry_access_v1_access_proto_depIdxs = []int32{
-	1, // 0: agentry.access.v1.access:extendee -> google.protobuf.MethodOptions
-	0, // 1: agentry.access.v1.access:type_name -> agentry.access.v1.Access
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	1, // [1:2] is the sub-list for extension type_name
-	0, // [0:1] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0, // 0: agentry.access.v1.Access.on:type_name -> agentry.access.v1.On
+	2, // 1: agentry.access.v1.access:extendee -> google.protobuf.MethodOptions
+	1, // 2: agentry.access.v1.access:type_name -> agentry.access.v1.Access
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	2, // [2:3] is the sub-list for extension type_name
+	1, // [1:2] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_agentry_access_v1_access_proto_init() }
@@ -136,13 +265,14 @@ func file_agentry_access_v1_access_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentry_access_v1_access_proto_rawDesc), len(file_agentry_access_v1_access_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   1,
 			NumExtensions: 1,
 			NumServices:   0,
 		},
 		GoTypes:           file_agentry_access_v1_access_proto_goTypes,
 		DependencyIndexes: file_agentry_access_v1_access_proto_depIdxs,
+		EnumInfos:         file_agentry_access_v1_access_proto_enumTypes,
 		MessageInfos:      file_agentry_access_v1_access_proto_msgTypes,
 		ExtensionInfos:    file_agentry_access_v1_access_proto_extTypes,
 	}.Build()

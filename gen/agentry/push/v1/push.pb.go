@@ -2487,10 +2487,10 @@ const file_agentry_push_v1_push_proto_rawDesc = "" +
 	"\x11COMMAND_KIND_DROP\x10\x01\x12\x16\n" +
 	"\x12COMMAND_KIND_DRAIN\x10\x02\x12\x17\n" +
 	"\x13COMMAND_KIND_RELOAD\x10\x03\x12\x1e\n" +
-	"\x1aCOMMAND_KIND_RESEND_REPORT\x10\x042s\n" +
-	"\rConfigService\x12b\n" +
-	"\x06Stream\x12\x1e.agentry.push.v1.StreamRequest\x1a\x1f.agentry.push.v1.StreamResponse\"\x13\xea\xdd\x19\x0f\n" +
-	"\rconfig.stream(\x010\x01B\xb5\x01\n" +
+	"\x1aCOMMAND_KIND_RESEND_REPORT\x10\x042u\n" +
+	"\rConfigService\x12d\n" +
+	"\x06Stream\x12\x1e.agentry.push.v1.StreamRequest\x1a\x1f.agentry.push.v1.StreamResponse\"\x15\xea\xdd\x19\x11\n" +
+	"\rconfig.stream\x10\a(\x010\x01B\xb5\x01\n" +
 	"\x13com.agentry.push.v1B\tPushProtoP\x01Z5github.com/agentry/agentry/gen/agentry/push/v1;pushv1\xa2\x02\x03APX\xaa\x02\x0fAgentry.Push.V1\xca\x02\x0fAgentry\\Push\\V1\xe2\x02\x1bAgentry\\Push\\V1\\GPBMetadata\xea\x02\x11Agentry::Push::V1b\x06proto3"
 
 var (

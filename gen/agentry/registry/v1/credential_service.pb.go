@@ -23,6 +23,104 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ResealRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealRequest) Reset() {
+	*x = ResealRequest{}
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealRequest) ProtoMessage() {}
+
+func (x *ResealRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealRequest.ProtoReflect.Descriptor instead.
+func (*ResealRequest) Descriptor() ([]byte, []int) {
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{0}
+}
+
+type ResealResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key-encryption key that everything is sealed with now.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// How many sealed objects there are, and how many of them were sealed anew.
+	Sealed        int32 `protobuf:"varint,2,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Resealed      int32 `protobuf:"varint,3,opt,name=resealed,proto3" json:"resealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealResponse) Reset() {
+	*x = ResealResponse{}
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealResponse) ProtoMessage() {}
+
+func (x *ResealResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealResponse.ProtoReflect.Descriptor instead.
+func (*ResealResponse) Descriptor() ([]byte, []int) {
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ResealResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ResealResponse) GetSealed() int32 {
+	if x != nil {
+		return x.Sealed
+	}
+	return 0
+}
+
+func (x *ResealResponse) GetResealed() int32 {
+	if x != nil {
+		return x.Resealed
+	}
+	return 0
+}
+
 type CreateRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -39,7 +137,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[0]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +149,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[0]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +162,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{0}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateRequest) GetNamespace() string {
@@ -114,7 +212,7 @@ type CreateResponse struct {
 
 func (x *CreateResponse) Reset() {
 	*x = CreateResponse{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[1]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -126,7 +224,7 @@ func (x *CreateResponse) String() string {
 func (*CreateResponse) ProtoMessage() {}
 
 func (x *CreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[1]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -139,7 +237,7 @@ func (x *CreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateResponse.ProtoReflect.Descriptor instead.
 func (*CreateResponse) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{1}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateResponse) GetVersion() int64 {
@@ -174,7 +272,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[2]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +284,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[2]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +297,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{2}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RotateRequest) GetNamespace() string {
@@ -260,7 +358,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[3]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +370,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[3]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +383,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{3}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RotateResponse) GetFrom() int64 {
@@ -326,7 +424,7 @@ type UsedByRequest struct {
 
 func (x *UsedByRequest) Reset() {
 	*x = UsedByRequest{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[4]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +436,7 @@ func (x *UsedByRequest) String() string {
 func (*UsedByRequest) ProtoMessage() {}
 
 func (x *UsedByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[4]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +449,7 @@ func (x *UsedByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedByRequest.ProtoReflect.Descriptor instead.
 func (*UsedByRequest) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{4}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UsedByRequest) GetNamespace() string {
@@ -383,7 +481,7 @@ type CredentialUse struct {
 
 func (x *CredentialUse) Reset() {
 	*x = CredentialUse{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[5]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +493,7 @@ func (x *CredentialUse) String() string {
 func (*CredentialUse) ProtoMessage() {}
 
 func (x *CredentialUse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[5]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +506,7 @@ func (x *CredentialUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialUse.ProtoReflect.Descriptor instead.
 func (*CredentialUse) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{5}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CredentialUse) GetAgent() string {
@@ -449,7 +547,7 @@ type UsedByResponse struct {
 
 func (x *UsedByResponse) Reset() {
 	*x = UsedByResponse{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[6]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +559,7 @@ func (x *UsedByResponse) String() string {
 func (*UsedByResponse) ProtoMessage() {}
 
 func (x *UsedByResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[6]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +572,7 @@ func (x *UsedByResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedByResponse.ProtoReflect.Descriptor instead.
 func (*UsedByResponse) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{6}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UsedByResponse) GetUses() []*CredentialUse {
@@ -493,7 +591,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[7]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +603,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[7]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +616,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{7}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRequest) GetNamespace() string {
@@ -548,7 +646,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[8]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +658,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[8]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +671,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{8}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Credential) GetName() string {
@@ -634,7 +732,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[9]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +744,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[9]
+	mi := &file_agentry_registry_v1_credential_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +757,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{9}
+	return file_agentry_registry_v1_credential_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetCredentials() []*Credential {
@@ -673,7 +771,12 @@ var File_agentry_registry_v1_credential_service_proto protoreflect.FileDescripto
 
 const file_agentry_registry_v1_credential_service_proto_rawDesc = "" +
 	"\n" +
-	",agentry/registry/v1/credential_service.proto\x12\x13agentry.registry.v1\x1a\x1eagentry/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
+	",agentry/registry/v1/credential_service.proto\x12\x13agentry.registry.v1\x1a\x1eagentry/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"\rResealRequest\"[\n" +
+	"\x0eResealResponse\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06sealed\x18\x02 \x01(\x05R\x06sealed\x12\x1a\n" +
+	"\bresealed\x18\x03 \x01(\x05R\bresealed\"\x8f\x01\n" +
 	"\rCreateRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
@@ -719,16 +822,21 @@ const file_agentry_registry_v1_credential_service_proto_rawDesc = "" +
 	"updated_by\x18\x06 \x01(\tR\tupdatedBy\x12%\n" +
 	"\x0estore_revision\x18\a \x01(\x03R\rstoreRevision\"Q\n" +
 	"\fListResponse\x12A\n" +
-	"\vcredentials\x18\x01 \x03(\v2\x1f.agentry.registry.v1.CredentialR\vcredentials2\xab\x03\n" +
-	"\x11CredentialService\x12i\n" +
-	"\x06Create\x12\".agentry.registry.v1.CreateRequest\x1a#.agentry.registry.v1.CreateResponse\"\x16\xea\xdd\x19\x12\n" +
-	"\x10credential.write\x12i\n" +
-	"\x06Rotate\x12\".agentry.registry.v1.RotateRequest\x1a#.agentry.registry.v1.RotateResponse\"\x16\xea\xdd\x19\x12\n" +
-	"\x10credential.write\x12b\n" +
-	"\x06UsedBy\x12\".agentry.registry.v1.UsedByRequest\x1a#.agentry.registry.v1.UsedByResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12\\\n" +
-	"\x04List\x12 .agentry.registry.v1.ListRequest\x1a!.agentry.registry.v1.ListResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.readB\xde\x01\n" +
+	"\vcredentials\x18\x01 \x03(\v2\x1f.agentry.registry.v1.CredentialR\vcredentials2\xcb\x04\n" +
+	"\x11CredentialService\x12y\n" +
+	"\x06Create\x12\".agentry.registry.v1.CreateRequest\x1a#.agentry.registry.v1.CreateResponse\"&\xea\xdd\x19\"\n" +
+	"\x10credential.write\x10\x05\x1a\n" +
+	"credential(\x01\x12y\n" +
+	"\x06Rotate\x12\".agentry.registry.v1.RotateRequest\x1a#.agentry.registry.v1.RotateResponse\"&\xea\xdd\x19\"\n" +
+	"\x10credential.write\x10\x05\x1a\n" +
+	"credential(\x01\x12p\n" +
+	"\x06UsedBy\x12\".agentry.registry.v1.UsedByRequest\x1a#.agentry.registry.v1.UsedByResponse\"\x1d\xea\xdd\x19\x19\n" +
+	"\tspec.read\x10\x05\x1a\n" +
+	"credential\x12n\n" +
+	"\x06Reseal\x12\".agentry.registry.v1.ResealRequest\x1a#.agentry.registry.v1.ResealResponse\"\x1b\xea\xdd\x19\x17\n" +
+	"\x11credential.reseal\x10\x03(\x01\x12^\n" +
+	"\x04List\x12 .agentry.registry.v1.ListRequest\x1a!.agentry.registry.v1.ListResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x06B\xde\x01\n" +
 	"\x17com.agentry.registry.v1B\x16CredentialServiceProtoP\x01Z=github.com/agentry/agentry/gen/agentry/registry/v1;registryv1\xa2\x02\x03ARX\xaa\x02\x13Agentry.Registry.V1\xca\x02\x13Agentry\\Registry\\V1\xe2\x02\x1fAgentry\\Registry\\V1\\GPBMetadata\xea\x02\x15Agentry::Registry::V1b\x06proto3"
 
 var (
@@ -743,34 +851,38 @@ func file_agentry_registry_v1_credential_service_proto_rawDescGZIP() []byte {
 	return file_agentry_registry_v1_credential_service_proto_rawDescData
 }
 
-var file_agentry_registry_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_agentry_registry_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_agentry_registry_v1_credential_service_proto_goTypes = []any{
-	(*CreateRequest)(nil),         // 0: agentry.registry.v1.CreateRequest
-	(*CreateResponse)(nil),        // 1: agentry.registry.v1.CreateResponse
-	(*RotateRequest)(nil),         // 2: agentry.registry.v1.RotateRequest
-	(*RotateResponse)(nil),        // 3: agentry.registry.v1.RotateResponse
-	(*UsedByRequest)(nil),         // 4: agentry.registry.v1.UsedByRequest
-	(*CredentialUse)(nil),         // 5: agentry.registry.v1.CredentialUse
-	(*UsedByResponse)(nil),        // 6: agentry.registry.v1.UsedByResponse
-	(*ListRequest)(nil),           // 7: agentry.registry.v1.ListRequest
-	(*Credential)(nil),            // 8: agentry.registry.v1.Credential
-	(*ListResponse)(nil),          // 9: agentry.registry.v1.ListResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*ResealRequest)(nil),         // 0: agentry.registry.v1.ResealRequest
+	(*ResealResponse)(nil),        // 1: agentry.registry.v1.ResealResponse
+	(*CreateRequest)(nil),         // 2: agentry.registry.v1.CreateRequest
+	(*CreateResponse)(nil),        // 3: agentry.registry.v1.CreateResponse
+	(*RotateRequest)(nil),         // 4: agentry.registry.v1.RotateRequest
+	(*RotateResponse)(nil),        // 5: agentry.registry.v1.RotateResponse
+	(*UsedByRequest)(nil),         // 6: agentry.registry.v1.UsedByRequest
+	(*CredentialUse)(nil),         // 7: agentry.registry.v1.CredentialUse
+	(*UsedByResponse)(nil),        // 8: agentry.registry.v1.UsedByResponse
+	(*ListRequest)(nil),           // 9: agentry.registry.v1.ListRequest
+	(*Credential)(nil),            // 10: agentry.registry.v1.Credential
+	(*ListResponse)(nil),          // 11: agentry.registry.v1.ListResponse
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_agentry_registry_v1_credential_service_proto_depIdxs = []int32{
-	5,  // 0: agentry.registry.v1.UsedByResponse.uses:type_name -> agentry.registry.v1.CredentialUse
-	10, // 1: agentry.registry.v1.Credential.updated:type_name -> google.protobuf.Timestamp
-	8,  // 2: agentry.registry.v1.ListResponse.credentials:type_name -> agentry.registry.v1.Credential
-	0,  // 3: agentry.registry.v1.CredentialService.Create:input_type -> agentry.registry.v1.CreateRequest
-	2,  // 4: agentry.registry.v1.CredentialService.Rotate:input_type -> agentry.registry.v1.RotateRequest
-	4,  // 5: agentry.registry.v1.CredentialService.UsedBy:input_type -> agentry.registry.v1.UsedByRequest
-	7,  // 6: agentry.registry.v1.CredentialService.List:input_type -> agentry.registry.v1.ListRequest
-	1,  // 7: agentry.registry.v1.CredentialService.Create:output_type -> agentry.registry.v1.CreateResponse
-	3,  // 8: agentry.registry.v1.CredentialService.Rotate:output_type -> agentry.registry.v1.RotateResponse
-	6,  // 9: agentry.registry.v1.CredentialService.UsedBy:output_type -> agentry.registry.v1.UsedByResponse
-	9,  // 10: agentry.registry.v1.CredentialService.List:output_type -> agentry.registry.v1.ListResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
+	7,  // 0: agentry.registry.v1.UsedByResponse.uses:type_name -> agentry.registry.v1.CredentialUse
+	12, // 1: agentry.registry.v1.Credential.updated:type_name -> google.protobuf.Timestamp
+	10, // 2: agentry.registry.v1.ListResponse.credentials:type_name -> agentry.registry.v1.Credential
+	2,  // 3: agentry.registry.v1.CredentialService.Create:input_type -> agentry.registry.v1.CreateRequest
+	4,  // 4: agentry.registry.v1.CredentialService.Rotate:input_type -> agentry.registry.v1.RotateRequest
+	6,  // 5: agentry.registry.v1.CredentialService.UsedBy:input_type -> agentry.registry.v1.UsedByRequest
+	0,  // 6: agentry.registry.v1.CredentialService.Reseal:input_type -> agentry.registry.v1.ResealRequest
+	9,  // 7: agentry.registry.v1.CredentialService.List:input_type -> agentry.registry.v1.ListRequest
+	3,  // 8: agentry.registry.v1.CredentialService.Create:output_type -> agentry.registry.v1.CreateResponse
+	5,  // 9: agentry.registry.v1.CredentialService.Rotate:output_type -> agentry.registry.v1.RotateResponse
+	8,  // 10: agentry.registry.v1.CredentialService.UsedBy:output_type -> agentry.registry.v1.UsedByResponse
+	1,  // 11: agentry.registry.v1.CredentialService.Reseal:output_type -> agentry.registry.v1.ResealResponse
+	11, // 12: agentry.registry.v1.CredentialService.List:output_type -> agentry.registry.v1.ListResponse
+	8,  // [8:13] is the sub-list for method output_type
+	3,  // [3:8] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -781,14 +893,14 @@ func file_agentry_registry_v1_credential_service_proto_init() {
 	if File_agentry_registry_v1_credential_service_proto != nil {
 		return
 	}
-	file_agentry_registry_v1_credential_service_proto_msgTypes[2].OneofWrappers = []any{}
+	file_agentry_registry_v1_credential_service_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentry_registry_v1_credential_service_proto_rawDesc), len(file_agentry_registry_v1_credential_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	CredentialService_Create_FullMethodName = "/agentry.registry.v1.CredentialService/Create"
 	CredentialService_Rotate_FullMethodName = "/agentry.registry.v1.CredentialService/Rotate"
 	CredentialService_UsedBy_FullMethodName = "/agentry.registry.v1.CredentialService/UsedBy"
+	CredentialService_Reseal_FullMethodName = "/agentry.registry.v1.CredentialService/Reseal"
 	CredentialService_List_FullMethodName   = "/agentry.registry.v1.CredentialService/List"
 )
 
@@ -38,6 +39,9 @@ type CredentialServiceClient interface {
 	Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error)
 	// UsedBy answers the agents that refer to a credential, and where.
 	UsedBy(ctx context.Context, in *UsedByRequest, opts ...grpc.CallOption) (*UsedByResponse, error)
+	// Reseal seals everything anew that isn't sealed with the first key of the key file: after it the former key can go. It is
+	// safe to repeat, and to stop half-way.
+	Reseal(ctx context.Context, in *ResealRequest, opts ...grpc.CallOption) (*ResealResponse, error)
 	// List answers the credentials of a namespace in name order, without values.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 }
@@ -80,6 +84,16 @@ func (c *credentialServiceClient) UsedBy(ctx context.Context, in *UsedByRequest,
 	return out, nil
 }
 
+func (c *credentialServiceClient) Reseal(ctx context.Context, in *ResealRequest, opts ...grpc.CallOption) (*ResealResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResealResponse)
+	err := c.cc.Invoke(ctx, CredentialService_Reseal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *credentialServiceClient) List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListResponse)
@@ -103,6 +117,9 @@ type CredentialServiceServer interface {
 	Rotate(context.Context, *RotateRequest) (*RotateResponse, error)
 	// UsedBy answers the agents that refer to a credential, and where.
 	UsedBy(context.Context, *UsedByRequest) (*UsedByResponse, error)
+	// Reseal seals everything anew that isn't sealed with the first key of the key file: after it the former key can go. It is
+	// safe to repeat, and to stop half-way.
+	Reseal(context.Context, *ResealRequest) (*ResealResponse, error)
 	// List answers the credentials of a namespace in name order, without values.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	mustEmbedUnimplementedCredentialServiceServer()
@@ -123,6 +140,9 @@ func (UnimplementedCredentialServiceServer) Rotate(context.Context, *RotateReque
 }
 func (UnimplementedCredentialServiceServer) UsedBy(context.Context, *UsedByRequest) (*UsedByResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UsedBy not implemented")
+}
+func (UnimplementedCredentialServiceServer) Reseal(context.Context, *ResealRequest) (*ResealResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reseal not implemented")
 }
 func (UnimplementedCredentialServiceServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
@@ -202,6 +222,24 @@ func _CredentialService_UsedBy_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CredentialService_Reseal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResealRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).Reseal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_Reseal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).Reseal(ctx, req.(*ResealRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CredentialService_List_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRequest)
 	if err := dec(in); err != nil {
@@ -238,6 +276,10 @@ var CredentialService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UsedBy",
 			Handler:    _CredentialService_UsedBy_Handler,
+		},
+		{
+			MethodName: "Reseal",
+			Handler:    _CredentialService_Reseal_Handler,
 		},
 		{
 			MethodName: "List",

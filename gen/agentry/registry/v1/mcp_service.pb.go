@@ -1099,19 +1099,19 @@ const file_agentry_registry_v1_mcp_service_proto_rawDesc = "" +
 	"\x04took\x18\v \x01(\v2\x19.google.protobuf.DurationR\x04took\"}\n" +
 	"\rProbeResponse\x128\n" +
 	"\x06result\x18\x01 \x01(\v2 .agentry.registry.v1.ProbeResultR\x06result\x122\n" +
-	"\x05tools\x18\x02 \x03(\v2\x1c.agentry.registry.v1.McpToolR\x05tools2\xc3\x03\n" +
+	"\x05tools\x18\x02 \x03(\v2\x1c.agentry.registry.v1.McpToolR\x05tools2\x85\x04\n" +
 	"\n" +
-	"McpService\x12o\n" +
+	"McpService\x12\x80\x01\n" +
 	"\n" +
-	"SetEnabled\x12&.agentry.registry.v1.SetEnabledRequest\x1a'.agentry.registry.v1.SetEnabledResponse\"\x10\xea\xdd\x19\f\n" +
+	"SetEnabled\x12&.agentry.registry.v1.SetEnabledRequest\x1a'.agentry.registry.v1.SetEnabledResponse\"!\xea\xdd\x19\x1d\n" +
 	"\n" +
-	"mcp.switch\x12v\n" +
-	"\fApproveTools\x12(.agentry.registry.v1.ApproveToolsRequest\x1a).agentry.registry.v1.ApproveToolsResponse\"\x11\xea\xdd\x19\r\n" +
-	"\vmcp.approve\x12k\n" +
-	"\tListTools\x12%.agentry.registry.v1.ListToolsRequest\x1a&.agentry.registry.v1.ListToolsResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12_\n" +
-	"\x05Probe\x12!.agentry.registry.v1.ProbeRequest\x1a\".agentry.registry.v1.ProbeResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tmcp.probeB\xd7\x01\n" +
+	"mcp.switch\x10\x05\x1a\x03mcp\"\x06server(\x01\x12\x87\x01\n" +
+	"\fApproveTools\x12(.agentry.registry.v1.ApproveToolsRequest\x1a).agentry.registry.v1.ApproveToolsResponse\"\"\xea\xdd\x19\x1e\n" +
+	"\vmcp.approve\x10\x05\x1a\x03mcp\"\x06server(\x01\x12z\n" +
+	"\tListTools\x12%.agentry.registry.v1.ListToolsRequest\x1a&.agentry.registry.v1.ListToolsResponse\"\x1e\xea\xdd\x19\x1a\n" +
+	"\tspec.read\x10\x05\x1a\x03mcp\"\x06server\x12n\n" +
+	"\x05Probe\x12!.agentry.registry.v1.ProbeRequest\x1a\".agentry.registry.v1.ProbeResponse\"\x1e\xea\xdd\x19\x1a\n" +
+	"\tmcp.probe\x10\x05\x1a\x03mcp\"\x06serverB\xd7\x01\n" +
 	"\x17com.agentry.registry.v1B\x0fMcpServiceProtoP\x01Z=github.com/agentry/agentry/gen/agentry/registry/v1;registryv1\xa2\x02\x03ARX\xaa\x02\x13Agentry.Registry.V1\xca\x02\x13Agentry\\Registry\\V1\xe2\x02\x1fAgentry\\Registry\\V1\\GPBMetadata\xea\x02\x15Agentry::Registry::V1b\x06proto3"
 
 var (

@@ -600,15 +600,15 @@ const file_agentry_registry_v1_prompt_service_proto_rawDesc = "" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12.\n" +
 	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"L\n" +
 	"\x14LabelHistoryResponse\x124\n" +
-	"\x05moves\x18\x01 \x03(\v2\x1e.agentry.registry.v1.LabelMoveR\x05moves2\xe5\x02\n" +
-	"\rPromptService\x12k\n" +
-	"\bSetLabel\x12$.agentry.registry.v1.SetLabelRequest\x1a%.agentry.registry.v1.SetLabelResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\fprompt.label\x12q\n" +
+	"\x05moves\x18\x01 \x03(\v2\x1e.agentry.registry.v1.LabelMoveR\x05moves2\xa1\x03\n" +
+	"\rPromptService\x12\x7f\n" +
+	"\bSetLabel\x12$.agentry.registry.v1.SetLabelRequest\x1a%.agentry.registry.v1.SetLabelResponse\"&\xea\xdd\x19\"\n" +
+	"\fprompt.label\x10\x05\x1a\x06prompt\"\x06prompt(\x01\x12\x85\x01\n" +
 	"\n" +
-	"UnsetLabel\x12&.agentry.registry.v1.UnsetLabelRequest\x1a'.agentry.registry.v1.UnsetLabelResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\fprompt.label\x12t\n" +
-	"\fLabelHistory\x12(.agentry.registry.v1.LabelHistoryRequest\x1a).agentry.registry.v1.LabelHistoryResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.readB\xda\x01\n" +
+	"UnsetLabel\x12&.agentry.registry.v1.UnsetLabelRequest\x1a'.agentry.registry.v1.UnsetLabelResponse\"&\xea\xdd\x19\"\n" +
+	"\fprompt.label\x10\x05\x1a\x06prompt\"\x06prompt(\x01\x12\x86\x01\n" +
+	"\fLabelHistory\x12(.agentry.registry.v1.LabelHistoryRequest\x1a).agentry.registry.v1.LabelHistoryResponse\"!\xea\xdd\x19\x1d\n" +
+	"\tspec.read\x10\x05\x1a\x06prompt\"\x06promptB\xda\x01\n" +
 	"\x17com.agentry.registry.v1B\x12PromptServiceProtoP\x01Z=github.com/agentry/agentry/gen/agentry/registry/v1;registryv1\xa2\x02\x03ARX\xaa\x02\x13Agentry.Registry.V1\xca\x02\x13Agentry\\Registry\\V1\xe2\x02\x1fAgentry\\Registry\\V1\\GPBMetadata\xea\x02\x15Agentry::Registry::V1b\x06proto3"
 
 var (

@@ -872,16 +872,16 @@ const file_agentry_release_v1_rollout_service_proto_rawDesc = "" +
 	"\rAbortResponse\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x03R\x02to\x12%\n" +
-	"\x0estore_revision\x18\x03 \x01(\x03R\rstoreRevision2\xa1\x03\n" +
-	"\x0eRolloutService\x12c\n" +
-	"\x06Status\x12!.agentry.release.v1.StatusRequest\x1a\".agentry.release.v1.StatusResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.read\x12a\n" +
-	"\x05Retry\x12 .agentry.release.v1.RetryRequest\x1a!.agentry.release.v1.RetryResponse\"\x13\xea\xdd\x19\x0f\n" +
-	"\rrelease.write\x12d\n" +
-	"\x06Unhold\x12!.agentry.release.v1.UnholdRequest\x1a\".agentry.release.v1.UnholdResponse\"\x13\xea\xdd\x19\x0f\n" +
-	"\rrelease.write\x12a\n" +
-	"\x05Abort\x12 .agentry.release.v1.AbortRequest\x1a!.agentry.release.v1.AbortResponse\"\x13\xea\xdd\x19\x0f\n" +
-	"\rrelease.writeB\xd4\x01\n" +
+	"\x0estore_revision\x18\x03 \x01(\x03R\rstoreRevision2\xe7\x03\n" +
+	"\x0eRolloutService\x12s\n" +
+	"\x06Status\x12!.agentry.release.v1.StatusRequest\x1a\".agentry.release.v1.StatusResponse\"\"\xea\xdd\x19\x1e\n" +
+	"\frelease.read\x10\x05\x1a\x05agent\"\x05agent\x12s\n" +
+	"\x05Retry\x12 .agentry.release.v1.RetryRequest\x1a!.agentry.release.v1.RetryResponse\"%\xea\xdd\x19!\n" +
+	"\rrelease.write\x10\x05\x1a\x05agent\"\x05agent(\x01\x12v\n" +
+	"\x06Unhold\x12!.agentry.release.v1.UnholdRequest\x1a\".agentry.release.v1.UnholdResponse\"%\xea\xdd\x19!\n" +
+	"\rrelease.write\x10\x05\x1a\x05agent\"\x05agent(\x01\x12s\n" +
+	"\x05Abort\x12 .agentry.release.v1.AbortRequest\x1a!.agentry.release.v1.AbortResponse\"%\xea\xdd\x19!\n" +
+	"\rrelease.write\x10\x05\x1a\x05agent\"\x05agent(\x01B\xd4\x01\n" +
 	"\x16com.agentry.release.v1B\x13RolloutServiceProtoP\x01Z;github.com/agentry/agentry/gen/agentry/release/v1;releasev1\xa2\x02\x03ARX\xaa\x02\x12Agentry.Release.V1\xca\x02\x12Agentry\\Release\\V1\xe2\x02\x1eAgentry\\Release\\V1\\GPBMetadata\xea\x02\x14Agentry::Release::V1b\x06proto3"
 
 var (

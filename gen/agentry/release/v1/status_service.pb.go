@@ -1330,19 +1330,18 @@ const file_agentry_release_v1_status_service_proto_rawDesc = "" +
 	"\x0efleet_complete\x18\x05 \x01(\bR\rfleetComplete\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12'\n" +
 	"\x0fruntime_address\x18\a \x01(\tR\x0eruntimeAddress\x12\x1a\n" +
-	"\binsecure\x18\b \x01(\bR\binsecure2\xb9\x04\n" +
-	"\rStatusService\x12l\n" +
-	"\tGetStatus\x12$.agentry.release.v1.GetStatusRequest\x1a%.agentry.release.v1.GetStatusResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.read\x12o\n" +
+	"\binsecure\x18\b \x01(\bR\binsecure2\xc3\x04\n" +
+	"\rStatusService\x12|\n" +
+	"\tGetStatus\x12$.agentry.release.v1.GetStatusRequest\x1a%.agentry.release.v1.GetStatusResponse\"\"\xea\xdd\x19\x1e\n" +
+	"\frelease.read\x10\x05\x1a\x05agent\"\x05agent\x12q\n" +
 	"\n" +
-	"ListStatus\x12%.agentry.release.v1.ListStatusRequest\x1a&.agentry.release.v1.ListStatusResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.read\x12t\n" +
-	"\vWatchStatus\x12&.agentry.release.v1.WatchStatusRequest\x1a'.agentry.release.v1.WatchStatusResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.read0\x01\x12t\n" +
-	"\vWatchEvents\x12&.agentry.release.v1.WatchEventsRequest\x1a'.agentry.release.v1.WatchEventsResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.read0\x01\x12]\n" +
-	"\x04Info\x12\x1f.agentry.release.v1.InfoRequest\x1a .agentry.release.v1.InfoResponse\"\x12\xea\xdd\x19\x0e\n" +
-	"\frelease.readB\xd3\x01\n" +
+	"ListStatus\x12%.agentry.release.v1.ListStatusRequest\x1a&.agentry.release.v1.ListStatusResponse\"\x14\xea\xdd\x19\x10\n" +
+	"\frelease.read\x10\x06\x12v\n" +
+	"\vWatchStatus\x12&.agentry.release.v1.WatchStatusRequest\x1a'.agentry.release.v1.WatchStatusResponse\"\x14\xea\xdd\x19\x10\n" +
+	"\frelease.read\x10\x060\x01\x12v\n" +
+	"\vWatchEvents\x12&.agentry.release.v1.WatchEventsRequest\x1a'.agentry.release.v1.WatchEventsResponse\"\x14\xea\xdd\x19\x10\n" +
+	"\frelease.read\x10\x060\x01\x12Q\n" +
+	"\x04Info\x12\x1f.agentry.release.v1.InfoRequest\x1a .agentry.release.v1.InfoResponse\"\x06\xea\xdd\x19\x02\x10\x02B\xd3\x01\n" +
 	"\x16com.agentry.release.v1B\x12StatusServiceProtoP\x01Z;github.com/agentry/agentry/gen/agentry/release/v1;releasev1\xa2\x02\x03ARX\xaa\x02\x12Agentry.Release.V1\xca\x02\x12Agentry\\Release\\V1\xe2\x02\x1eAgentry\\Release\\V1\\GPBMetadata\xea\x02\x14Agentry::Release::V1b\x06proto3"
 
 var (

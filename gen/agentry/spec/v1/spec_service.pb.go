@@ -2413,31 +2413,30 @@ const file_agentry_spec_v1_spec_service_proto_rawDesc = "" +
 	"\x0eSchemaResponse\x12\x1f\n" +
 	"\vjson_schema\x18\x01 \x01(\tR\n" +
 	"jsonSchema\x12\x14\n" +
-	"\x05kinds\x18\x02 \x03(\tR\x05kinds2\xfe\a\n" +
-	"\vSpecService\x12X\n" +
-	"\x05Apply\x12\x1d.agentry.spec.v1.ApplyRequest\x1a\x1e.agentry.spec.v1.ApplyResponse\"\x10\xea\xdd\x19\f\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds2\x96\b\n" +
+	"\vSpecService\x12\\\n" +
+	"\x05Apply\x12\x1d.agentry.spec.v1.ApplyRequest\x1a\x1e.agentry.spec.v1.ApplyResponse\"\x14\xea\xdd\x19\x10\n" +
 	"\n" +
-	"spec.write\x12`\n" +
-	"\bValidate\x12 .agentry.spec.v1.ValidateRequest\x1a!.agentry.spec.v1.ValidateResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12Q\n" +
-	"\x03Get\x12\x1b.agentry.spec.v1.GetRequest\x1a\x1c.agentry.spec.v1.GetResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12T\n" +
-	"\x04List\x12\x1c.agentry.spec.v1.ListRequest\x1a\x1d.agentry.spec.v1.ListResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12Y\n" +
-	"\x05Watch\x12\x1d.agentry.spec.v1.WatchRequest\x1a\x1e.agentry.spec.v1.WatchResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read0\x01\x12]\n" +
-	"\aHistory\x12\x1f.agentry.spec.v1.HistoryRequest\x1a .agentry.spec.v1.HistoryResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12T\n" +
-	"\x04Diff\x12\x1c.agentry.spec.v1.DiffRequest\x1a\x1d.agentry.spec.v1.DiffResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12d\n" +
-	"\bRollback\x12 .agentry.spec.v1.RollbackRequest\x1a!.agentry.spec.v1.RollbackResponse\"\x13\xea\xdd\x19\x0f\n" +
-	"\rrelease.write\x12\\\n" +
-	"\x06Delete\x12\x1e.agentry.spec.v1.DeleteRequest\x1a\x1f.agentry.spec.v1.DeleteResponse\"\x11\xea\xdd\x19\r\n" +
-	"\vspec.delete\x12Z\n" +
-	"\x06Export\x12\x1e.agentry.spec.v1.ExportRequest\x1a\x1f.agentry.spec.v1.ExportResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.read\x12Z\n" +
-	"\x06Schema\x12\x1e.agentry.spec.v1.SchemaRequest\x1a\x1f.agentry.spec.v1.SchemaResponse\"\x0f\xea\xdd\x19\v\n" +
-	"\tspec.readB\xbc\x01\n" +
+	"spec.write\x10\x06(\x01\x12b\n" +
+	"\bValidate\x12 .agentry.spec.v1.ValidateRequest\x1a!.agentry.spec.v1.ValidateResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x06\x12S\n" +
+	"\x03Get\x12\x1b.agentry.spec.v1.GetRequest\x1a\x1c.agentry.spec.v1.GetResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x05\x12V\n" +
+	"\x04List\x12\x1c.agentry.spec.v1.ListRequest\x1a\x1d.agentry.spec.v1.ListResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x06\x12[\n" +
+	"\x05Watch\x12\x1d.agentry.spec.v1.WatchRequest\x1a\x1e.agentry.spec.v1.WatchResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x060\x01\x12_\n" +
+	"\aHistory\x12\x1f.agentry.spec.v1.HistoryRequest\x1a .agentry.spec.v1.HistoryResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x05\x12V\n" +
+	"\x04Diff\x12\x1c.agentry.spec.v1.DiffRequest\x1a\x1d.agentry.spec.v1.DiffResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x06\x12o\n" +
+	"\bRollback\x12 .agentry.spec.v1.RollbackRequest\x1a!.agentry.spec.v1.RollbackResponse\"\x1e\xea\xdd\x19\x1a\n" +
+	"\rrelease.write\x10\x05\x1a\x05agent(\x01\x12`\n" +
+	"\x06Delete\x12\x1e.agentry.spec.v1.DeleteRequest\x1a\x1f.agentry.spec.v1.DeleteResponse\"\x15\xea\xdd\x19\x11\n" +
+	"\vspec.delete\x10\x05(\x01\x12\\\n" +
+	"\x06Export\x12\x1e.agentry.spec.v1.ExportRequest\x1a\x1f.agentry.spec.v1.ExportResponse\"\x11\xea\xdd\x19\r\n" +
+	"\tspec.read\x10\x06\x12Q\n" +
+	"\x06Schema\x12\x1e.agentry.spec.v1.SchemaRequest\x1a\x1f.agentry.spec.v1.SchemaResponse\"\x06\xea\xdd\x19\x02\x10\x02B\xbc\x01\n" +
 	"\x13com.agentry.spec.v1B\x10SpecServiceProtoP\x01Z5github.com/agentry/agentry/gen/agentry/spec/v1;specv1\xa2\x02\x03ASX\xaa\x02\x0fAgentry.Spec.V1\xca\x02\x0fAgentry\\Spec\\V1\xe2\x02\x1bAgentry\\Spec\\V1\\GPBMetadata\xea\x02\x11Agentry::Spec::V1b\x06proto3"
 
 var (

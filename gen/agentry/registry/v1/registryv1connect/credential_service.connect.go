@@ -42,6 +42,9 @@ const (
 	// CredentialServiceUsedByProcedure is the fully-qualified name of the CredentialService's UsedBy
 	// RPC.
 	CredentialServiceUsedByProcedure = "/agentry.registry.v1.CredentialService/UsedBy"
+	// CredentialServiceResealProcedure is the fully-qualified name of the CredentialService's Reseal
+	// RPC.
+	CredentialServiceResealProcedure = "/agentry.registry.v1.CredentialService/Reseal"
 	// CredentialServiceListProcedure is the fully-qualified name of the CredentialService's List RPC.
 	CredentialServiceListProcedure = "/agentry.registry.v1.CredentialService/List"
 )
@@ -54,6 +57,9 @@ type CredentialServiceClient interface {
 	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
 	// UsedBy answers the agents that refer to a credential, and where.
 	UsedBy(context.Context, *connect.Request[v1.UsedByRequest]) (*connect.Response[v1.UsedByResponse], error)
+	// Reseal seals everything anew that isn't sealed with the first key of the key file: after it the former key can go. It is
+	// safe to repeat, and to stop half-way.
+	Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error)
 	// List answers the credentials of a namespace in name order, without values.
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 }
@@ -87,6 +93,12 @@ func NewCredentialServiceClient(httpClient connect.HTTPClient, baseURL string, o
 			connect.WithSchema(credentialServiceMethods.ByName("UsedBy")),
 			connect.WithClientOptions(opts...),
 		),
+		reseal: connect.NewClient[v1.ResealRequest, v1.ResealResponse](
+			httpClient,
+			baseURL+CredentialServiceResealProcedure,
+			connect.WithSchema(credentialServiceMethods.ByName("Reseal")),
+			connect.WithClientOptions(opts...),
+		),
 		list: connect.NewClient[v1.ListRequest, v1.ListResponse](
 			httpClient,
 			baseURL+CredentialServiceListProcedure,
@@ -101,6 +113,7 @@ type credentialServiceClient struct {
 	create *connect.Client[v1.CreateRequest, v1.CreateResponse]
 	rotate *connect.Client[v1.RotateRequest, v1.RotateResponse]
 	usedBy *connect.Client[v1.UsedByRequest, v1.UsedByResponse]
+	reseal *connect.Client[v1.ResealRequest, v1.ResealResponse]
 	list   *connect.Client[v1.ListRequest, v1.ListResponse]
 }
 
@@ -119,6 +132,11 @@ func (c *credentialServiceClient) UsedBy(ctx context.Context, req *connect.Reque
 	return c.usedBy.CallUnary(ctx, req)
 }
 
+// Reseal calls agentry.registry.v1.CredentialService.Reseal.
+func (c *credentialServiceClient) Reseal(ctx context.Context, req *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error) {
+	return c.reseal.CallUnary(ctx, req)
+}
+
 // List calls agentry.registry.v1.CredentialService.List.
 func (c *credentialServiceClient) List(ctx context.Context, req *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error) {
 	return c.list.CallUnary(ctx, req)
@@ -133,6 +151,9 @@ type CredentialServiceHandler interface {
 	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
 	// UsedBy answers the agents that refer to a credential, and where.
 	UsedBy(context.Context, *connect.Request[v1.UsedByRequest]) (*connect.Response[v1.UsedByResponse], error)
+	// Reseal seals everything anew that isn't sealed with the first key of the key file: after it the former key can go. It is
+	// safe to repeat, and to stop half-way.
+	Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error)
 	// List answers the credentials of a namespace in name order, without values.
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 }
@@ -162,6 +183,12 @@ func NewCredentialServiceHandler(svc CredentialServiceHandler, opts ...connect.H
 		connect.WithSchema(credentialServiceMethods.ByName("UsedBy")),
 		connect.WithHandlerOptions(opts...),
 	)
+	credentialServiceResealHandler := connect.NewUnaryHandler(
+		CredentialServiceResealProcedure,
+		svc.Reseal,
+		connect.WithSchema(credentialServiceMethods.ByName("Reseal")),
+		connect.WithHandlerOptions(opts...),
+	)
 	credentialServiceListHandler := connect.NewUnaryHandler(
 		CredentialServiceListProcedure,
 		svc.List,
@@ -176,6 +203,8 @@ func NewCredentialServiceHandler(svc CredentialServiceHandler, opts ...connect.H
 			credentialServiceRotateHandler.ServeHTTP(w, r)
 		case CredentialServiceUsedByProcedure:
 			credentialServiceUsedByHandler.ServeHTTP(w, r)
+		case CredentialServiceResealProcedure:
+			credentialServiceResealHandler.ServeHTTP(w, r)
 		case CredentialServiceListProcedure:
 			credentialServiceListHandler.ServeHTTP(w, r)
 		default:
@@ -197,6 +226,10 @@ func (UnimplementedCredentialServiceHandler) Rotate(context.Context, *connect.Re
 
 func (UnimplementedCredentialServiceHandler) UsedBy(context.Context, *connect.Request[v1.UsedByRequest]) (*connect.Response[v1.UsedByResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("agentry.registry.v1.CredentialService.UsedBy is not implemented"))
+}
+
+func (UnimplementedCredentialServiceHandler) Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("agentry.registry.v1.CredentialService.Reseal is not implemented"))
 }
 
 func (UnimplementedCredentialServiceHandler) List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error) {

@@ -1,0 +1,133 @@
+// Package records keeps a small prefix of the store in memory: it reads it once and follows its watch. The parts that own such
+// prefixes (access, identity) read it at every call without I/O; they write by the store. It knows nothing of what is kept.
+package records
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// Config is what Open needs.
+type Config[T any] struct {
+	Store  store.Store
+	Prefix string // ends with "/"
+	// Decode reads one record; the key comes without the prefix. One that can't be read is logged and left out: default deny.
+	Decode func(key string, value []byte) (T, error)
+	Logger *slog.Logger
+}
+
+// Table is the records under a prefix as of one store revision. All methods are safe for concurrent use; only Run changes it.
+type Table[T any] struct {
+	cfg Config[T]
+
+	mu       sync.RWMutex
+	rows     map[string]Row[T] // by key without prefix; guarded by mu, like the two below
+	revision int64
+	changed  chan struct{} // closed at the next change
+}
+
+// Row is one record with the store revision of its last write, for a compare-and-swap.
+type Row[T any] struct {
+	Value       T
+	ModRevision int64
+}
+
+// Open reads the prefix. Run follows it from there.
+func Open[T any](ctx context.Context, cfg Config[T]) (*Table[T], error) {
+	if cfg.Store == nil || cfg.Decode == nil || cfg.Logger == nil || !strings.HasSuffix(cfg.Prefix, "/") {
+		return nil, errs.New(errs.Invalid, "records: something required is missing")
+	}
+	t := &Table[T]{cfg: cfg, rows: map[string]Row[T]{}, changed: make(chan struct{})}
+	opts := store.ListOptions{Limit: 1000}
+	for {
+		page, err := cfg.Store.List(ctx, cfg.Prefix, opts)
+		if err != nil {
+			return nil, err
+		}
+		for _, kv := range page.KVs {
+			t.put(ctx, kv)
+		}
+		t.revision, opts.Revision, opts.From = page.Revision, page.Revision, page.Next
+		if page.Next == "" {
+			return t, nil
+		}
+	}
+}
+
+// Run follows the store until ctx ends.
+func (t *Table[T]) Run(ctx context.Context) error {
+	t.mu.RLock()
+	after := t.revision
+	t.mu.RUnlock()
+	return t.cfg.Store.Watch(ctx, t.cfg.Prefix, after, func(b store.Batch) error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, e := range b.Events {
+			if e.Deleted {
+				delete(t.rows, strings.TrimPrefix(e.Key, t.cfg.Prefix))
+				continue
+			}
+			t.put(ctx, e.KV)
+		}
+		t.revision = b.Revision
+		close(t.changed)
+		t.changed = make(chan struct{})
+		return nil
+	})
+}
+
+func (t *Table[T]) put(ctx context.Context, kv store.KV) {
+	key := strings.TrimPrefix(kv.Key, t.cfg.Prefix)
+	v, err := t.cfg.Decode(key, kv.Value)
+	if err != nil {
+		t.cfg.Logger.LogAttrs(ctx, slog.LevelError, "record can't be read", slog.String("key", kv.Key), slog.Any("error", err))
+		delete(t.rows, key)
+		return
+	}
+	t.rows[key] = Row[T]{Value: v, ModRevision: kv.ModRevision}
+}
+
+// Get gives one record by its key without the prefix.
+func (t *Table[T]) Get(key string) (Row[T], bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r, ok := t.rows[key]
+	return r, ok
+}
+
+// All gives a copy of the table and the store revision that it is of.
+func (t *Table[T]) All() (rows map[string]Row[T], revision int64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.rows), t.revision
+}
+
+// Changed gives a channel that is closed once the table is newer than now.
+func (t *Table[T]) Changed() <-chan struct{} {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.changed
+}
+
+// WaitFor waits until the table shows a store revision, so that who wrote reads the write.
+func (t *Table[T]) WaitFor(ctx context.Context, revision int64) error {
+	for {
+		t.mu.RLock()
+		have, changed := t.revision, t.changed
+		t.mu.RUnlock()
+		if have >= revision {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errs.New(errs.Timeout, "catch up with the store: %w", ctx.Err())
+		}
+	}
+}
