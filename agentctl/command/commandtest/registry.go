@@ -73,6 +73,11 @@ func (x credentials) Rotate(_ context.Context, r *connect.Request[registryv1.Rot
 	return unary[registryv1.RotateRequest, registryv1.RotateResponse](x.s, "CredentialRotate", r)
 }
 
+// Reseal answers from CredentialReseal.json.
+func (x credentials) Reseal(_ context.Context, r *connect.Request[registryv1.ResealRequest]) (*connect.Response[registryv1.ResealResponse], error) {
+	return unary[registryv1.ResealRequest, registryv1.ResealResponse](x.s, "CredentialReseal", r)
+}
+
 // UsedBy answers from CredentialUsedBy.json.
 func (x credentials) UsedBy(_ context.Context, r *connect.Request[registryv1.UsedByRequest]) (*connect.Response[registryv1.UsedByResponse], error) {
 	return unary[registryv1.UsedByRequest, registryv1.UsedByResponse](x.s, "CredentialUsedBy", r)
