@@ -27,12 +27,9 @@ type appliedConfig struct {
 }
 
 func decodeApplied(kv store.KV) (*appliedConfig, error) {
-	r, ok := scanApplied(kv.Value)
-	if !ok {
-		var err error
-		if r, err = Decode[Applied](kv.Value); err != nil {
-			return nil, err
-		}
+	r, err := Decode[Applied](kv.Value)
+	if err != nil {
+		return nil, err
 	}
 	a := &appliedConfig{
 		revision: r.Revision, config: r.Config, instance: r.Instance, time: r.Time,

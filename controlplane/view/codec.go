@@ -12,9 +12,12 @@ type Record interface {
 	Cluster | AgentHead | PromptHead | MCPHead | CredentialHead | Applied | RefusalRecord | MoveRecord
 }
 
-// Encode gives the bytes to store. It panics on a time outside the years 0 to 9999, the only thing in a
-// record that JSON can't hold.
+// Encode gives the bytes to store: JSON, but for Applied (compacted). It panics on a time outside the years 0 to 9999, the only
+// thing in a record that JSON can't hold.
 func Encode[R Record](r R) []byte {
+	if a, ok := any(r).(Applied); ok {
+		return a.compacted()
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		panic(fmt.Sprintf("view: encode %T: %v", r, err))
@@ -26,6 +29,11 @@ func Encode[R Record](r R) []byte {
 // An agent's head is read with DecodeAgent.
 func Decode[R Record](b []byte) (R, error) {
 	var r R
+	if a, ok := any(&r).(*Applied); ok && len(b) > 0 && b[0] == compactForm {
+		var err error
+		*a, err = expand(b)
+		return r, err
+	}
 	if err := json.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("decode %T: %w", r, err)
 	}
