@@ -62,8 +62,13 @@ func (a *agent) adopt(old *agent) {
 	a.adopted = slices.Clone(old.contents)
 }
 
-func (a *agent) read(ctx context.Context) {
+// read reads the heads; old is the reading before, nil for the first.
+func (a *agent) read(ctx context.Context, old *agent) {
 	a.heads, a.immutables = a.p.cfg.Source.Heads(a.id.Namespace, a.id.Agent)
+	if old != nil && a.heads.Stamp != 0 && a.heads.Stamp == old.heads.Stamp { // only which lines are proven may differ
+		a.moved, a.common = old.moved, old.common
+		return
+	}
 	a.moved = newest(a.heads)
 	a.common.resetEpoch, a.common.resetGeneration = a.reset()
 	a.common.denied, a.common.deniedAt = denied(a.heads)

@@ -234,7 +234,7 @@ func (p *Publisher) agent(namespace, name string) *agent {
 	p.agents[k] = a
 	p.mu.Unlock()
 	defer close(a.loaded)
-	a.read(context.Background())
+	a.read(context.Background(), nil)
 	return a
 }
 
@@ -243,6 +243,6 @@ func (p *Publisher) load(ctx context.Context, namespace, name string, old *agent
 	a.loaded = p.loaded // nobody sees it before
 	<-old.loaded
 	a.adopt(old)
-	a.read(ctx)
+	a.read(ctx, old)
 	return a
 }

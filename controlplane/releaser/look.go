@@ -32,6 +32,8 @@ type resolved struct {
 	token  manifest.Token
 	// policies are the bytes of its policy lines: what a head renders is nowhere else once the head has moved.
 	policies map[manifest.Hash][]byte
+	// im is held so that what was built here is shared with who reads the same heads later.
+	im snapshot.Immutables
 }
 
 // see reads an agent; false when there is nothing to judge.
@@ -84,7 +86,7 @@ func (s *sight) resolve(n int64) {
 
 // resolve gives one revision as Build gives it; nil where it can't be built.
 func resolve(heads snapshot.Heads, im snapshot.Immutables, namespace, agent string, n int64) *resolved {
-	snap, err := snapshot.BuildFor(heads, im, snapshot.Key{Namespace: namespace, Agent: agent, Target: n})
+	snap, err := snapshot.Unproven(heads, im, snapshot.Key{Namespace: namespace, Agent: agent, Target: n})
 	if err != nil || snap.Absent != snapshot.Present {
 		return nil
 	}
@@ -94,7 +96,7 @@ func resolve(heads snapshot.Heads, im snapshot.Immutables, namespace, agent stri
 	if p, err := snapshot.ParsedSpec(im, agent, n); err == nil {
 		c.Policy = release.Policy{OnReject: p.Release.OnReject, ProgressDeadline: p.Release.ProgressDeadline.Std()}
 	}
-	return &resolved{config: c, token: snap.Token, policies: policiesOf(snap)}
+	return &resolved{config: c, token: snap.Token, policies: policiesOf(snap), im: im}
 }
 
 func policiesOf(snap snapshot.Snapshot) map[manifest.Hash][]byte {

@@ -76,18 +76,21 @@ func (q *queue) item(k view.AgentKey) *item {
 // A crowd is so many agents that change together: a shared head moved, or their instances answer. They are looked at a moment later,
 // when more of the answers are there, and not in the way of what is sent to them.
 const (
-	crowd     = 32
-	crowdRest = 200 * time.Millisecond
+	crowd        = 32
+	crowdRest    = 200 * time.Millisecond
+	restPerAgent = 100 * time.Microsecond // and so much more for each of them: it takes longer until they have answered
+	crowdRestMax = time.Second
 )
 
 // addAll asks for a look at each of the agents that changed together.
 func (q *queue) addAll(keys []view.AgentKey, now time.Time) {
 	if len(keys) >= crowd {
+		rest := min(crowdRest+time.Duration(len(keys))*restPerAgent, crowdRestMax)
 		q.mu.Lock()
 		for _, k := range keys {
 			it := q.item(k)
 			if !it.queued && !it.busy && !now.Before(it.rest) {
-				it.rest = now.Add(crowdRest)
+				it.rest = now.Add(rest)
 			}
 		}
 		q.mu.Unlock()

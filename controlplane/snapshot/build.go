@@ -97,6 +97,9 @@ func BuildFor(h Heads, im Immutables, k Key) (Snapshot, error) {
 	return s, err
 }
 
+// Unproven is BuildFor without the proven lines, for who judges a config and sends it to nobody.
+func Unproven(h Heads, im Immutables, k Key) (Snapshot, error) { return resolved(h, im, k) }
+
 // build gives a snapshot without its proven lines: all that depends on nothing but h, the immutables' bytes and the target.
 func build(h Heads, im Immutables, k Key) (Snapshot, error) {
 	s := Snapshot{Token: manifest.Token{Epoch: h.Epoch, Generation: h.Agent.ModRevision}}

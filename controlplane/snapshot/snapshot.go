@@ -26,6 +26,8 @@ type Heads struct {
 	// Pins and Vetoes are the agent head's, by kind/name of the line.
 	Pins   map[string]manifest.Line
 	Vetoes map[string]Veto
+	// Stamp is equal where two readings of one agent's heads are; 0: not known.
+	Stamp int64
 }
 
 // Veto keeps refused versions of one line away: where a reference resolves to one of Refused, Use takes its place

@@ -37,7 +37,7 @@ func (v *View) noHeads() snapshot.Heads {
 // headsOf collects what an agent's configs are built from. v.mu is held.
 func (v *View) headsOf(a *agentNode) snapshot.Heads {
 	h := v.noHeads()
-	h.Agent, h.Pins, h.Vetoes = a.built, a.pins, a.vetoes
+	h.Agent, h.Pins, h.Vetoes, h.Stamp = a.built, a.pins, a.vetoes, a.moved
 	for ref := range a.refs {
 		switch ref.kind {
 		case manifest.KindPrompt:

@@ -90,6 +90,7 @@ func TestHeads(t *testing.T) {
 			"search": {ModRevision: searchRev, Versions: map[string]manifest.Hash{}, Denied: []string{"*"}},
 		},
 		Credentials: map[string]snapshot.CredentialHead{"model-key": {ModRevision: credRev, Version: 3, Kept: []int64{3}}},
+		Stamp:       agentRev,
 	}, got)
 
 	raw, hash, ok := immutables.Spec(2)
