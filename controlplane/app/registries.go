@@ -8,6 +8,7 @@ import (
 	"github.com/agentry/agentry/controlplane/registryapi"
 	releases "github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/releaseapi"
+	"github.com/agentry/agentry/controlplane/reseal"
 	"github.com/agentry/agentry/controlplane/specapi"
 	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
@@ -15,8 +16,12 @@ import (
 
 // mountRegistries puts the services on the people door with which people move shared heads and steer releases.
 func mountRegistries(p *people, in parts, specs *specapi.Service, status *releaseapi.Service, table *fleet.Table) error {
+	anew, err := reseal.New(reseal.Config{Store: in.store, View: in.view, Vault: in.vault})
+	if err != nil {
+		return err
+	}
 	registries, err := registryapi.New(registryapi.Config{
-		Store: in.store, View: in.view, Vault: in.vault, Fleet: table, Probe: probe.Run, Now: time.Now, Logger: in.log,
+		Store: in.store, View: in.view, Vault: in.vault, Reseal: anew, Fleet: table, Probe: probe.Run, Now: time.Now, Logger: in.log,
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type Config struct {
 	Store  store.Store
 	View   *view.View
 	Vault  Vault
+	Reseal Resealer
 	Fleet  Fleet
 	Probe  func(ctx context.Context, t probe.Target) probe.Result
 	Now    func() time.Time
@@ -62,7 +63,7 @@ type Service struct {
 
 // New makes a Service.
 func New(cfg Config) (*Service, error) {
-	if cfg.Vault == nil || cfg.Fleet == nil || cfg.Probe == nil {
+	if cfg.Vault == nil || cfg.Reseal == nil || cfg.Fleet == nil || cfg.Probe == nil {
 		return nil, errs.New(errs.Invalid, "registryapi: something required is missing")
 	}
 	writer, err := headwrite.New(headwrite.Config{Store: cfg.Store, View: cfg.View, Now: cfg.Now, Logger: cfg.Logger})

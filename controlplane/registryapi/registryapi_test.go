@@ -16,6 +16,7 @@ import (
 	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/probe"
+	"github.com/agentry/agentry/controlplane/reseal"
 	"github.com/agentry/agentry/controlplane/specapi"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/store/memstore"
@@ -86,7 +87,11 @@ func newRig(t *testing.T) *rig {
 		r.target = target
 		return r.found
 	}
-	if r.Service, err = New(Config{Store: r.store, View: v, Vault: r.vault, Fleet: r.fleet, Probe: look, Logger: log, Now: time.Now}); err != nil {
+	anew, err := reseal.New(reseal.Config{Store: r.store, View: v, Vault: r.vault})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Service, err = New(Config{Store: r.store, View: v, Vault: r.vault, Reseal: anew, Fleet: r.fleet, Probe: look, Logger: log, Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -108,3 +108,38 @@ func (v *Vault) fingerprint(namespace, name string, value secret.Value) string {
 	v.redact.Add(value)
 	return v.prints.Sum(credentialPlace(namespace, name, 0), value)
 }
+
+// KeyID names the key that values are sealed with now.
+func (v *Vault) KeyID() string { return v.kek.ID() }
+
+// Reseal gives a credential's head with every kept version sealed with the present key, and how many of them weren't.
+func (v *Vault) Reseal(namespace string, head view.CredentialHead) (view.CredentialHead, int, error) {
+	kept, changed := make(map[int64][]byte, len(head.Sealed)), 0
+	for version, sealed := range head.Sealed {
+		out, moved, err := secret.Reseal(v.kek, credentialPlace(namespace, head.Name, version), sealed)
+		if err != nil {
+			return head, 0, fmt.Errorf("credential %s/%s version %d: %w", namespace, head.Name, version, err)
+		}
+		kept[version] = out
+		if moved {
+			changed++
+		}
+	}
+	head.Sealed = kept
+	return head, changed, nil
+}
+
+// ResealKey seals the fingerprint key anew where it isn't sealed with the present key.
+func (v *Vault) ResealKey(ctx context.Context, s store.Store) (changed bool, err error) {
+	key := view.SettingKey(fingerprintSetting)
+	kv, err := s.Get(ctx, key)
+	if err != nil {
+		return false, fmt.Errorf("fingerprint key: %w", err)
+	}
+	out, changed, err := secret.Reseal(v.kek, secret.Place{Kind: "setting", Name: fingerprintSetting}, kv.Value)
+	if err != nil || !changed {
+		return false, err
+	}
+	_, err = s.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, ModRevision: kv.ModRevision}}, Puts: []store.KV{{Key: key, Value: out}}})
+	return err == nil, err
+}

@@ -88,3 +88,17 @@ func SealedBy(sealed []byte) string {
 	}
 	return e.Key
 }
+
+// Reseal seals a value anew under the KEK's first key. changed is false, and the bytes are the given ones, where they are sealed
+// with it already.
+func Reseal(k KEK, at Place, sealed []byte) (out []byte, changed bool, err error) {
+	if SealedBy(sealed) == k.ID() {
+		return sealed, false, nil
+	}
+	v, err := Open(k, at, sealed)
+	if err != nil {
+		return nil, false, err
+	}
+	out, err = Seal(k, at, v)
+	return out, err == nil, err
+}
