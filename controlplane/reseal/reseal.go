@@ -19,9 +19,6 @@ const perTxn = 5
 // attempts is how often a credential that is rotated meanwhile is taken again.
 const attempts = 5
 
-// Count says what was done.
-type Count struct{ Sealed, Resealed int }
-
 // Source is a part that keeps something sealed of its own, such as the certificate authority.
 type Source interface {
 	Reseal(ctx context.Context) (sealed, resealed int, err error)
@@ -56,44 +53,44 @@ func New(cfg Config) (*Resealer, error) {
 // KeyID names the key that everything is sealed with after Run.
 func (r *Resealer) KeyID() string { return r.cfg.Vault.KeyID() }
 
-// Run seals everything anew that isn't sealed with the present key. A value that doesn't open stops it: nothing is lost.
-func (r *Resealer) Run(ctx context.Context) (Count, error) {
-	c := Count{Sealed: 1}
+// Run seals everything anew that isn't sealed with the present key, and gives how many sealed objects there are and how many of
+// them it changed. A value that doesn't open stops it: nothing is lost.
+func (r *Resealer) Run(ctx context.Context) (sealed, resealed int, err error) {
 	moved, err := r.cfg.Vault.ResealKey(ctx, r.cfg.Store)
 	if err != nil {
-		return c, err
+		return 0, 0, err
 	}
-	if moved {
-		c.Resealed++
+	if sealed++; moved {
+		resealed++
 	}
 	for _, s := range r.cfg.Others {
-		sealed, resealed, err := s.Reseal(ctx)
-		c.Sealed, c.Resealed = c.Sealed+sealed, c.Resealed+resealed
+		all, changed, err := s.Reseal(ctx)
+		sealed, resealed = sealed+all, resealed+changed
 		if err != nil {
-			return c, err
+			return sealed, resealed, err
 		}
 	}
-	return c, r.credentials(ctx, &c)
+	all, changed, err := r.credentials(ctx)
+	return sealed + all, resealed + changed, err
 }
 
-func (r *Resealer) credentials(ctx context.Context, c *Count) error {
+func (r *Resealer) credentials(ctx context.Context) (sealed, resealed int, err error) {
 	for left := attempts; ; left-- {
 		// What is in memory is as new as the store: a value sealed with the former key a moment ago isn't missed.
 		newest, err := r.cfg.Store.Commit(ctx, store.Txn{})
 		if err != nil {
-			return err
+			return 0, resealed, err
 		}
 		if err := r.cfg.View.WaitFor(ctx, newest); err != nil {
-			return fmt.Errorf("catch up with the store: %w", err)
+			return 0, resealed, fmt.Errorf("catch up with the store: %w", err)
 		}
-		sealed, resealed, err := r.pass(ctx)
-		c.Resealed += resealed
+		all, changed, err := r.pass(ctx)
+		resealed += changed
 		if !errs.Is(err, errs.Conflict) {
-			c.Sealed += sealed
-			return err
+			return all, resealed, err
 		}
 		if left == 0 {
-			return errs.New(errs.Conflict, "credentials keep changing, run it again: %w", err)
+			return all, resealed, errs.New(errs.Conflict, "credentials keep changing, run it again: %w", err)
 		}
 	}
 }
