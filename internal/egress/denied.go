@@ -1,0 +1,36 @@
+package egress
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// ErrDenied is what every *DeniedError wraps; its kind is Denied. A later attempt is not answered otherwise.
+var ErrDenied = errs.New(errs.Denied, "egress denied")
+
+// DeniedError is a connection that the policy doesn't allow. Its text has host, address and the way out, never a path or a query.
+type DeniedError struct {
+	Host  string // as it was asked for
+	Port  uint16
+	Addr  netip.Addr // what it resolved to
+	Class Class
+}
+
+// Error gives the text.
+func (e *DeniedError) Error() string {
+	target, allow := fmt.Sprintf("%s (%s)", e.Host, e.Addr), e.Host
+	if a, ok := literal(e.Host); ok && a.WithZone("").Unmap() == e.Addr {
+		target = e.Host
+	}
+	switch e.Class {
+	case Loopback, Private, Shared:
+	default: // a name doesn't open these
+		allow = e.Addr.String()
+	}
+	return fmt.Sprintf("egress to %s is denied: a %s address; the process may be started with --egress-allow %s", target, e.Class, allow)
+}
+
+// Unwrap gives ErrDenied.
+func (e *DeniedError) Unwrap() error { return ErrDenied }
