@@ -144,7 +144,7 @@ func (d *daemon) build() (err error) {
 }
 
 // dial connects to a control plane with the token as it is now: it may have been made after agentd started.
-func (d *daemon) dial(address string) (configclient.Conn, error) {
+func (d *daemon) dial(_ context.Context, address string) (configclient.Conn, error) {
 	raw, err := os.ReadFile(d.cfg.TokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("token: %w", err)

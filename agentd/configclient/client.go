@@ -35,7 +35,7 @@ type Config struct {
 	Endpoints    []string // where others reach this instance
 	Addresses    []string // of control planes, tried in turn
 	// Dial makes a connection; it may connect later. The stream ends it.
-	Dial    func(address string) (Conn, error)
+	Dial    func(ctx context.Context, address string) (Conn, error)
 	State   *State
 	Applier Applier
 	// ApplyDeadline bounds one attempt, default 10 s.

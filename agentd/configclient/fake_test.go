@@ -94,7 +94,7 @@ func (f *fakeServer) setFail(v bool) {
 	f.fail = v
 }
 
-func (f *fakeServer) dial(string) (Conn, error) {
+func (f *fakeServer) dial(context.Context, string) (Conn, error) {
 	f.mu.Lock()
 	f.dials++
 	fail := f.fail

@@ -33,6 +33,7 @@ const (
 	maxBody       = 64 << 20
 	magicGood     = "AGNTGOOD"
 	magicMemory   = "AGNTMEMO"
+	magicIdentity = "AGNTIDEN"
 )
 
 var (

@@ -121,7 +121,7 @@ func newFuzzDriver(t *testing.T) *fuzzDriver {
 	t.Helper()
 	c, err := New(Config{
 		Namespace: "default", Agent: "helper", Version: testVersion, Addresses: []string{"fuzz"},
-		Dial:  func(string) (Conn, error) { return nil, errors.New("nowhere") },
+		Dial:  func(context.Context, string) (Conn, error) { return nil, errors.New("nowhere") },
 		State: &State{dir: filepath.Join(t.Name(), "nowhere"), namespace: "default", agent: "helper", instance: "i", persist: PersistNone},
 		// What it runs must be whole, so the verdicts come from the token.
 		Applier: &tokenApplier{t: t}, Log: slog.New(slog.DiscardHandler), Redactor: &secret.Redactor{}, Drain: func() {},

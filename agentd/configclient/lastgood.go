@@ -124,11 +124,12 @@ func (s *State) decodeGood(raw []byte) generation {
 
 func (s *State) unseal(body goodBody) (map[string]Credential, error) {
 	creds := make(map[string]Credential, len(body.Credentials))
-	if s.kek == nil && len(body.Credentials) > 0 {
+	kek := s.opening()
+	if kek == nil && len(body.Credentials) > 0 {
 		return nil, fmt.Errorf("%w: there is none", errStateKey)
 	}
 	for name, c := range body.Credentials {
-		v, err := secret.Open(s.kek, s.place(name, c.Version), c.Sealed)
+		v, err := secret.Open(kek, s.place(name, c.Version), c.Sealed)
 		if err != nil {
 			return nil, fmt.Errorf("%w: credential %s: %w", errStateKey, name, err)
 		}
@@ -153,15 +154,12 @@ func (s *State) saveGood(cluster string, u Update) error {
 		Lines: u.Lines, Resources: u.Resources, Secrets: s.persist, Credentials: map[string]sealedCred{},
 	}
 	if s.persist == PersistSealed && len(u.Credentials) > 0 {
-		if s.kek == nil {
-			k, err := secret.CreateFileKEK(s.keyPath())
-			if err != nil {
-				return fmt.Errorf("state key: %w", err)
-			}
-			s.kek = k
+		kek, err := s.sealing()
+		if err != nil {
+			return err
 		}
 		for name, c := range u.Credentials {
-			sealed, err := secret.Seal(s.kek, s.place(name, c.Version), c.Value)
+			sealed, err := secret.Seal(kek, s.place(name, c.Version), c.Value)
 			if err != nil {
 				return fmt.Errorf("seal credential %s: %w", name, err)
 			}

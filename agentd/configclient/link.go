@@ -42,13 +42,13 @@ type event struct {
 }
 
 // run dials, opens the stream and carries messages until it ends; the last event has err.
-func (l *link) run(ctx context.Context, dial func(string) (Conn, error), events chan<- event) {
+func (l *link) run(ctx context.Context, dial func(context.Context, string) (Conn, error), events chan<- event) {
 	err := l.stream(ctx, dial, events)
 	emit(ctx, events, event{link: l, err: err}, true)
 }
 
-func (l *link) stream(ctx context.Context, dial func(string) (Conn, error), events chan<- event) (err error) {
-	conn, err := dial(l.address)
+func (l *link) stream(ctx context.Context, dial func(context.Context, string) (Conn, error), events chan<- event) (err error) {
+	conn, err := dial(ctx, l.address)
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}

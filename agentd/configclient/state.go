@@ -37,6 +37,7 @@ type StateConfig struct {
 //	key          the sealing key, when no key file was given (0600)
 //	lastgood.0/1 two generations of the last config that was swapped in
 //	memory       fence, refusals, boot attempts, Overlay, Endpoints
+//	identity     the instance's certificate and its sealed key
 //
 // It may be used from many goroutines; saveGood and wipe from one at a time.
 type State struct {
@@ -45,10 +46,10 @@ type State struct {
 	agent     string
 	instance  string
 	persist   PersistSecrets
-	kek       secret.KEK
 	lock      *os.File
 
-	mu    sync.Mutex // guards slots and mem
+	mu    sync.Mutex // guards kek, slots and mem
+	kek   secret.KEK // nil: there is none yet
 	slots [2]uint64  // sequence of each generation file; 0: none or unreadable
 	mem   memoryBody
 
@@ -83,8 +84,10 @@ func (s *State) open(cfg StateConfig) (err error) {
 		if err := s.wipe(); err != nil {
 			return err
 		}
-		if err := os.Remove(s.memoryPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("forget cluster: %w", err)
+		for _, path := range []string{s.memoryPath(), s.identityPath()} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("forget cluster: %w", err)
+			}
 		}
 	}
 	s.loadMemory()
