@@ -154,7 +154,7 @@ func writeInfo(cfg Config, peopleAddr, runtimeAddr net.Addr) error {
 		return nil
 	}
 	b, err := json.Marshal(map[string]any{
-		"people": "http://" + peopleAddr.String(), "runtime": runtimeAddr.String(),
+		"people": cfg.PeopleTLS.url(peopleAddr), "runtime": runtimeAddr.String(),
 		"tokenFile": filepath.Join(cfg.DataDir, "token"), "pid": os.Getpid(),
 	})
 	if err != nil {

@@ -72,6 +72,10 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	secure, err := cfg.PeopleTLS.config()
+	if err != nil {
+		return err
+	}
 	peopleLn, err := listen(ctx, "people door", "--people-addr", cfg.PeopleAddr)
 	if err != nil {
 		return err
@@ -132,7 +136,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"events", p.status.Watch},
 		{"collector", p.collector.Run},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
-		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn) }},
+		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
 	}
 	if cfg.PprofAddr != "" {
 		ln, err := listen(ctx, "profiles", "--pprof-addr", cfg.PprofAddr)
@@ -225,14 +229,18 @@ func assemble(in parts) (*process, error) {
 	if p.collector, err = newCollector(in, table); err != nil {
 		return nil, err
 	}
-	p.people = newPeople(in.guard, in.log, in.redact)
-	p.people.mux.Handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
-	p.people.mux.Handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
+	guarded, err := newGate(in)
+	if err != nil {
+		return nil, err
+	}
+	p.people = newPeople(guarded, in.log)
+	p.people.handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
+	p.people.handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
 	if err := mountRegistries(p.people, in, specs, p.status, table); err != nil {
 		return nil, err
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.mux.Handle("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector))
+	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector))
 	return p, nil
 }
 

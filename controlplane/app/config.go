@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/version"
 )
 
@@ -21,6 +22,8 @@ type Config struct {
 	// PeopleAddr and RuntimeAddr are host:port; port 0 chooses one (see InfoFile).
 	PeopleAddr  string
 	RuntimeAddr string
+	// PeopleTLS lets the people door be reached from elsewhere.
+	PeopleTLS PeopleTLS
 	// EtcdEndpoints replaces the embedded etcd. The three files are for TLS towards it.
 	EtcdEndpoints []string
 	EtcdCA        string
@@ -34,6 +37,8 @@ type Config struct {
 	InfoFile string
 	// PprofAddr, when set, is the loopback host:port on which Go's profiles are served.
 	PprofAddr string
+	// Egress is what may be connected to beyond public addresses; nil: nothing.
+	Egress *egress.Policy
 	// Timing is for tests.
 	Timing Timing
 	// Version is what Info answers.
@@ -69,6 +74,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.Usage = func() {}
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`directory` of the embedded etcd, the token and the key file")
 	fs.StringVar(&c.PeopleAddr, "people-addr", c.PeopleAddr, "`address` of the people door: API for agentctl, browsers, curl")
+	c.PeopleTLS.flags(fs)
 	fs.StringVar(&c.RuntimeAddr, "runtime-addr", c.RuntimeAddr, "`address` of the runtime door: streams of agentd")
 	fs.StringVar(&endpoints, "etcd-endpoints", "", "comma-separated `URLs` of an etcd to use instead of the embedded one")
 	fs.StringVar(&c.EtcdCA, "etcd-ca", "", "CA `file` for the etcd endpoints")
@@ -79,6 +85,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
 	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
+	egressFlags(fs, &c.Egress)
 	var envErr error
 	fs.VisitAll(func(f *flag.Flag) {
 		name := "AGENTRY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
@@ -118,7 +125,7 @@ func (c Config) Validate() error {
 	if c.DataDir == "" {
 		fault("--data-dir: must not be empty")
 	}
-	checkLoopback("--people-addr", c.PeopleAddr, fault)
+	c.PeopleTLS.check(c.PeopleAddr, fault)
 	checkLoopback("--runtime-addr", c.RuntimeAddr, fault)
 	if c.PprofAddr != "" {
 		checkLoopback("--pprof-addr", c.PprofAddr, fault)
@@ -143,7 +150,7 @@ func (c Config) Validate() error {
 	return errors.Join(append(faults, c.Timing.faults()...)...)
 }
 
-// checkLoopback holds semantics.md 13: this version serves no TLS, so it binds the loopback only.
+// checkLoopback holds semantics.md 13: a door without TLS binds the loopback only.
 func checkLoopback(flagName, addr string, fault func(string, ...any)) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "" {

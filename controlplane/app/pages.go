@@ -29,8 +29,8 @@ type pages struct {
 func (p pages) mount(door *people) {
 	door.mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	door.mux.HandleFunc("/readyz", p.ready)
-	door.page("/debug", p.debug)
-	door.page("/debug/events", p.events)
+	door.page("/debug", http.HandlerFunc(p.debug))
+	door.page("/debug/events", http.HandlerFunc(p.events))
 	door.mux.HandleFunc("/debug/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/debug", http.StatusFound) })
 	door.mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/debug", http.StatusFound) })
 }

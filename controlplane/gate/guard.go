@@ -1,0 +1,161 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/audit"
+	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// guard is the interceptor: it asks the rule once the request is there.
+type guard struct{ *Gate }
+
+var _ connect.Interceptor = (*guard)(nil)
+
+// errNoGate is a handler that was mounted without Wrap: a fault of the program, which lets nobody in.
+var errNoGate = connect.NewError(connect.CodePermissionDenied, errors.New("this method isn't served here"))
+
+// WrapUnary decides a unary call.
+func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		c := callOf(ctx)
+		msg, ok := req.Any().(proto.Message)
+		if c == nil || !ok || c.rule.method != req.Spec().Procedure {
+			return nil, errNoGate
+		}
+		c.arrived()
+		if err := g.decide(ctx, c, msg); err != nil {
+			return nil, g.denied(ctx, c, msg, err)
+		}
+		if c.rule.mutates {
+			ctx = audit.With(ctx, audit.NewDraft(g.about(c, msg)))
+		}
+		resp, err := next(ctx, req)
+		if connect.CodeOf(err) == connect.CodePermissionDenied && err != nil {
+			g.recordDenial(c, msg, err)
+		}
+		return resp, err
+	}
+}
+
+// WrapStreamingClient is not used by a server.
+func (*guard) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// WrapStreamingHandler decides a stream when its request is there, and again whenever access changes.
+func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		c := callOf(ctx)
+		if c == nil || c.rule.method != conn.Spec().Procedure {
+			return errNoGate
+		}
+		watched := g.watch(ctx, c)
+		defer watched.stop()
+		err := next(watched.ctx, &asking{StreamingHandlerConn: conn, decide: func(msg proto.Message) error {
+			c.arrived()
+			if err := g.decide(ctx, c, msg); err != nil {
+				return g.denied(ctx, c, msg, err)
+			}
+			watched.begin(msg)
+			return nil
+		}})
+		if ended := watched.stop(); ended != nil {
+			return g.wire(ctx, c, ended)
+		}
+		return err
+	}
+}
+
+// asking is a stream that asks the rule when its first message is there.
+type asking struct {
+	connect.StreamingHandlerConn
+
+	decide func(proto.Message) error
+	asked  bool
+}
+
+// Receive receives a message.
+func (a *asking) Receive(into any) error {
+	if err := a.StreamingHandlerConn.Receive(into); err != nil {
+		return err
+	}
+	if a.asked {
+		return nil
+	}
+	msg, ok := into.(proto.Message)
+	if !ok {
+		return errNoGate
+	}
+	if err := a.decide(msg); err != nil {
+		return err
+	}
+	a.asked = true
+	return nil
+}
+
+// decide asks a method's rule about a request.
+func (g *Gate) decide(ctx context.Context, c *call, msg proto.Message) error {
+	o, all := c.rule.object(msg, g.labels)
+	switch c.rule.on {
+	case accessv1.On_ON_PUBLIC:
+		return nil
+	case accessv1.On_ON_CALLER:
+		if c.who.Name == "" {
+			return errs.New(errs.Unauthenticated, "nobody is logged in")
+		}
+		return nil
+	case accessv1.On_ON_CLUSTER, accessv1.On_ON_NAMESPACE, accessv1.On_ON_OBJECT:
+		return access.Check(ctx, c.rule.permission, o)
+	case accessv1.On_ON_OBJECTS:
+		if c.who.Somewhere(c.rule.permission, o.Namespace) {
+			return nil
+		}
+		if all {
+			return errs.New(errs.Denied, "%s needs %s in some namespace", c.who.Name, c.rule.permission)
+		}
+		return errs.New(errs.Denied, "%s needs %s on something in namespace %s", c.who.Name, c.rule.permission, o.Namespace)
+	default: // ON_INSTANCE is the runtime door's
+		return errs.New(errs.Denied, "%s isn't served here", c.rule.method)
+	}
+}
+
+// denied records a denial and gives it as connect's error.
+func (g *Gate) denied(ctx context.Context, c *call, msg proto.Message, err error) error {
+	g.recordDenial(c, msg, err)
+	return g.wire(ctx, c, err)
+}
+
+// recordDenial tells the audit log. A caller's denials are told at a bounded rate, so that they can't push everything else out of the
+// log's window.
+func (g *Gate) recordDenial(c *call, msg proto.Message, err error) {
+	now := g.now()
+	if _, ok := g.denials.take(c.who.Name, now); !ok {
+		return
+	}
+	about := g.about(c, msg)
+	e := audit.Event{Type: audit.Denied, Call: about, Message: g.redact.Redact(err.Error()), Outcome: connect.CodePermissionDenied.String(), Time: now}
+	if about.Object != "" {
+		e.Objects = []string{about.Object}
+	}
+	g.audit.Record(e)
+}
+
+// about says what a call is about, for the audit log.
+func (g *Gate) about(c *call, msg proto.Message) audit.Call {
+	o, _ := c.rule.object(msg, noLabels{})
+	out := audit.Call{Actor: c.who.Name, Method: c.rule.method, Permission: c.rule.permission, Namespace: o.Namespace, RequestID: c.id}
+	if out.Actor == "" {
+		out.Actor = c.client
+	}
+	if o.Name != "" {
+		out.Object = o.Kind + "/" + o.Name
+	}
+	return out
+}
