@@ -89,7 +89,9 @@ func (c *cli) up(ctx context.Context, dir string, f upFlags) error {
 	}
 	err = local.Run(ctx, local.Config{
 		Dir: dir, Files: wireFiles(set.files), Agents: localAgents(parsed), Instances: counts, DataDir: f.dataDir, PortBase: f.portBase,
-		InfoFile: f.infoFile, ModelBaseURL: f.modelBaseURL, Script: f.script, Open: f.open, Stdout: c.env.Stdout, Log: c.env.Stderr,
+		InfoFile: f.infoFile, ModelBaseURL: f.modelBaseURL, Script: f.script,
+		EgressAllow: first(c.env.Getenv("AGENTD_EGRESS_ALLOW"), "loopback"), ProbeAllow: first(c.env.Getenv("AGENTRY_EGRESS_ALLOW"), "loopback"),
+		Open: f.open, Stdout: c.env.Stdout, Log: c.env.Stderr,
 	})
 	if usage := (*local.UsageError)(nil); errors.As(err, &usage) {
 		return failf(exitUsage, usage.Hint, "%w", err)

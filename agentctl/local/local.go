@@ -40,10 +40,12 @@ type Config struct {
 	PortBase     int
 	InfoFile     string
 	ModelBaseURL string
-	Script       string
-	Open         bool
-	Stdout       io.Writer // the line that begins with "ready"
-	Log          io.Writer // everything else
+	// EgressAllow and ProbeAllow are what agentd and the control plane may connect to beyond public addresses.
+	EgressAllow, ProbeAllow string
+	Script                  string
+	Open                    bool
+	Stdout                  io.Writer // the line that begins with "ready"
+	Log                     io.Writer // everything else
 }
 
 // UsageError is a fault in what the caller asked for.

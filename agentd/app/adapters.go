@@ -13,6 +13,7 @@ import (
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
@@ -55,6 +56,7 @@ func (m closingModel) Close() error {
 
 // servers makes clients of MCP servers over streamable HTTP.
 type servers struct {
+	guard      *egress.Guard
 	propagator propagation.TextMapPropagator
 	log        *slog.Logger
 }
@@ -66,7 +68,7 @@ func (f servers) NewServer(s assembler.ServerSettings) (assembler.Server, error)
 	cfg := mcptool.Config{
 		Name: s.Ref.MCPServerName, ProtocolVersion: s.Ref.ProtocolVersion, Timeout: s.Ref.Timeout.Std(),
 		Headers: values(s.Ref.Headers, s.Credentials), Query: values(s.Ref.QueryParams, s.Credentials),
-		OnChange: s.Changed, Propagator: f.propagator, Log: f.log,
+		Egress: f.guard, OnChange: s.Changed, Propagator: f.propagator, Log: f.log,
 	}
 	if cfg.ProtocolVersion == "" {
 		cfg.ProtocolVersion = s.Entry.ProtocolVersion

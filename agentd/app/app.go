@@ -24,6 +24,7 @@ import (
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/secret"
@@ -119,9 +120,11 @@ func (d *daemon) build() (err error) {
 	if err != nil {
 		return err
 	}
+	guard := egress.New(egress.Config{Policy: d.cfg.Egress})
 	d.assembler, err = assembler.New(assembler.Config{
 		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
-		Models: models{openaimodel.NewTransports()}, Servers: servers{d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
+		Permit: guard.CheckURL,
+		Models: models{openaimodel.NewTransports(guard)}, Servers: servers{guard, d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/agentd/configclient"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/spec"
 )
@@ -33,9 +34,11 @@ type Config struct {
 	// plane takes 45 s of silence for STALE, so only tests change it.
 	BeatInterval time.Duration
 	// DrainTimeout bounds the wait for running requests when agentd ends, default 8 s.
-	DrainTimeout  time.Duration
-	TokenFile     string // AGENTRY_TOKEN_FILE, default "token" in the data directory
-	ModelBaseURL  string // AGENTD_MODEL_BASE_URL
+	DrainTimeout time.Duration
+	TokenFile    string // AGENTRY_TOKEN_FILE, default "token" in the data directory
+	ModelBaseURL string // AGENTD_MODEL_BASE_URL
+	// Egress is what may be connected to beyond public addresses (AGENTD_EGRESS_ALLOW), the host of ModelBaseURL included; nil: nothing.
+	Egress        *egress.Policy
 	LogLevel      string
 	LogFormat     string
 	InfoFile      string
@@ -88,7 +91,7 @@ func split(list string) []string {
 // ParseConfig reads arguments and environment. flag.ErrHelp means that help was asked for and printed to out.
 func ParseConfig(args []string, env func(string) string, out io.Writer) (Config, error) {
 	c := Default(env)
-	control, persist := strings.Join(c.ControlPlane, ","), string(c.Persist)
+	control, persist, allow := strings.Join(c.ControlPlane, ","), string(c.Persist), env("AGENTD_EGRESS_ALLOW")
 	fs := flag.NewFlagSet("agentd", flag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.Usage = func() {
@@ -110,6 +113,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets address, instance and pid as JSON once the door is open")
 	fs.BoolVar(&c.ForgetCluster, "forget-cluster", false, "drop the last good config and all that was learnt from its cluster, then start")
 	fs.BoolVar(&c.ShowVersion, "version", false, "print the version and end")
+	fs.StringVar(&allow, "egress-allow", allow, "comma-separated `list` of what may be connected to beyond public addresses: CIDR, address, host, host:port, loopback or private (AGENTD_EGRESS_ALLOW)")
 	if err := fs.Parse(args); err != nil {
 		return Config{}, err
 	}
@@ -120,6 +124,13 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 		return c, nil
 	}
 	c.ControlPlane, c.Persist = split(control), configclient.PersistSecrets(persist)
+	policy, err := egress.ParsePolicy(split(allow)...)
+	if err != nil {
+		return Config{}, fmt.Errorf("--egress-allow: %w", err)
+	}
+	if c.Egress = policy; c.ModelBaseURL != "" {
+		c.Egress = policy.WithURL(c.ModelBaseURL)
+	}
 	if c.StateDir == "" {
 		c.StateDir = filepath.Join(c.dataDir, "agentd", c.Namespace, c.Agent)
 	}

@@ -39,10 +39,13 @@ type Config struct {
 	Capabilities []string
 	// ModelBaseURL replaces every spec's model.baseUrl, which a WARNING says; empty: it doesn't.
 	ModelBaseURL string
-	Models       ModelFactory
-	Servers      ServerFactory
-	Memories     MemoryFactory
-	Log          *slog.Logger
+	// Permit judges a model's endpoint, which isn't probed, without connecting to it; it may look a name up, within a second. nil: all
+	// are fine.
+	Permit   func(ctx context.Context, url string) error
+	Models   ModelFactory
+	Servers  ServerFactory
+	Memories MemoryFactory
+	Log      *slog.Logger
 }
 
 // Assembler holds the running set. Apply is called by one goroutine at a time, everything else by any.

@@ -35,6 +35,7 @@ type build struct {
 	view      credentials
 	system    string
 	faults    []phase.Fault // warnings, and errors that refuse
+	degraded  []phase.Fault // errors that don't
 }
 
 // run builds and probes. ok is false when the set may not be swapped in: then the verdict says why.
@@ -48,7 +49,7 @@ func (b *build) run(ctx context.Context) (v configclient.Verdict, ok bool) {
 		return b.rejection(), false
 	}
 	b.require()
-	b.makeModel()
+	b.makeModel(ctx)
 	b.renderPrompt()
 	b.makeServers()
 	b.makeMemory()
@@ -149,7 +150,7 @@ func (b *build) require() {
 }
 
 // makeModel takes or makes the model client. A model can't be probed without paying for it.
-func (b *build) makeModel() {
+func (b *build) makeModel(ctx context.Context) {
 	m := b.agent.Model
 	base := m.BaseURL
 	if over := b.a.cfg.ModelBaseURL; over != "" {
@@ -161,12 +162,29 @@ func (b *build) makeModel() {
 		return
 	}
 	b.next.baseURL = spec.EffectiveBaseURL(base)
+	b.permit(ctx)
 	var err error
 	b.next.model, err = b.a.models.take(modelKey(m, b.next.baseURL), b.view, func(c Credentials) (model.Model, error) {
 		return b.a.cfg.Models.NewModel(ModelSettings{Spec: m, BaseURL: b.next.baseURL, Credentials: c})
 	})
 	if err != nil {
 		b.fault(b.self, "model", phase.Invalid, phase.Error, err.Error())
+	}
+}
+
+// permit asks whether the model's endpoint may be connected to. Only a new or changed spec is refused for it; a proven one is served,
+// DEGRADED, and its calls fail.
+func (b *build) permit(ctx context.Context) {
+	if b.a.cfg.Permit == nil {
+		return
+	}
+	if err := b.a.cfg.Permit(ctx, b.next.baseURL); err != nil {
+		f := phase.Fault{Resource: b.self, Field: "model.baseUrl", Code: phase.Invalid, Message: err.Error(), Severity: phase.Error}
+		if b.unproven(b.agentLine) {
+			b.faults = append(b.faults, f)
+		} else {
+			b.degraded = append(b.degraded, f)
+		}
 	}
 }
 
@@ -313,7 +331,7 @@ func (b *build) judge(findings []finding) (configclient.Verdict, bool) {
 // finish puts the Runtime together.
 func (b *build) finish() {
 	s := b.next
-	s.static = b.faults
+	s.static = slices.Concat(b.faults, b.degraded)
 	s.wallTime = defaultWallTime
 	rt := &run.Runtime{
 		Namespace: b.a.cfg.Namespace, Agent: b.agent.AgentName, Revision: b.u.Revision, Config: b.u.Config(),

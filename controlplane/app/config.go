@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/agentry/agentry/internal/egress"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/version"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	InfoFile string
 	// PprofAddr, when set, is the loopback host:port on which Go's profiles are served.
 	PprofAddr string
+	// Egress is what may be connected to beyond public addresses; nil: nothing.
+	Egress *egress.Policy
 	// Egress is what may be connected to beyond public addresses; nil: nothing.
 	Egress *egress.Policy
 	// Timing is for tests.
@@ -85,6 +88,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
 	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
+	egressFlags(fs, &c.Egress)
 	egressFlags(fs, &c.Egress)
 	var envErr error
 	fs.VisitAll(func(f *flag.Flag) {

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
-	"github.com/agentry/agentry/controlplane/probe"
 	"github.com/agentry/agentry/controlplane/registryapi"
 	releases "github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/releaseapi"
@@ -21,7 +20,7 @@ func mountRegistries(p *people, in parts, specs *specapi.Service, status *releas
 		return err
 	}
 	registries, err := registryapi.New(registryapi.Config{
-		Store: in.store, View: in.view, Vault: in.vault, Reseal: anew, Fleet: table, Probe: probe.Run, Now: time.Now, Logger: in.log,
+		Store: in.store, View: in.view, Vault: in.vault, Reseal: anew, Fleet: table, Probe: guardedProbe(in.cfg.Egress), Now: time.Now, Logger: in.log,
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/client/transport"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -43,11 +44,12 @@ func (t Target) classify(ctx context.Context, err error) (phase.Code, string) {
 
 func (e *exchangeError) classify(ctx context.Context) (phase.Code, string) {
 	var netErr net.Error
+	var denied *egress.DeniedError
 	switch {
 	case errors.Is(e.err, errVersion):
 		return phase.NotSupported, e.err.Error()
-	case errors.Is(e.err, errForbidden):
-		return phase.Invalid, errForbidden.Error()
+	case errors.As(e.err, &denied):
+		return phase.Invalid, denied.Error()
 	case ctx.Err() != nil, errors.Is(e.err, context.DeadlineExceeded):
 		return phase.Timeout, "no answer in time"
 	case e.rpc != "":

@@ -18,6 +18,7 @@ import (
 	"github.com/mark3labs/mcp-go/client/transport"
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/tooldigest"
@@ -37,12 +38,16 @@ var (
 // Target is what to look at. Name and one endpoint are required.
 type Target struct {
 	Name string
+	// Namespace is whose probe it is; the caller chooses Egress by it.
+	Namespace string
 	// Endpoints are http or https URLs, tried in order until one answers.
 	Endpoints []string
 	// ProtocolVersion pins the protocol; empty: the newest with sessions that the server speaks, else the stateless one.
 	ProtocolVersion string
 	Headers         map[string]secret.Value
 	Query           map[string]secret.Value
+	// Egress makes the connections; nil: to public addresses only.
+	Egress *egress.Guard
 }
 
 // Result is what was found. Code and Message are empty when the server can be used.

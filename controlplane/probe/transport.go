@@ -4,17 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/mark3labs/mcp-go/client/transport"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -23,10 +20,7 @@ const (
 	goodbye = 2 * time.Second
 )
 
-var (
-	errTooLarge  = errors.New("the server's answer is larger than 8 MiB")
-	errForbidden = errors.New("the control plane doesn't go to link-local, multicast or unspecified addresses")
-)
+var errTooLarge = errors.New("the server's answer is larger than 8 MiB")
 
 // exchange is what is learnt below the library about one request.
 type exchange struct {
@@ -78,28 +72,13 @@ type roundTripper struct {
 }
 
 func newRoundTripper(t Target) *roundTripper {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: permitted}
-	return &roundTripper{headers: t.Headers, query: t.Query, next: &http.Transport{
-		DialContext:            dialer.DialContext, // no proxy: permitted must see the address itself
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    5 * time.Second,
-		ResponseHeaderTimeout:  15 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}}
-}
-
-// permitted refuses, after the name was resolved, where no MCP server of anyone's can be: a cloud's metadata service
-// above all.
-func permitted(_, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("address %q: %w", address, err)
+	guard := t.Egress
+	if guard == nil {
+		guard = egress.New(egress.Config{})
 	}
-	if a := at.Addr().Unmap(); a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
-		return errForbidden
-	}
-	return nil
+	next := guard.Transport()
+	next.TLSHandshakeTimeout, next.ResponseHeaderTimeout = 5*time.Second, 15*time.Second
+	return &roundTripper{headers: t.Headers, query: t.Query, next: next}
 }
 
 // client gives an HTTP client that follows no redirect: a credential never goes to another origin.

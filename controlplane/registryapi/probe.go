@@ -176,7 +176,7 @@ func (s *Service) content(head view.MCPHead, version string) (*spec.MCPServer, m
 
 // target puts together where to look and with what.
 func (s *Service) target(namespace string, entry *spec.MCPServer, ref spec.MCPServerRef) (probe.Target, error) {
-	t := probe.Target{Name: entry.Name, ProtocolVersion: entry.ProtocolVersion}
+	t := probe.Target{Name: entry.Name, Namespace: namespace, ProtocolVersion: entry.ProtocolVersion}
 	if ref.ProtocolVersion != "" {
 		t.ProtocolVersion = ref.ProtocolVersion
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ const (
 	MaxRedirects = 3
 
 	maxHeader      = 64 << 10 // bytes
+	lookupTimeout  = time.Second
 	dialTimeout    = 5 * time.Second
 	keepAlive      = 30 * time.Second
 	tlsTimeout     = 10 * time.Second
@@ -88,6 +90,37 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 		return g.cfg.Policy.control(network, host, uint16(port), actual)
 	}
 	return d.DialContext(ctx, network, address)
+}
+
+// CheckURL judges an address that is configured, without connecting: what it says by itself, and else what its name resolves to now,
+// where every answer is denied. A name that isn't found within a second is no fault: the dialer judges again. The error is a
+// *DeniedError, or of kind Invalid for what is no http or https URL.
+func (g *Guard) CheckURL(ctx context.Context, raw string) error {
+	t, err := target(raw)
+	if err != nil {
+		return err
+	}
+	addrs := []netip.Addr{t.literal}
+	if !t.literal.IsValid() {
+		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		defer cancel()
+		if addrs, err = g.resolver().LookupNetIP(ctx, "ip", t.host); err != nil {
+			return nil //nolint:nilerr // nothing can be said yet
+		}
+	}
+	for _, a := range addrs {
+		if err = g.cfg.Policy.Check(t.host, t.port, a); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (g *Guard) resolver() *net.Resolver {
+	if g.cfg.Resolver != nil {
+		return g.cfg.Resolver
+	}
+	return net.DefaultResolver
 }
 
 // Transport gives a new guarded transport: no proxy, TLS 1.2 at least, headers of an answer at most 64 KiB, no compression asked for

@@ -177,23 +177,25 @@ func (it item) allows(host string, port uint16, addr netip.Addr, class Class) bo
 	}
 }
 
-// CheckURL judges what a URL says by itself, without a look-up: its scheme, and its host if that is an address or a name of the
-// loopback interface. What only the look-up can tell is left to the dialer.
-func (p *Policy) CheckURL(raw string) error {
+// endpoint is where a URL leads, as far as it says so itself.
+type endpoint struct {
+	host    string
+	port    uint16
+	literal netip.Addr // invalid: the host has to be looked up
+}
+
+func target(raw string) (endpoint, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return errs.New(errs.Invalid, "want an http or https URL")
+		return endpoint{}, errs.New(errs.Invalid, "want an http or https URL")
 	}
-	n, err := strconv.ParseUint(portOf(u), 10, 16)
+	port, err := strconv.ParseUint(portOf(u), 10, 16)
 	if err != nil {
-		return errs.New(errs.Invalid, "the port is no number")
+		return endpoint{}, errs.New(errs.Invalid, "the port is no number")
 	}
-	host := u.Hostname()
-	addr, ok := literal(host)
-	if !ok {
-		return nil
-	}
-	return p.Check(host, uint16(n), addr)
+	t := endpoint{host: u.Hostname(), port: uint16(port)}
+	t.literal, _ = literal(t.host)
+	return t, nil
 }
 
 // control judges an address as net.Dialer's control hook is given it.

@@ -41,7 +41,7 @@ func (e *Env) StartAgent(cp *ControlPlane, name string, o AgentOptions) (*Agent,
 	a := &Agent{Agent: name, Instance: o.Instance, Addr: addr, StateDir: filepath.Join(e.Dir, "state-"+o.Instance), env: e, args: o.Args}
 	a.vars = append([]string{
 		"AGENT_NAME=" + name, "CONTROL_PLANE=" + cp.Runtime, "AGENTD_INSTANCE_ID=" + o.Instance,
-		"AGENTRY_TOKEN_FILE=" + cp.TokenFile(), "AGENTD_LISTEN=" + addr,
+		"AGENTRY_TOKEN_FILE=" + cp.TokenFile(), "AGENTD_LISTEN=" + addr, "AGENTD_EGRESS_ALLOW=loopback",
 	}, o.Vars...)
 	if o.ModelBaseURL != "" {
 		a.vars = append(a.vars, "AGENTD_MODEL_BASE_URL="+o.ModelBaseURL)

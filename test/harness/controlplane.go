@@ -33,7 +33,7 @@ func (e *Env) StartControlPlane(ctx context.Context, extra ...string) (*ControlP
 
 // Restart starts the process again (after Kill or Stop) and waits until it is ready.
 func (c *ControlPlane) Restart(ctx context.Context) error {
-	args := append([]string{"--data-dir", c.DataDir, "--people-addr", c.People, "--runtime-addr", c.Runtime}, c.extra...)
+	args := append([]string{"--data-dir", c.DataDir, "--people-addr", c.People, "--runtime-addr", c.Runtime, "--egress-allow", "loopback"}, c.extra...)
 	if c.env.LogLevel != "" {
 		args = append(args, "--log-level", c.env.LogLevel)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/agentry/agentry/agentd/door/openaidoor"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/egress"
 )
 
 const question = `{"model":"helper","messages":[{"role":"user","content":"which configs are there?"}]}`
@@ -48,7 +49,11 @@ func BenchmarkTurn(b *testing.B) {
 		_, _ = io.Copy(w, resp.Body)
 	}))
 	defer floor.Close()
-	m, err := openaimodel.New(openaimodel.Config{Model: "stub", BaseURL: stub.URL + "/v1"})
+	policy, err := egress.ParsePolicy("loopback")
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := openaimodel.New(openaimodel.Config{Model: "stub", BaseURL: stub.URL + "/v1", Transports: openaimodel.NewTransports(egress.New(egress.Config{Policy: policy}))})
 	if err != nil {
 		b.Fatal(err)
 	}

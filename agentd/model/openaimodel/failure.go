@@ -12,6 +12,7 @@ import (
 
 	openai "github.com/sashabaranov/go-openai"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -37,9 +38,14 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 	var req *openai.RequestError
 	var proto *protocolError
 	var netErr net.Error
+	var denied *egress.DeniedError
 	switch cause := context.Cause(actx); {
 	case errors.Is(cause, errTimeout), errors.Is(cause, errIdle):
 		f.set(phase.Timeout, cause.Error())
+	case errors.As(err, &denied):
+		f.set(phase.Invalid, denied.Error())
+	case errors.Is(err, errElsewhere):
+		f.set(phase.Invalid, errElsewhere.Error())
 	case errors.As(err, &api):
 		f.fromAPI(x, api)
 	case errors.As(err, &req):

@@ -197,7 +197,7 @@ func TestTransportsAreShared(t *testing.T) {
 		mu.Unlock()
 		sse(text("ok"), stopChunk, done)(w, r)
 	})
-	pool := openaimodel.NewTransports()
+	pool := openaimodel.NewTransports(here(t))
 	share := func(c *openaimodel.Config) { c.Transports = pool }
 	keep := open(t, e, share)
 	for range 5 {

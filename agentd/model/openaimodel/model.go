@@ -1,6 +1,5 @@
 // Package openaimodel calls any OpenAI-compatible chat-completions endpoint. The assembler makes one Model per config; package
-// run calls it through the port agentd/model. It never reads the environment (but for the standard proxy variables, which never
-// apply to loopback) and never prints a key.
+// run calls it through the port agentd/model. It never reads the environment, uses no proxy, follows no redirect and never prints a key.
 package openaimodel
 
 import (
@@ -17,6 +16,7 @@ import (
 	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -54,7 +54,7 @@ type Config struct {
 	IdleTimeout time.Duration
 	Attempts    int           // including the first, default 3
 	Backoff     time.Duration // first wait, doubled each time, with full jitter; default 500 ms
-	// Transports shares connections with other Models of the same base URL; nil: connections of its own.
+	// Transports shares connections with other Models of the same base URL; nil: connections of its own, to public addresses.
 	Transports *Transports
 }
 
@@ -95,7 +95,7 @@ func New(cfg Config) (*Model, error) {
 	}
 	pool := cfg.Transports
 	if pool == nil {
-		pool = NewTransports()
+		pool = NewTransports(nil)
 	}
 	base := strings.TrimRight(cfg.BaseURL, "/")
 	transport, release := pool.acquire(base)
@@ -104,7 +104,7 @@ func New(cfg Config) (*Model, error) {
 	oc.BaseURL = base
 	oc.EmptyMessagesLimit = 1 << 20 // comment lines keep a slow stream alive; the size cap bounds them
 	oc.HTTPClient = &http.Client{
-		Transport:     &roundTripper{next: transport, model: m},
+		Transport:     &roundTripper{next: transport, model: m, origin: egress.Origin(u)},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	m.client = openai.NewClientWithConfig(oc)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -82,9 +83,20 @@ const (
 	done       = "[DONE]"
 )
 
+// here goes to this machine, where the tests' endpoints are.
+func here(t *testing.T) *egress.Guard {
+	t.Helper()
+	p, err := egress.ParsePolicy("loopback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return egress.New(egress.Config{Policy: p})
+}
+
 func open(t *testing.T, e *endpoint, mutate func(*openaimodel.Config)) *openaimodel.Model {
 	t.Helper()
 	cfg := openaimodel.Config{Model: "qwen-plus", BaseURL: e.URL + "/v1", Backoff: time.Millisecond, Timeout: 5 * time.Second}
+	cfg.Transports = openaimodel.NewTransports(here(t))
 	if mutate != nil {
 		mutate(&cfg)
 	}

@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/agentry/agentry/internal/egress"
 )
 
 // Caps on what an endpoint may send, in bytes.
@@ -19,10 +19,14 @@ const (
 	maxErrorBody = 64 << 10
 )
 
-var errTooLarge = errors.New("the answer is larger than 32 MiB")
+var (
+	errTooLarge  = errors.New("the answer is larger than 32 MiB")
+	errElsewhere = errors.New("a request to another origin than the endpoint's")
+)
 
 // Transports shares HTTP connections between Models of the same base URL, by use count, so that a config swap reconnects nothing.
 type Transports struct {
+	guard  *egress.Guard
 	mu     sync.Mutex // guards byBase
 	byBase map[string]*shared
 }
@@ -32,15 +36,20 @@ type shared struct {
 	uses      int
 }
 
-// NewTransports makes an empty pool.
-func NewTransports() *Transports { return &Transports{byBase: map[string]*shared{}} }
+// NewTransports makes an empty pool whose connections go where guard lets them; nil: to public addresses.
+func NewTransports(guard *egress.Guard) *Transports {
+	if guard == nil {
+		guard = egress.New(egress.Config{})
+	}
+	return &Transports{guard: guard, byBase: map[string]*shared{}}
+}
 
 func (t *Transports) acquire(base string) (*http.Transport, func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byBase[base]
 	if s == nil {
-		s = &shared{transport: newTransport()}
+		s = &shared{transport: newTransport(t.guard)}
 		t.byBase[base] = s
 	}
 	s.uses++
@@ -60,18 +69,11 @@ func (t *Transports) put(base string, s *shared) {
 	}
 }
 
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment, // never for loopback
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    128,
-		IdleConnTimeout:        90 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}
+// newTransport keeps many connections to one endpoint: a new one costs a handshake in the middle of a turn.
+func newTransport(guard *egress.Guard) *http.Transport {
+	t := guard.Transport()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 256, 128
+	return t
 }
 
 // exchange is what one attempt hands to the round tripper and learns from it.
@@ -87,8 +89,9 @@ type exchangeKey struct{}
 
 // roundTripper finishes requests (real model name, parameters, key, headers), caps answers and maps `reasoning`.
 type roundTripper struct {
-	next  http.RoundTripper
-	model *Model
+	next   http.RoundTripper
+	model  *Model
+	origin string // of the endpoint: nothing of ours goes anywhere else
 }
 
 // RoundTrip is called by the client library only, with the attempt's exchange in the context.
@@ -96,6 +99,9 @@ func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	x, ok := in.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
 		return nil, errors.New("request without an exchange")
+	}
+	if egress.Origin(in.URL) != t.origin {
+		return nil, errElsewhere
 	}
 	body, err := io.ReadAll(in.Body)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/client/transport"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -63,7 +64,12 @@ func (s *Server) fault(err error) *Error {
 
 func (e *exchangeError) classify() (phase.Code, string) {
 	var netErr net.Error
+	var denied *egress.DeniedError
 	switch {
+	case errors.As(e.err, &denied):
+		return phase.Invalid, denied.Error()
+	case errors.Is(e.err, errElsewhere):
+		return phase.Invalid, errElsewhere.Error()
 	case errors.Is(e.err, errVersion):
 		return phase.NotSupported, e.err.Error()
 	case errors.Is(e.err, context.DeadlineExceeded):

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/agentry/agentry/agentd/tool"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
@@ -39,6 +40,8 @@ type Config struct {
 	// Headers and Query are asked at every HTTP request, so that a rotated credential counts at once.
 	Headers map[string]func() secret.Value
 	Query   map[string]func() secret.Value
+	// Egress makes the connections; nil: to public addresses only.
+	Egress *egress.Guard
 	// Timeout bounds one tool call.
 	Timeout        time.Duration
 	ConnectTimeout time.Duration // of connect + initialize + tools/list

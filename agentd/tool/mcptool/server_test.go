@@ -23,6 +23,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -100,11 +101,21 @@ func (p *peer) addTool(name string) {
 	s.AddTool(mcp.NewTool(name), p.echo)
 }
 
+// here goes to this machine, where the tests' servers are.
+func here(t *testing.T) *egress.Guard {
+	t.Helper()
+	p, err := egress.ParsePolicy("loopback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return egress.New(egress.Config{Policy: p})
+}
+
 func open(t *testing.T, url string, mutate func(*mcptool.Config)) (*mcptool.Server, chan struct{}) {
 	t.Helper()
 	changed := make(chan struct{}, 1)
 	cfg := mcptool.Config{
-		Name: "peer", Endpoints: []mcptool.Endpoint{{URL: url}}, Timeout: 5 * time.Second, ConnectTimeout: 5 * time.Second,
+		Name: "peer", Endpoints: []mcptool.Endpoint{{URL: url}}, Egress: here(t), Timeout: 5 * time.Second, ConnectTimeout: 5 * time.Second,
 		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 		OnChange: func() {
 			select {
@@ -461,7 +472,7 @@ func TestCallerLeaves(t *testing.T) {
 func TestCloseIsSafe(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t)
-	never, err := mcptool.New(mcptool.Config{Name: "x", Endpoints: []mcptool.Endpoint{{URL: p.URL}}})
+	never, err := mcptool.New(mcptool.Config{Name: "x", Endpoints: []mcptool.Endpoint{{URL: p.URL}}, Egress: here(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -21,7 +23,10 @@ const (
 	goodbye      = 2 * time.Second
 )
 
-var errTooLarge = errors.New("the server's answer is larger than 8 MiB")
+var (
+	errTooLarge  = errors.New("the server's answer is larger than 8 MiB")
+	errElsewhere = errors.New("a request to another origin than the endpoint's")
+)
 
 // exchange is what is learnt below the library about one request.
 type exchange struct {
@@ -49,20 +54,23 @@ type roundTripper struct {
 	next    *http.Transport
 	headers map[string]func() secret.Value
 	query   map[string]func() secret.Value
+	origins []string // of the endpoints: nothing of ours goes anywhere else
 }
 
 func newRoundTripper(cfg Config) *roundTripper {
-	return &roundTripper{headers: cfg.Headers, query: cfg.Query, next: &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment, // never for loopback
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    64,
-		IdleConnTimeout:        90 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}}
+	guard := cfg.Egress
+	if guard == nil {
+		guard = egress.New(egress.Config{})
+	}
+	t := guard.Transport()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 64, 64
+	rt := &roundTripper{headers: cfg.Headers, query: cfg.Query, next: t}
+	for _, e := range cfg.Endpoints {
+		if u, err := url.Parse(e.URL); err == nil {
+			rt.origins = append(rt.origins, egress.Origin(u))
+		}
+	}
+	return rt
 }
 
 // client gives an HTTP client that follows no redirect: a credential never goes to another origin.
@@ -72,6 +80,9 @@ func (t *roundTripper) client() *http.Client {
 
 // RoundTrip implements http.RoundTripper. The URL in a caller's error has no query parameter of ours.
 func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
+	if !slices.Contains(t.origins, egress.Origin(in.URL)) {
+		return nil, errElsewhere
+	}
 	ctx := in.Context()
 	cancel := context.CancelFunc(func() {})
 	if in.Method == http.MethodDelete {
