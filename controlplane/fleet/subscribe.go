@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -35,8 +34,12 @@ func (t *Table) Subscribe() *Subscription {
 func (s *Subscription) Take() []AgentKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := slices.SortedFunc(maps.Keys(s.pending), func(a, b AgentKey) int {
-		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	out := slices.AppendSeq(slices.Grow([]AgentKey(nil), len(s.pending)), maps.Keys(s.pending))
+	slices.SortFunc(out, func(a, b AgentKey) int {
+		if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
 	})
 	clear(s.pending)
 	return out

@@ -55,13 +55,17 @@ func signal(c chan struct{}) {
 func (q *queue) add(k view.AgentKey, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it := q.item(k)
+	q.want(q.item(k), now)
+}
+
+// want queues an agent, now or when it has rested.
+func (q *queue) want(it *item, now time.Time) {
 	if it.busy || now.Before(it.rest) {
 		it.again = true
 		q.plan(it)
 		return
 	}
-	q.enqueue(k, it)
+	q.enqueue(it.key, it)
 }
 
 func (q *queue) item(k view.AgentKey) *item {
@@ -84,19 +88,15 @@ const (
 
 // addAll asks for a look at each of the agents that changed together.
 func (q *queue) addAll(keys []view.AgentKey, now time.Time) {
-	if len(keys) >= crowd {
-		rest := min(crowdRest+time.Duration(len(keys))*restPerAgent, crowdRestMax)
-		q.mu.Lock()
-		for _, k := range keys {
-			it := q.item(k)
-			if !it.queued && !it.busy && !now.Before(it.rest) {
-				it.rest = now.Add(rest)
-			}
-		}
-		q.mu.Unlock()
-	}
+	rest := min(crowdRest+time.Duration(len(keys))*restPerAgent, crowdRestMax)
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, k := range keys {
-		q.add(k, now)
+		it := q.item(k)
+		if len(keys) >= crowd && !it.queued && !it.busy && !now.Before(it.rest) {
+			it.rest = now.Add(rest)
+		}
+		q.want(it, now)
 	}
 }
 

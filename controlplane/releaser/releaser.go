@@ -137,8 +137,9 @@ func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instanc
 			keys, _ := heads.Take()
 			r.work.addAll(keys, now)
 		case <-instances.C:
-			var keys []view.AgentKey
-			for _, k := range instances.Take() {
+			changed := instances.Take()
+			keys := make([]view.AgentKey, 0, len(changed))
+			for _, k := range changed {
 				if at, ok := r.cfg.View.Standing(k.Namespace, k.Name); ok {
 					keys = append(keys, view.AgentKey{Namespace: k.Namespace, Name: at.Name})
 				}

@@ -43,10 +43,11 @@ func (s *sight) transaction(next release.State, actions []release.Action, polici
 			})
 		case release.KeepApplied:
 			kept = true
-			keepApplied(&t, s.key.Namespace, s.head.Name, a, policies, func(h manifest.Hash) bool {
+			key := keepApplied(&t, s.key.Namespace, s.head.Name, a, policies, func(h manifest.Hash) bool {
 				_, kept := s.im.Blob(h)
 				return kept
 			})
+			t.If = append(t.If, store.Cond{Key: key})
 		case release.KeepRefusal:
 			t.Puts = append(t.Puts, store.KV{
 				Key: view.RefusalKey(s.key.Namespace, s.head.Name, a.Refusal.Hash),
@@ -83,10 +84,9 @@ func (s *sight) transaction(next release.State, actions []release.Action, polici
 }
 
 // keepApplied stores an applied config, and those of its policies that aren't kept: a veto or a pin may go back to them when the
-// head has moved on.
-func keepApplied(t *store.Txn, namespace, agent string, a release.KeepApplied, policies map[manifest.Hash][]byte, kept func(manifest.Hash) bool) {
-	key := view.AppliedKey(namespace, agent, a.Config.Hash)
-	t.If = append(t.If, store.Cond{Key: key})
+// head has moved on. Whose instance was the first stays recorded if the caller makes it a condition that there is no record.
+func keepApplied(t *store.Txn, namespace, agent string, a release.KeepApplied, policies map[manifest.Hash][]byte, kept func(manifest.Hash) bool) (key string) {
+	key = view.AppliedKey(namespace, agent, a.Config.Hash)
 	t.Puts = append(t.Puts, store.KV{Key: key, Value: view.Encode(view.Applied{
 		Revision: a.Config.Revision, Config: manifest.ConfigName(a.Config.Revision, a.Config.Hash),
 		Lines: a.Config.Lines, Instance: a.Instance, Time: a.At,
@@ -101,6 +101,7 @@ func keepApplied(t *store.Txn, namespace, agent string, a release.KeepApplied, p
 			t.Puts = append(t.Puts, kv)
 		}
 	}
+	return key
 }
 
 // forget removes applied configs of revisions that are no longer kept and that nobody runs (semantics.md 12).

@@ -151,18 +151,21 @@ func build(h Heads, im Immutables, k Key) (Snapshot, error) {
 	for _, names := range [][]string{s.Credentials, s.Vetoed, s.Pinned} {
 		slices.Sort(names)
 	}
-	s.Manifest = s.Lines()
-	s.Token.Hash = manifest.Of(s.Manifest)
+	s.Manifest, s.Token.Hash = s.Lines(), out.hash
 	return s, nil
 }
 
 // provenOf gives the kind/name of those resources whose lines are proven, sorted: all that BuildFor takes from what was applied.
 func provenOf(h Heads, im Immutables, k Key, resources []Resource) []string {
-	var out []string
-	for _, r := range resources {
-		if im.Applied(r.Line) || k.Returning && !h.movedSince(r.Line) {
-			out = append(out, r.Line.Resource())
+	out := make([]string, 0, len(resources))
+	for i := range resources {
+		l := &resources[i].Line
+		if im.Applied(*l) || k.Returning && !h.movedSince(*l) {
+			out = append(out, l.Resource())
 		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	slices.Sort(out)
 	return out
@@ -285,15 +288,12 @@ func Resolve(h Heads, im Immutables, agent string, raw json.RawMessage, sum mani
 }
 
 func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum manifest.Hash, refs []reference) (resolution, error) {
-	out := resolution{Heads: h, im: im}
+	out := resolution{Heads: h, im: im, resources: make([]Resource, 0, 1+len(refs))}
 	out.add(Resource{Line: manifest.Line{Kind: manifest.KindAgent, Name: agent, Version: "-", SHA256: sum}, JSON: raw})
-	seen := map[string]bool{}
 	for _, r := range refs {
-		id := r.kind + "/" + r.name
-		if seen[id] {
+		if out.seen(r.kind, r.name) {
 			continue
 		}
-		seen[id] = true
 		var err error
 		switch r.kind {
 		case manifest.KindPrompt:

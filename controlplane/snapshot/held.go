@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"slices"
 	"strconv"
 
@@ -17,28 +18,41 @@ type resolution struct {
 	resources []Resource
 	vetoed    []string
 	pinned    []string
+	hash      manifest.Hash // of the resources' lines, once they are sorted
 }
 
 func (o *resolution) add(r Resource) { o.resources = append(o.resources, r) }
 
-// sort brings the resources into manifest order, each line's text made once.
+// seen reports whether a reference to a head was resolved before: each leaves its resource.
+func (o *resolution) seen(kind, name string) bool {
+	for i := range o.resources {
+		if l := &o.resources[i].Line; l.Kind == kind && l.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// sort brings the resources into manifest order and hashes them, each line's text made once.
 func (o *resolution) sort() {
 	type sorted struct {
-		text []byte
+		text []byte // with LF
 		at   int
 	}
 	order, buffer := make([]sorted, len(o.resources)), make([]byte, 0, 128*len(o.resources))
 	for i, r := range o.resources {
 		start := len(buffer)
-		buffer = r.Line.AppendText(buffer)
+		buffer = append(r.Line.AppendText(buffer), '\n')
 		order[i] = sorted{text: buffer[start:len(buffer):len(buffer)], at: i}
 	}
-	slices.SortFunc(order, func(a, b sorted) int { return bytes.Compare(a.text, b.text) })
-	out := make([]Resource, len(order))
+	slices.SortFunc(order, func(a, b sorted) int { return bytes.Compare(a.text[:len(a.text)-1], b.text[:len(b.text)-1]) })
+	out, sum := make([]Resource, len(order)), sha256.New()
 	for i, s := range order {
 		out[i] = o.resources[s.at]
+		sum.Write(s.text)
 	}
 	o.resources = out
+	sum.Sum(o.hash[:0])
 }
 
 // addBlob adds a resource whose bytes are immutable.
@@ -53,6 +67,9 @@ func (o *resolution) addBlob(l manifest.Line) error {
 
 // pin gives the pinned line of a resource.
 func (o *resolution) pin(kind, name string) (manifest.Line, bool) {
+	if len(o.Pins) == 0 { // nearly always: no text for the key
+		return manifest.Line{}, false
+	}
 	l, ok := o.Pins[kind+"/"+name]
 	return l, ok
 }
@@ -71,6 +88,9 @@ func (o *resolution) pinnedBlob(kind, name string) (bool, error) {
 // unvetoed gives the version that takes the place of a resolved one, which is that one itself where no veto counts. A veto whose Use
 // isn't there any more (taken offline, or a value no longer kept) doesn't count.
 func (o *resolution) unvetoed(kind, name, version string, there func(version string) bool) string {
+	if len(o.Vetoes) == 0 {
+		return version
+	}
 	v, ok := o.Vetoes[kind+"/"+name]
 	if !ok || !slices.Contains(v.Refused, version) || slices.Contains(v.Refused, v.Use) || !there(v.Use) {
 		return version

@@ -111,10 +111,10 @@ type Snapshot struct {
 	Revision    int64
 	Resources   []Resource
 	Manifest    []manifest.Line // the lines of Resources
-	Proven      []string // kind/name of proven lines, sorted
-	Credentials []string // names whose values travel beside, sorted
-	Vetoed      []string // kind/name of the lines that a veto decided, sorted
-	Pinned      []string // the same for the pin
+	Proven      []string        // kind/name of proven lines, sorted
+	Credentials []string        // names whose values travel beside, sorted
+	Vetoed      []string        // kind/name of the lines that a veto decided, sorted
+	Pinned      []string        // the same for the pin
 }
 
 // Absence says why there is nothing to run.

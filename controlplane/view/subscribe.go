@@ -51,7 +51,8 @@ func (v *View) subscribe(moves bool) *Subscription {
 func (s *Subscription) Take() (agents []AgentKey, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	agents = slices.SortedFunc(maps.Keys(s.pending), compareAgents)
+	agents = slices.AppendSeq(slices.Grow([]AgentKey(nil), len(s.pending)), maps.Keys(s.pending))
+	slices.SortFunc(agents, compareAgents)
 	clear(s.pending)
 	return agents, s.revision
 }
