@@ -22,7 +22,7 @@ func TestWhyAConfigCantBeBuiltIsShown(t *testing.T) {
 	r.put(t, release.State{Last: 1, Stable: 1, Unproven: true})
 	get := func() *releasev1.AgentStatus {
 		t.Helper()
-		resp, err := r.GetStatus(t.Context(), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "bot"}))
+		resp, err := r.GetStatus(admin(t), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "bot"}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,7 @@ func TestListingResolvesWhatChangedOnly(t *testing.T) {
 	} {
 		*resolved = 0
 		c.change()
-		resp, err := r.ListStatus(t.Context(), connect.NewRequest(&releasev1.ListStatusRequest{}))
+		resp, err := r.ListStatus(admin(t), connect.NewRequest(&releasev1.ListStatusRequest{}))
 		if err != nil || len(resp.Msg.GetStatuses()) != manyAgents {
 			t.Fatalf("%s: %d statuses, %v", c.name, len(resp.Msg.GetStatuses()), err)
 		}
@@ -81,7 +81,7 @@ func TestListingResolvesWhatChangedOnly(t *testing.T) {
 func TestAWatchLooksAtWhatChanged(t *testing.T) {
 	r, _ := newLargeRig(t)
 	var sent []string
-	w := statusWatch{svc: r.Service, namespace: "default", sent: map[view.AgentKey]*sentStatus{}, send: func(st *releasev1.AgentStatus) error {
+	w := statusWatch{svc: r.Service, namespace: "default", sent: map[view.AgentKey]*sentStatus{}, visible: everybody, send: func(st *releasev1.AgentStatus) error {
 		sent = append(sent, st.GetAgent()+" "+st.GetCondition())
 		return nil
 	}}

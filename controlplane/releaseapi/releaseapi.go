@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
@@ -82,24 +83,34 @@ func (s *Service) GetStatus(_ context.Context, req *connect.Request[releasev1.Ge
 	namespace := namespaceOf(req.Msg.GetNamespace())
 	head, _, ok := s.cfg.View.Agent(namespace, req.Msg.GetAgent())
 	if !ok || head.Name != req.Msg.GetAgent() {
-		return nil, errs.New(errs.NotFound, "agent %s doesn't exist in namespace %s", req.Msg.GetAgent(), namespace)
+		return nil, access.Missing(agentOf(namespace, req.Msg.GetAgent()))
 	}
 	return connect.NewResponse(&releasev1.GetStatusResponse{Status: s.status(namespace, head)}), nil
 }
 
-// ListStatus answers all agents that aren't deleted, or are and still have instances.
-func (s *Service) ListStatus(_ context.Context, req *connect.Request[releasev1.ListStatusRequest]) (*connect.Response[releasev1.ListStatusResponse], error) {
+// ListStatus answers all agents that the caller may see and that aren't deleted, or are and still have instances.
+func (s *Service) ListStatus(ctx context.Context, req *connect.Request[releasev1.ListStatusRequest]) (*connect.Response[releasev1.ListStatusResponse], error) {
 	namespace := namespaceOf(req.Msg.GetNamespace())
 	if req.Msg.GetAllNamespaces() {
 		namespace = ""
 	}
-	return connect.NewResponse(&releasev1.ListStatusResponse{Statuses: s.Statuses(namespace)}), nil
+	resp := &releasev1.ListStatusResponse{}
+	err := s.eachAgent(namespace, s.visibleOnly(ctx, func(namespace string, head view.AgentHead) error {
+		if st := s.status(namespace, head); shown(st) {
+			resp.Statuses = append(resp.Statuses, st)
+		}
+		return nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(resp), nil
 }
 
-// WatchEvents sends the events held in memory, then new ones if follow is set.
+// WatchEvents sends the events held in memory of the agents that the caller may see, then new ones if follow is set.
 func (s *Service) WatchEvents(ctx context.Context, req *connect.Request[releasev1.WatchEventsRequest], stream *connect.ServerStream[releasev1.WatchEventsResponse]) error {
 	m := req.Msg
-	seq := m.GetSinceSeq()
+	namespace, seq := namespaceOf(m.GetNamespace()), m.GetSinceSeq()
 	if err := stream.Send(nil); err != nil { // the headers: the caller knows that it is being served
 		return err
 	}
@@ -107,7 +118,7 @@ func (s *Service) WatchEvents(ctx context.Context, req *connect.Request[releasev
 		events, changed := s.cfg.Events.Since(seq)
 		for _, e := range events {
 			seq = e.Seq
-			if (m.GetNamespace() != "" && e.Namespace != m.GetNamespace()) || (m.GetAgent() != "" && e.Agent != m.GetAgent()) {
+			if e.Namespace != namespace || (m.GetAgent() != "" && e.Agent != m.GetAgent()) || !s.visible(ctx, e.Namespace, e.Agent) {
 				continue
 			}
 			if err := stream.Send(&releasev1.WatchEventsResponse{Event: wireEvent(e)}); err != nil {

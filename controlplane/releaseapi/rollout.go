@@ -6,10 +6,10 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
-	"github.com/agentry/agentry/internal/errs"
 )
 
 // standing tells how a release stands that is worth telling: one is open, or something is held. nil: none.
@@ -39,7 +39,7 @@ func (s *Service) Rollout(namespace, agent string) (*releasev1.Rollout, error) {
 		p, ok = s.cfg.Progress(namespace, agent, now)
 	}
 	if !ok {
-		return nil, errs.New(errs.NotFound, "agent %s doesn't exist in namespace %s", agent, namespace)
+		return nil, access.Missing(agentOf(namespace, agent))
 	}
 	out := &releasev1.Rollout{
 		Agent: head.Name, Namespace: namespace, Condition: string(s.Condition(namespace, agent)), State: p.Stand, Release: p.Release,

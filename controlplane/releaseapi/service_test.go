@@ -3,6 +3,7 @@ package releaseapi
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -111,7 +113,7 @@ func TestStatusShowsWhatInstancesAnswered(t *testing.T) {
 	key := r.hello("i1")
 	r.table.Offer(key, fleet.Offer{Desired: ref(2, "b")}, time.Now())
 	r.table.Report(key, fleet.Report{Phase: phase.Rejected, Desired: ref(2, "b").Token, Faults: []phase.Fault{fault}}, time.Now())
-	resp, err := r.GetStatus(t.Context(), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "bot"}))
+	resp, err := r.GetStatus(admin(t), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "bot"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,14 +124,14 @@ func TestStatusShowsWhatInstancesAnswered(t *testing.T) {
 		i.GetEndpoint() != "http://127.0.0.1:8800" || !st.GetFleetComplete() {
 		t.Errorf("got %v", st)
 	}
-	if _, err := r.GetStatus(t.Context(), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "BOT"})); !errs.Is(err, errs.NotFound) {
+	if _, err := r.GetStatus(admin(t), connect.NewRequest(&releasev1.GetStatusRequest{Agent: "BOT"})); !errs.Is(err, errs.NotFound) {
 		t.Errorf("another case: %v", err)
 	}
-	list, err := r.ListStatus(t.Context(), connect.NewRequest(&releasev1.ListStatusRequest{AllNamespaces: true}))
+	list, err := r.ListStatus(admin(t), connect.NewRequest(&releasev1.ListStatusRequest{AllNamespaces: true}))
 	if err != nil || len(list.Msg.GetStatuses()) != 1 {
 		t.Errorf("list: %v, %v", list, err)
 	}
-	info, err := r.Info(t.Context(), connect.NewRequest(&releasev1.InfoRequest{}))
+	info, err := r.Info(admin(t), connect.NewRequest(&releasev1.InfoRequest{}))
 	if err != nil || len(info.Msg.GetClusterId()) != 32 || info.Msg.GetRuntimeAddress() == "" {
 		t.Errorf("info: %v, %v", info, err)
 	}
@@ -140,7 +142,9 @@ func TestWatchesFollow(t *testing.T) {
 	r.put(t, release.State{Last: 1, Stable: 1, Unproven: true})
 	r.run(r.Watch)
 	_, h := releasev1connect.NewStatusServiceHandler(r.Service)
-	srv := httptest.NewServer(h)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h.ServeHTTP(w, req.WithContext(access.With(req.Context(), access.Principal{Name: "admin", Admin: true})))
+	}))
 	defer srv.Close()
 	client := releasev1connect.NewStatusServiceClient(srv.Client(), srv.URL)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -180,4 +184,10 @@ func TestWatchesFollow(t *testing.T) {
 	}
 	cancel()
 	_, _ = statuses.Close(), events.Close()
+}
+
+// admin is the context of a caller who may everything.
+func admin(t *testing.T) context.Context {
+	t.Helper()
+	return access.With(t.Context(), access.Principal{Name: "admin", Admin: true})
 }

@@ -65,6 +65,7 @@ func (s *Service) eachAgent(namespace string, f func(namespace string, head view
 func (s *Service) WatchStatus(ctx context.Context, req *connect.Request[releasev1.WatchStatusRequest], stream *connect.ServerStream[releasev1.WatchStatusResponse]) error {
 	w := statusWatch{
 		svc: s, namespace: namespaceOf(req.Msg.GetNamespace()), agent: req.Msg.GetAgent(), sent: map[view.AgentKey]*sentStatus{},
+		visible: func(namespace, agent string) bool { return s.visible(ctx, namespace, agent) },
 		send: func(st *releasev1.AgentStatus) error { return stream.Send(&releasev1.WatchStatusResponse{Status: st}) },
 	}
 	changes := s.cfg.View.Subscribe()
@@ -109,6 +110,7 @@ type statusWatch struct {
 	agent     string // "": all
 	sent      map[view.AgentKey]*sentStatus
 	send      func(*releasev1.AgentStatus) error
+	visible   func(namespace, agent string) bool
 	complete  bool
 	ticks     int
 }
@@ -149,11 +151,19 @@ func (w *statusWatch) one(k view.AgentKey) error {
 	return w.status(k.Namespace, head)
 }
 
-// status sends an agent's status if it differs from the one sent. A deletion is told to who saw the agent.
+// status sends an agent's status if it differs from the one sent. A deletion is told to who saw the agent; what the caller may not see
+// any more is gone for it in the same way.
 func (w *statusWatch) status(namespace string, head view.AgentHead) error {
 	k := view.AgentKey{Namespace: namespace, Name: head.Name}
-	st := w.svc.status(namespace, head)
 	was := w.sent[k]
+	if !w.visible(namespace, head.Name) {
+		if was == nil {
+			return nil
+		}
+		delete(w.sent, k)
+		return w.send(&releasev1.AgentStatus{Namespace: namespace, Agent: head.Name, Condition: string(phase.CondDeleted), FleetComplete: w.complete})
+	}
+	st := w.svc.status(namespace, head)
 	if !shown(st) {
 		if was == nil {
 			return nil
