@@ -93,7 +93,12 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	}
 	defer func() { _ = opened.Close() }()
 	heard := &clock{now: time.Now}
-	s := timed{Store: opened, clock: heard}
+	replica := replicaID()
+	entries, err := newTrail(timed{Store: opened, clock: heard}, replica, redact, log)
+	if err != nil {
+		return err
+	}
+	s := entries.store
 	token, err := access.LoadToken(filepath.Join(cfg.DataDir, "token"))
 	if err != nil {
 		return err
@@ -116,7 +121,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	p, err := assemble(parts{
-		cfg: cfg, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
+		cfg: cfg, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
 		runtimeAddr: runtimeLn.Addr().String(), heard: heard,
 	})
 	if err != nil {
@@ -138,6 +143,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
 	}
+	running = append(running, entries.parts()...)
 	if cfg.PprofAddr != "" {
 		ln, err := listen(ctx, "profiles", "--pprof-addr", cfg.PprofAddr)
 		if err != nil {
@@ -151,6 +157,8 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 // parts is what assemble is given.
 type parts struct {
 	cfg         Config
+	replica     string
+	trail       *trail
 	log         *slog.Logger
 	redact      *secret.Redactor
 	store       store.Store
@@ -176,7 +184,7 @@ type process struct {
 
 func assemble(in parts) (*process, error) {
 	p := &process{}
-	replica := replicaID()
+	replica := in.replica
 	t := in.cfg.Timing
 	table, err := fleet.New(fleet.Config{
 		Started: time.Now(), Greeted: in.cluster.Greeted,

@@ -15,7 +15,12 @@ const (
 	CredentialUse   Type = "credential_use"
 	Unauthenticated Type = "unauthenticated"
 	Denied          Type = "denied"
+	// Lost tells how many events this log doesn't have, and why.
+	Lost Type = "lost"
 )
+
+// OK is the outcome of what was done.
+const OK = "ok"
 
 // Event is something that happened without a change of the store.
 type Event struct {
@@ -24,7 +29,9 @@ type Event struct {
 	Objects []string
 	Message string
 	Outcome string
-	Time    time.Time // zero: now
+	// Instance is whom a credential was handed to. Many of one agent make one entry that counts them.
+	Instance string
+	Time     time.Time // zero: now
 }
 
 // Recorder takes events. It never blocks: what doesn't fit into its queue is counted, and the count is an entry of its own.

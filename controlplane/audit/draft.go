@@ -8,10 +8,10 @@ import (
 
 // Change is one changed path of one object. Values are JSON, never a credential's.
 type Change struct {
-	Object string // such as "agent/helper"
-	Path   string
-	Before string
-	After  string
+	Object string `json:"object,omitempty"` // such as "agent/helper"
+	Path   string `json:"path,omitempty"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
 }
 
 // Call is what is known of a call before its handler runs.
@@ -30,7 +30,7 @@ type Draft struct {
 	objects []string
 	changes []Change
 	message string
-	written int // how many transactions carried it
+	written int // how many transactions wrote it
 }
 
 // NewDraft begins an entry.
@@ -77,6 +77,32 @@ func (d *Draft) Because(message string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.message = message
+}
+
+// Written counts the transactions that wrote the entry: 0 means that the call changed nothing, so far.
+func (d *Draft) Written() int {
+	if d == nil {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.written
+}
+
+// entry gives what is known so far.
+func (d *Draft) entry() Entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return Entry{
+		Type: Changed, Actor: d.call.Actor, Method: d.call.Method, Permission: d.call.Permission, Namespace: d.call.Namespace,
+		RequestID: d.call.RequestID, Objects: slices.Clone(d.objects), Changes: slices.Clone(d.changes), Message: d.message, Outcome: OK,
+	}
+}
+
+func (d *Draft) wrote() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.written++
 }
 
 type draftKey struct{}

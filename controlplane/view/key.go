@@ -24,6 +24,9 @@ const (
 	AuditPrefix    = Root + "audit/"
 )
 
+// HeadsPrefix covers every head, for package audit.
+const HeadsPrefix = headPrefix
+
 // The prefixes of what is kept for a while only, for package collector.
 const (
 	BlobPrefix    = blobPrefix
