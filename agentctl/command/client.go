@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -14,6 +16,9 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/gen/agentry/access/v1/accessv1connect"
+	"github.com/agentry/agentry/gen/agentry/audit/v1/auditv1connect"
+	"github.com/agentry/agentry/gen/agentry/identity/v1/identityv1connect"
 	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
@@ -39,6 +44,10 @@ type client struct {
 	prompts     registryv1connect.PromptServiceClient
 	mcp         registryv1connect.McpServiceClient
 	credentials registryv1connect.CredentialServiceClient
+
+	access   accessv1connect.AccessServiceClient
+	identity identityv1connect.IdentityServiceClient
+	audit    auditv1connect.AuditServiceClient
 }
 
 // connect works out server, token and namespace and makes the clients. It sends nothing yet.
@@ -66,7 +75,12 @@ func (c *cli) connect() (*client, error) {
 	if u.Scheme == "http" && !loopback(u.Hostname()) && !token.IsZero() {
 		return nil, failf(exitUsage, "use https://", "a token is not sent over plain HTTP to %s", u.Host)
 	}
+	roots, err := c.roots(ctx)
+	if err != nil {
+		return nil, err
+	}
 	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots},
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
@@ -91,6 +105,10 @@ func (c *cli) connect() (*client, error) {
 		prompts:     registryv1connect.NewPromptServiceClient(httpClient, server, opts),
 		mcp:         registryv1connect.NewMcpServiceClient(httpClient, server, opts),
 		credentials: registryv1connect.NewCredentialServiceClient(httpClient, server, opts),
+
+		access:   accessv1connect.NewAccessServiceClient(httpClient, server, opts),
+		identity: identityv1connect.NewIdentityServiceClient(httpClient, server, opts),
+		audit:    auditv1connect.NewAuditServiceClient(httpClient, server, opts),
 	}, nil
 }
 
@@ -120,6 +138,23 @@ func (c *cli) token(ctx contextEntry, local bool) (secret.Value, error) {
 		return secret.Value{}, nil //nolint:nilerr // no token there: the server will say what it wants
 	}
 	return secret.NewValue(strings.TrimSpace(string(b))), nil
+}
+
+// roots gives the certificate authorities to trust; nil: the system's.
+func (c *cli) roots(ctx contextEntry) (*x509.CertPool, error) {
+	file := first(c.flags.caFile, c.env.Getenv("AGENTCTL_CA_FILE"), ctx.CAFile)
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return nil, failf(exitUsage, "name the file with --ca-file, AGENTCTL_CA_FILE or in the context", "read the server's certificate authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, failf(exitUsage, "it must be PEM", "%s holds no certificate", file)
+	}
+	return pool, nil
 }
 
 // stateDir is the default data directory of every process of ours.

@@ -17,6 +17,7 @@ type contextEntry struct {
 	Server    string `yaml:"server,omitempty" json:"server"`
 	Namespace string `yaml:"namespace,omitempty" json:"namespace"`
 	TokenFile string `yaml:"tokenFile,omitempty" json:"tokenFile"`
+	CAFile    string `yaml:"caFile,omitempty" json:"caFile"`
 }
 
 // contextFile is ~/.config/agentctl/config.yaml.
@@ -140,7 +141,7 @@ func (c *cli) contextUseCmd() *cobra.Command {
 
 func (c *cli) contextSetCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "set NAME", Short: "Make or change a context, by --server, --namespace and --token-file; the first becomes current",
+		Use: "set NAME", Short: "Make or change a context, by --server, --namespace, --token-file and --ca-file; the first becomes current",
 		Example: "  agentctl context set dev --server http://127.0.0.1:7700 --token-file ~/.local/state/agentry/token", Args: args(1, 1),
 		RunE: func(_ *cobra.Command, names []string) error {
 			return c.editContexts(func(f *contextFile) error {
@@ -152,6 +153,7 @@ func (c *cli) contextSetCmd() *cobra.Command {
 				e.Server = first(c.flags.server, e.Server, defaultServer)
 				e.Namespace = first(c.flags.namespace, e.Namespace)
 				e.TokenFile = first(c.flags.tokenFile, e.TokenFile)
+				e.CAFile = first(c.flags.caFile, e.CAFile)
 				f.Current = first(f.Current, names[0])
 				return nil
 			})

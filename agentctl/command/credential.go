@@ -41,7 +41,7 @@ type useDoc struct {
 func (c *cli) credentialCmd() *cobra.Command {
 	return group("credential", "Credentials; their values are write-only",
 		"  agentctl credential create weather-key --from-file key.txt\n  agentctl credential rotate weather-key < key.txt\n  agentctl credential used-by weather-key",
-		c.listKindCmd(kindCredential), c.credentialWriteCmd(false), c.credentialWriteCmd(true), c.credentialDeleteCmd(), c.usedByCmd())
+		c.listKindCmd(kindCredential), c.credentialWriteCmd(false), c.credentialWriteCmd(true), c.credentialDeleteCmd(), c.usedByCmd(), c.resealCmd())
 }
 
 func (c *cli) credentialWriteCmd(rotate bool) *cobra.Command {
@@ -218,6 +218,41 @@ func (c *cli) usedByCmd() *cobra.Command {
 				t.add("agent/"+d.Agent, d.Agent, itoa(d.Revision), d.Role, d.Path)
 			}
 			return c.print(out, docs, t)
+		},
+	}
+	out.bind(cmd)
+	return cmd
+}
+
+// resealDoc is what a reseal did.
+type resealDoc struct {
+	KeyID    string `json:"keyId"`
+	Sealed   int32  `json:"sealed"`
+	Resealed int32  `json:"resealed"`
+}
+
+func (c *cli) resealCmd() *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use: "reseal", Short: "Seal everything anew with the first key of the control plane's key file",
+		Long: `To change the key: put the new one on top of the key file of every replica, restart them, run this, then remove the former key
+and restart again. It is safe to repeat, and nothing is lost when it stops half-way.`,
+		Example: "  agentctl credential reseal", Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, _, err := c.begin(out, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := cl.credentials.Reseal(cmd.Context(), connect.NewRequest(&registryv1.ResealRequest{}))
+			if err != nil {
+				return err
+			}
+			d := resealDoc{KeyID: resp.Msg.GetKeyId(), Sealed: resp.Msg.GetSealed(), Resealed: resp.Msg.GetResealed()}
+			if out.machine() {
+				return printDoc(c.env.Stdout, out, d)
+			}
+			_, err = fmt.Fprintf(c.env.Stdout, "%d of %d sealed values were sealed anew; all are sealed with key %s\n", d.Resealed, d.Sealed, d.KeyID)
+			return err
 		},
 	}
 	out.bind(cmd)

@@ -31,6 +31,7 @@ type cli struct {
 type globalFlags struct {
 	server    string
 	tokenFile string
+	caFile    string
 	context   string
 	namespace string
 	noHeaders bool

@@ -23,6 +23,8 @@ func Run(ctx context.Context, env Env, args []string) int {
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.applyCmd(),
+		c.bindingCmd(),
+		c.canICmd(),
 		c.completionCmd(),
 		c.configCmd(),
 		c.contextCmd(),
@@ -35,17 +37,23 @@ func (c *cli) commands() []*cobra.Command {
 		c.exportCmd(),
 		c.getCmd(),
 		c.historyCmd(),
+		c.identityCmd(),
 		c.invokeCmd(),
+		c.loginCmd(),
+		c.logoutCmd(),
 		c.mcpCmd(),
 		c.modelCmd(),
 		c.promptCmd(),
+		c.roleCmd(),
 		c.rollbackCmd(),
 		c.rolloutCmd(),
 		c.statusCmd(),
+		c.tokenCmd(),
 		c.upCmd(),
 		c.validateCmd(),
 		c.versionCmd(),
 		c.waitCmd(),
+		c.whoAmICmd(),
 	}
 }
 
@@ -73,6 +81,7 @@ func (c *cli) root() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&c.flags.server, "server", "", "control plane's people door (AGENTCTL_SERVER; default from the context, else "+defaultServer+")")
 	f.StringVar(&c.flags.tokenFile, "token-file", "", "file with the token (AGENTCTL_TOKEN holds the token itself)")
+	f.StringVar(&c.flags.caFile, "ca-file", "", "PEM file with the authority of the server's certificate (AGENTCTL_CA_FILE; default: the system's)")
 	f.StringVar(&c.flags.context, "context", "", "context to use (AGENTCTL_CONTEXT; see agentctl context)")
 	f.StringVarP(&c.flags.namespace, "namespace", "n", "", `namespace (AGENTCTL_NAMESPACE; "default")`)
 	f.BoolVar(&c.flags.noHeaders, "no-headers", false, "tables without their first line")
