@@ -46,7 +46,7 @@ func NewCompiler() (*Compiler, error) {
 type condition struct {
 	program cel.Program
 	// Which parts of a question it looks at. What a question leaves open can't be judged, and so isn't allowed.
-	object, namespace bool
+	object, namespace, permission bool
 }
 
 func (c *Compiler) condition(text string) (*condition, error) {
@@ -67,6 +67,8 @@ func (c *Compiler) condition(text string) (*condition, error) {
 			out.object = true
 		case "request.namespace":
 			out.namespace = true
+		case "request.permission":
+			out.permission = true
 		}
 	}
 	var err error

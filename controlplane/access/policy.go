@@ -34,8 +34,8 @@ type Decision struct {
 	Allowed bool
 	// By is the binding that allows it; nil for an administrator by other means than a binding, or where nothing does.
 	By *Binding
-	// Why is a sentence for people.
-	Why string
+	// Bounded is true where the owner holds it, but its token doesn't.
+	Bounded bool
 }
 
 // Policy is the roles and bindings of one moment. It is immutable and safe for concurrent use.
@@ -92,6 +92,19 @@ func NewPolicy(custom []Role, grants []*Grant) *Policy {
 func (p *Policy) Role(name string) (Role, bool) {
 	r, ok := p.roles[name]
 	return r, ok
+}
+
+// Roles gives the built-in roles in their order, then the others by name.
+func (p *Policy) Roles() []Role {
+	out := BuiltIn()
+	own := make([]Role, 0, len(p.roles))
+	for _, r := range p.roles {
+		if !r.BuiltIn {
+			own = append(own, r)
+		}
+	}
+	slices.SortFunc(own, func(a, b Role) int { return strings.Compare(a.Name, b.Name) })
+	return append(out, own...)
 }
 
 // Bindings gives every binding by namespace and name. They belong to the policy.
@@ -163,7 +176,7 @@ func (p *Policy) Decide(h Holder, permission string, o Object) Decision {
 	}
 	for i := range h.Bounds {
 		if !p.leaves(h, &h.Bounds[i], permission, &o) {
-			return Decision{}
+			return Decision{Bounded: true}
 		}
 	}
 	return d
@@ -174,8 +187,13 @@ func (h *Holder) meets(c *condition, permission string, o *Object) bool {
 	if c == nil {
 		return true
 	}
-	return c.holds(&question{principal: &h.Owner, permission: permission, object: o}) &&
-		(h.Caller == nil || c.holds(&question{principal: h.Caller, permission: permission, object: o}))
+	owner, on := h.Owner, *o // copies: what CEL sees goes to the heap, and most bindings have no condition
+	q := &question{principal: &owner, permission: permission, object: &on}
+	if !c.holds(q) {
+		return false
+	}
+	q.principal = h.Caller
+	return h.Caller == nil || c.holds(q)
 }
 
 // leaves says whether a bound leaves a permission on an object.
@@ -244,7 +262,11 @@ func (p *Policy) covers(h Holder, pattern string, in Region) bool {
 			return false
 		}
 		o := Object{Namespace: namespace, Kind: in.Kind}
-		return !e.condition.open(&o) && h.meets(e.condition, pattern, &o)
+		permission, _, _ := strings.Cut(pattern, "@")
+		if e.condition.open(&o) || (e.condition != nil && e.condition.permission && strings.HasSuffix(permission, "*")) {
+			return false
+		}
+		return h.meets(e.condition, permission, &o)
 	}
 	yes := h.Owner.Admin
 	if !yes {

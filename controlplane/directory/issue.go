@@ -1,0 +1,299 @@
+package directory
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/audit"
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/internal/spec"
+)
+
+// NewToken is what an API token is made of.
+type NewToken struct {
+	Name   string
+	Scopes []access.Scope // empty: all that the owner holds
+	TTL    time.Duration  // 0: MaxTTL
+}
+
+func (n NewToken) check(p *access.Policy) error {
+	if !spec.ValidName(n.Name) {
+		return errs.New(errs.Invalid, "token %q: not a name", n.Name)
+	}
+	if n.TTL < 0 || n.TTL > MaxTTL {
+		return errs.New(errs.Invalid, "a token lives for 90 days at most")
+	}
+	if len(n.Scopes) > maxScopes {
+		return errs.New(errs.Invalid, "a token has %d scopes at most", maxScopes)
+	}
+	for _, s := range n.Scopes {
+		if _, ok := p.Role(s.Role); !ok {
+			return errs.New(errs.Invalid, "scope: there is no role %q", s.Role)
+		}
+		if s.Namespace != "" && s.Namespace != access.AllNamespaces && !spec.ValidName(s.Namespace) {
+			return errs.New(errs.Invalid, "scope: %q is no namespace", s.Namespace)
+		}
+	}
+	return nil
+}
+
+// CreateToken makes an API token of the caller's. One that is made with an API token belongs to that one's owner, is bounded by its
+// scopes too, and ends with it. A name that one of the owner's tokens has is errs.Exists.
+func (d *Directory) CreateToken(ctx context.Context, maker access.Principal, n NewToken) (Token, secret.Value, error) {
+	if err := n.check(d.Policy()); err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	now := d.cfg.Now().UTC()
+	if n.TTL == 0 {
+		n.TTL = MaxTTL
+	}
+	value, sum, id := newSecret()
+	t := &token{Token: Token{
+		ID: id, Kind: KindAPI, Name: n.Name, Owner: maker.Name, Groups: maker.Groups, Scopes: n.Scopes, Created: now, Expires: now.Add(n.TTL),
+	}, Hash: hex.EncodeToString(sum[:])}
+	if err := d.inherit(t, maker); err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	if d.count(t.Owner, KindAPI) >= maxTokens {
+		return Token{}, secret.Value{}, errs.New(errs.Exhausted, "%s has %d tokens: revoke one first", t.Owner, maxTokens)
+	}
+	put := t.put(0)
+	if err := d.reserve(ctx, t, &put); err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	note(ctx, "token/"+t.Name, nil, t.told())
+	err := d.commit(ctx, put, d.tokens)
+	if errs.Is(err, errs.Conflict) {
+		err = errs.New(errs.Exists, "%s has a token %s already", t.Owner, t.Name)
+	}
+	return t.Token, value, err
+}
+
+// inherit makes a token the child of the one that its maker came with.
+func (d *Directory) inherit(t *token, maker access.Principal) error {
+	switch {
+	case maker.Kind == access.Dev:
+		t.Groups = nil
+		return nil
+	case maker.Kind == access.User:
+		return nil
+	case maker.Kind != access.Token:
+		return errs.New(errs.Denied, "%s can't have tokens", maker.Name)
+	}
+	parent, err := d.counting(maker.TokenID)
+	if err != nil {
+		return err
+	}
+	if len(parent.Above) >= maxDepth {
+		return errs.New(errs.Precondition, "token %s was made with a token that was made with a token, and so on: make this one with an earlier one", parent.Name)
+	}
+	t.Owner, t.Groups, t.Parent = parent.Owner, parent.Groups, parent.ID
+	t.Above = slices.Concat([]access.Bound{{Token: parent.ID, Scopes: parent.Scopes}}, parent.Above)
+	if parent.Expires.Before(t.Expires) {
+		t.Expires = parent.Expires
+	}
+	return nil
+}
+
+// nameKey is where a token's name is kept for its owner.
+func (t *token) nameKey() string {
+	owner := sha256.Sum256([]byte(t.Owner))
+	return namePrefix + hex.EncodeToString(owner[:12]) + "/" + strings.ToLower(t.Name)
+}
+
+// reserve adds the name to a transaction, so that of two makers one wins.
+func (d *Directory) reserve(ctx context.Context, t *token, into *store.Txn) error {
+	kv, err := d.get(ctx, t.nameKey())
+	if err != nil {
+		return err
+	}
+	if _, err := d.counting(string(kv.Value)); len(kv.Value) > 0 && err == nil {
+		return errs.New(errs.Exists, "%s has a token %s already", t.Owner, t.Name)
+	}
+	into.If = append(into.If, store.Cond{Key: t.nameKey(), ModRevision: kv.ModRevision})
+	into.Puts = append(into.Puts, store.KV{Key: t.nameKey(), Value: []byte(t.ID)})
+	return nil
+}
+
+// CreateSession makes the session of a user who logged in. The user's API tokens get the groups that the user has now.
+func (d *Directory) CreateSession(ctx context.Context, user string, groups []string) (Token, secret.Value, error) {
+	if err := checkUser(user, groups); err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	now := d.cfg.Now().UTC()
+	value, sum, id := newSecret()
+	t := &token{Token: Token{
+		ID: id, Kind: KindSession, Name: "session-" + id, Owner: "user:" + user, Groups: groups, Created: now, Expires: now.Add(SessionTTL),
+	}, Hash: hex.EncodeToString(sum[:])}
+	note(ctx, "session/"+t.Owner, nil, t.told())
+	err := retrying(func() error {
+		txn := t.put(0)
+		d.refresh(t, &txn)
+		return d.commit(ctx, txn, d.tokens)
+	})
+	return t.Token, value, err
+}
+
+func checkUser(user string, groups []string) error {
+	if err := access.CheckSubjectName(user); err != nil {
+		return err
+	}
+	if len(groups) > maxGroups {
+		return errs.New(errs.Invalid, "user %s has %d groups, at most %d fit: have the provider send fewer", user, len(groups), maxGroups)
+	}
+	for _, g := range groups {
+		if err := access.CheckSubjectName(g); err != nil {
+			return fmt.Errorf("group: %w", err)
+		}
+	}
+	return nil
+}
+
+// maxGroups is how many groups a user may have.
+const maxGroups = 500
+
+// refresh puts the groups of a new session into its user's API tokens, and ends the oldest session where there are too many.
+func (d *Directory) refresh(session *token, into *store.Txn) {
+	rows, _ := d.tokens.All()
+	var oldest *token
+	var sessions int
+	for _, r := range rows {
+		t := r.Value
+		switch {
+		case t.Owner != session.Owner:
+		case t.Kind == KindSession:
+			sessions++
+			if oldest == nil || t.Created.Before(oldest.Created) {
+				oldest = t
+			}
+		case !slices.Equal(t.Groups, session.Groups):
+			next := *t
+			next.Groups = session.Groups
+			put := next.put(r.ModRevision)
+			into.If, into.Puts = append(into.If, put.If...), append(into.Puts, put.Puts...)
+		}
+	}
+	if sessions >= maxTokens {
+		into.Deletes = append(into.Deletes, tokenPrefix+oldest.ID)
+	}
+}
+
+func (d *Directory) count(owner, kind string) int {
+	n := 0
+	rows, _ := d.tokens.All()
+	for _, r := range rows {
+		if r.Value.Owner == owner && r.Value.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// Tokens gives the tokens and sessions that count and that keep answers true for, newest first.
+func (d *Directory) Tokens(keep func(Token) bool) []Token {
+	rows, _ := d.tokens.All()
+	var out []Token
+	for id, r := range rows {
+		if _, err := d.counting(id); err == nil && keep(r.Value.Token) {
+			out = append(out, r.Value.Token)
+		}
+	}
+	slices.SortFunc(out, func(a, b Token) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out
+}
+
+// Own says whether a token is a caller's to see and to end: a user's are all that it owns; an API token's are itself and those
+// that were made with it.
+func (d *Directory) Own(who access.Principal, t Token) bool {
+	if who.Kind != access.Token {
+		return who.Name == t.Owner
+	}
+	for range maxDepth + 2 {
+		if t.ID == who.TokenID {
+			return true
+		}
+		row, ok := d.tokens.Get(t.Parent)
+		if !ok {
+			return false
+		}
+		t = row.Value.Token
+	}
+	return false
+}
+
+// RevokeToken ends a token or session by its id, and with it those that were made with it. errs.NotFound where there is none.
+func (d *Directory) RevokeToken(ctx context.Context, id string) (Token, error) {
+	row, ok := d.tokens.Get(id)
+	if !ok {
+		return Token{}, errs.New(errs.NotFound, "there is no token %q", id)
+	}
+	object := "token/" + row.Value.Name
+	if row.Value.Kind == KindSession {
+		object = "session/" + row.Value.Owner
+	}
+	note(ctx, object, row.Value.told(), nil)
+	return row.Value.Token, d.remove(ctx, row.Value)
+}
+
+// remove deletes a record, and its name where that is still its own.
+func (d *Directory) remove(ctx context.Context, t *token) error {
+	return retrying(func() error {
+		txn := store.Txn{Deletes: []string{tokenPrefix + t.ID}}
+		if t.Kind == KindAPI {
+			kv, err := d.get(ctx, t.nameKey())
+			if err != nil {
+				return err
+			}
+			if string(kv.Value) == t.ID {
+				txn.If = append(txn.If, store.Cond{Key: t.nameKey(), ModRevision: kv.ModRevision})
+				txn.Deletes = append(txn.Deletes, t.nameKey())
+			}
+		}
+		return d.commit(ctx, txn, d.tokens)
+	})
+}
+
+// put gives the write of a record over the one at a ModRevision; 0: of a new one.
+func (t *token) put(over int64) store.Txn {
+	key := tokenPrefix + t.ID
+	return store.Txn{If: []store.Cond{{Key: key, ModRevision: over}}, Puts: []store.KV{{Key: key, Value: encode(t)}}}
+}
+
+// told is what the audit log says of a token.
+func (t *token) told() any { return t.Token }
+
+// encode gives the JSON of a record, all of which JSON can hold.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("directory: encode %T: %v", v, err))
+	}
+	return b
+}
+
+// note says to the audit entry of a call what changes. nil: there was, or will be, nothing.
+func note(ctx context.Context, object string, before, after any) {
+	text := func(v any) string {
+		if v == nil {
+			return ""
+		}
+		return string(encode(v))
+	}
+	draft := audit.From(ctx)
+	draft.On(object)
+	draft.Changed(true, audit.Change{Object: object, Before: text(before), After: text(after)})
+}
