@@ -59,8 +59,8 @@ const (
 // Rotate takes a step of a rotation; "" is the next one. Prepare makes the next root, which every certificate that is given from
 // then on brings along. Activate lets it sign; without force it is errs.Precondition while a certificate is valid that came without
 // it, or a join token can be spent that pins the former root. Retire ends the trust in the former root; without force it is
-// errs.Precondition while a certificate of it is valid.
-func (a *Authority) Rotate(ctx context.Context, step Step, force bool) (Step, error) {
+// errs.Precondition while a certificate of it is valid. about, if set, hears which step it will be before it is written.
+func (a *Authority) Rotate(ctx context.Context, step Step, force bool, about func(Step)) (Step, error) {
 	if a.cfg.Files != nil {
 		return "", errs.New(errs.Precondition, "the certificate authority is in files: rotate it by new files (the new chain first, former roots after it) and a restart")
 	}
@@ -72,6 +72,9 @@ func (a *Authority) Rotate(ctx context.Context, step Step, force bool) (Step, er
 		done, stored, err := a.step(ctx, t, step, force)
 		if err != nil {
 			return "", err
+		}
+		if about != nil {
+			about(done)
 		}
 		rev, err := a.write(ctx, stored, t.mod)
 		if errs.Is(err, errs.Conflict) {
