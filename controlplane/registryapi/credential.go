@@ -40,6 +40,7 @@ func (s *Service) Create(ctx context.Context, req *connect.Request[registryv1.Cr
 	if err != nil {
 		return nil, err
 	}
+	tell(ctx, manifest.KindCredential, m.GetName(), m.GetMessage())
 	resp := &registryv1.CreateResponse{}
 	resp.StoreRevision, err = s.writer.Retrying(ctx, why(ctx, "create", m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -68,6 +69,7 @@ func (s *Service) Rotate(ctx context.Context, req *connect.Request[registryv1.Ro
 	if err != nil {
 		return nil, err
 	}
+	tell(ctx, manifest.KindCredential, m.GetName(), m.GetMessage())
 	resp := &registryv1.RotateResponse{}
 	resp.StoreRevision, err = s.writer.Retrying(ctx, why(ctx, "rotate", m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -79,7 +81,7 @@ func (s *Service) Rotate(ctx context.Context, req *connect.Request[registryv1.Ro
 			return nil, errs.New(errs.Conflict, "credential %s is at version %d, not %d: read it again", head.Name, head.Version, m.GetCheckRevision())
 		}
 		resp.From, resp.Version = head.Version, head.Version+1
-		resp.Agents = agents(s.users(manifest.KindCredential, namespace, head.Name))
+		resp.Agents = agents(s.seenBy(ctx, namespace, s.users(manifest.KindCredential, namespace, head.Name)))
 		if m.GetDryRun() {
 			return c, nil
 		}
@@ -115,8 +117,8 @@ func (s *Service) putValue(ctx context.Context, c *headwrite.Change, head view.C
 	return nil
 }
 
-// UsedBy answers where a credential is referred to.
-func (s *Service) UsedBy(_ context.Context, req *connect.Request[registryv1.UsedByRequest]) (*connect.Response[registryv1.UsedByResponse], error) {
+// UsedBy answers where a credential is referred to by agents that the caller may see.
+func (s *Service) UsedBy(ctx context.Context, req *connect.Request[registryv1.UsedByRequest]) (*connect.Response[registryv1.UsedByResponse], error) {
 	m := req.Msg
 	namespace := namespaceOf(m.GetNamespace())
 	head, _, err := s.credential(namespace, m.GetName())
@@ -124,7 +126,7 @@ func (s *Service) UsedBy(_ context.Context, req *connect.Request[registryv1.Used
 		return nil, err
 	}
 	resp := &registryv1.UsedByResponse{}
-	for _, p := range s.users(manifest.KindCredential, namespace, head.Name) {
+	for _, p := range s.seenBy(ctx, namespace, s.users(manifest.KindCredential, namespace, head.Name)) {
 		for _, r := range p.spec.Credentials() {
 			if r.Name == head.Name {
 				resp.Uses = append(resp.Uses, &registryv1.CredentialUse{Agent: p.agent, Revision: p.revision, Role: p.role, Path: r.Path})
@@ -134,15 +136,20 @@ func (s *Service) UsedBy(_ context.Context, req *connect.Request[registryv1.Used
 	return connect.NewResponse(resp), nil
 }
 
-// List answers the credentials of a namespace.
-func (s *Service) List(_ context.Context, req *connect.Request[registryv1.ListRequest]) (*connect.Response[registryv1.ListResponse], error) {
+// List answers the credentials of a namespace that the caller may see, and of the agents that use each how many it may see.
+func (s *Service) List(ctx context.Context, req *connect.Request[registryv1.ListRequest]) (*connect.Response[registryv1.ListResponse], error) {
 	namespace := namespaceOf(req.Msg.GetNamespace())
 	resp := &registryv1.ListResponse{}
 	for _, e := range s.cfg.View.Credentials(namespace) {
-		if e.Head.Deleted {
+		if e.Head.Deleted || !s.sees(ctx, manifest.KindCredential, namespace, e.Head.Name) {
 			continue
 		}
-		used := len(s.cfg.View.Dependents(manifest.KindCredential, namespace, e.Head.Name))
+		used := 0
+		for _, a := range s.cfg.View.Dependents(manifest.KindCredential, namespace, e.Head.Name) {
+			if s.sees(ctx, manifest.KindAgent, namespace, a.Name) {
+				used++
+			}
+		}
 		resp.Credentials = append(resp.Credentials, &registryv1.Credential{
 			Name: e.Head.Name, Version: e.Head.Version, Rotated: e.Head.Rotated, Agents: int32(min(used, math.MaxInt32)), //nolint:gosec // bounded here
 			Updated: timestamppb.New(e.Head.Updated), UpdatedBy: e.Head.By, StoreRevision: e.ModRevision,

@@ -58,6 +58,7 @@ func (s *Service) SetLabel(ctx context.Context, req *connect.Request[registryv1.
 	if err := checkLabel(label); err != nil {
 		return nil, err
 	}
+	tell(ctx, manifest.KindPrompt, m.GetPrompt(), m.GetMessage())
 	var resp *registryv1.SetLabelResponse
 	rev, err := s.writer.Retrying(ctx, why(ctx, "label", m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -76,7 +77,7 @@ func (s *Service) SetLabel(ctx context.Context, req *connect.Request[registryv1.
 			return nil, errs.New(errs.Precondition, "prompt %s version %s is not online", head.Name, m.GetVersion())
 		}
 		from := head.Labels[label]
-		resp = &registryv1.SetLabelResponse{From: from, To: m.GetVersion(), Agents: agents(s.labelUsers(namespace, head.Name, label))}
+		resp = &registryv1.SetLabelResponse{From: from, To: m.GetVersion(), Agents: agents(s.seenBy(ctx, namespace, s.labelUsers(namespace, head.Name, label)))}
 		if from == m.GetVersion() || m.GetDryRun() {
 			return c, nil
 		}
@@ -101,6 +102,7 @@ func (s *Service) UnsetLabel(ctx context.Context, req *connect.Request[registryv
 	if err := checkLabel(label); err != nil {
 		return nil, err
 	}
+	tell(ctx, manifest.KindPrompt, m.GetPrompt(), m.GetMessage())
 	var resp *registryv1.UnsetLabelResponse
 	rev, err := s.writer.Retrying(ctx, why(ctx, "label", m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -115,9 +117,15 @@ func (s *Service) UnsetLabel(ctx context.Context, req *connect.Request[registryv
 		if !ok {
 			return nil, errs.New(errs.NotFound, "prompt %s has no label %s", head.Name, label)
 		}
-		resp = &registryv1.UnsetLabelResponse{From: from, Agents: agents(s.labelUsers(namespace, head.Name, label))}
-		if len(resp.GetAgents()) > 0 && !m.GetForce() {
-			return nil, errs.New(errs.Precondition, "label %s of prompt %s is referred to by agent %s; force removes it all the same", label, head.Name, strings.Join(resp.GetAgents(), ", "))
+		users := s.labelUsers(namespace, head.Name, label)
+		used := len(users) > 0
+		resp = &registryv1.UnsetLabelResponse{From: from, Agents: agents(s.seenBy(ctx, namespace, users))}
+		if used && !m.GetForce() {
+			who := strings.Join(resp.GetAgents(), ", ")
+			if who == "" {
+				who = "that isn't yours"
+			}
+			return nil, errs.New(errs.Precondition, "label %s of prompt %s is referred to by agent %s; force removes it all the same", label, head.Name, who)
 		}
 		if m.GetDryRun() {
 			return c, nil

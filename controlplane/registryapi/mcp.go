@@ -75,6 +75,7 @@ func (s *Service) SetEnabled(ctx context.Context, req *connect.Request[registryv
 	if on {
 		cause = "enable"
 	}
+	tell(ctx, manifest.KindMCP, m.GetServer(), m.GetMessage())
 	var resp *registryv1.SetEnabledResponse
 	rev, err := s.writer.Retrying(ctx, why(ctx, cause, m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -85,7 +86,7 @@ func (s *Service) SetEnabled(ctx context.Context, req *connect.Request[registryv
 		if err := unmoved(m.CheckRevision, "mcp "+head.Name, mod); err != nil {
 			return nil, err
 		}
-		resp = &registryv1.SetEnabledResponse{Agents: agents(s.users(manifest.KindMCP, namespace, head.Name)), Notes: s.switchNotes(namespace, head, tool, on)}
+		resp = &registryv1.SetEnabledResponse{Agents: agents(s.seenBy(ctx, namespace, s.users(manifest.KindMCP, namespace, head.Name))), Notes: s.switchNotes(namespace, head, tool, on)}
 		was := setSwitch(&head, tool, on)
 		resp.Changed = was != on
 		if !resp.GetChanged() || m.GetDryRun() {
@@ -158,6 +159,7 @@ func (s *Service) ApproveTools(ctx context.Context, req *connect.Request[registr
 	if err := checkApproval(m); err != nil {
 		return nil, err
 	}
+	tell(ctx, manifest.KindMCP, m.GetServer(), m.GetMessage())
 	var resp *registryv1.ApproveToolsResponse
 	rev, err := s.writer.Retrying(ctx, why(ctx, "approve", m.GetMessage()), func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
@@ -168,11 +170,11 @@ func (s *Service) ApproveTools(ctx context.Context, req *connect.Request[registr
 		if err := unmoved(m.CheckRevision, "mcp "+head.Name, mod); err != nil {
 			return nil, err
 		}
-		pins, err := s.pins(namespace, head, m.GetTools(), m.GetDigests())
+		pins, err := s.pins(ctx, namespace, head, m.GetTools(), m.GetDigests())
 		if err != nil {
 			return nil, err
 		}
-		resp = &registryv1.ApproveToolsResponse{Agents: agents(s.users(manifest.KindMCP, namespace, head.Name))}
+		resp = &registryv1.ApproveToolsResponse{Agents: agents(s.seenBy(ctx, namespace, s.users(manifest.KindMCP, namespace, head.Name)))}
 		var moves []view.HeadMove
 		for _, name := range slices.Sorted(maps.Keys(pins)) {
 			t := head.Tools[name]
@@ -214,11 +216,12 @@ func checkApproval(m *registryv1.ApproveToolsRequest) error {
 }
 
 // pins gives the digests to approve, sorted, by tool.
-func (s *Service) pins(namespace string, head view.MCPHead, tools, digests []string) (map[string][]string, error) {
+func (s *Service) pins(ctx context.Context, namespace string, head view.MCPHead, tools, digests []string) (map[string][]string, error) {
 	if len(digests) > 0 {
 		return map[string][]string{tools[0]: slices.Compact(slices.Sorted(slices.Values(digests)))}, nil
 	}
 	seen := s.seen(namespace, head)
+	seen.hide(func(agent string) bool { return !s.sees(ctx, manifest.KindAgent, namespace, agent) })
 	if len(tools) == 0 {
 		if len(seen.tools) == 0 {
 			return nil, errs.New(errs.NotFound, "nobody reports tools of %s: start an agent that uses it, or probe it (agentctl mcp probe %s)", head.Name, head.Name)

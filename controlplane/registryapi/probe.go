@@ -95,7 +95,7 @@ func (s *Service) Probe(ctx context.Context, req *connect.Request[registryv1.Pro
 	look := probed{version: head.Current, agent: m.GetAgent()}
 	ref := spec.MCPServerRef{}
 	if m.GetAgent() != "" {
-		if ref, err = s.refOf(namespace, m.GetAgent(), head.Name); err != nil {
+		if ref, err = s.refOf(ctx, namespace, m.GetAgent(), head.Name); err != nil {
 			return nil, err
 		}
 		if ref.Version != "" {
@@ -140,9 +140,9 @@ func (s *Service) Probe(ctx context.Context, req *connect.Request[registryv1.Pro
 }
 
 // refOf gives how an agent's desired revision refers to a server.
-func (s *Service) refOf(namespace, agent, server string) (spec.MCPServerRef, error) {
+func (s *Service) refOf(ctx context.Context, namespace, agent, server string) (spec.MCPServerRef, error) {
 	head, _, ok := s.cfg.View.Agent(namespace, agent)
-	if !ok || head.Deleted || head.Name != agent {
+	if !ok || head.Deleted || head.Name != agent || !s.sees(ctx, manifest.KindAgent, namespace, agent) {
 		return spec.MCPServerRef{}, notFound(manifest.KindAgent, namespace, agent)
 	}
 	for _, p := range s.inPlay(namespace, agent) {

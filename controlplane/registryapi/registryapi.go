@@ -89,7 +89,7 @@ func namespaceOf(given string) string {
 }
 
 func notFound(kind, namespace, name string) error {
-	return errs.New(errs.NotFound, "%s %s doesn't exist in namespace %s", kind, name, namespace)
+	return access.Missing(access.Object{Namespace: namespace, Kind: kind, Name: name})
 }
 
 // unmoved holds a head to the store revision that the caller knows.

@@ -33,7 +33,11 @@ type seenTool struct {
 func (t *seenTool) describe() string {
 	var out []string
 	for _, d := range slices.Sorted(maps.Keys(t.by)) {
-		out = append(out, short([]string{d})+" by "+strings.Join(t.by[d], ", "))
+		who := strings.Join(t.by[d], ", ")
+		if who == "" {
+			who = "others"
+		}
+		out = append(out, short([]string{d})+" by "+who)
 	}
 	return strings.Join(out, "; ")
 }
@@ -87,14 +91,29 @@ func (s *Service) seen(namespace string, head view.MCPHead) seen {
 	return out
 }
 
+// hide takes out the names of agents that the caller may not see. What they report still counts.
+func (s *seen) hide(agent func(name string) bool) {
+	hidden := func(who string) bool {
+		name, _, isInstance := strings.Cut(who, "/")
+		return isInstance && agent(name)
+	}
+	s.users = slices.DeleteFunc(s.users, func(u *registryv1.McpUser) bool { return hidden(u.GetInstance()) })
+	for _, t := range s.tools {
+		for d, who := range t.by {
+			t.by[d] = slices.DeleteFunc(who, hidden)
+		}
+	}
+}
+
 // ListTools answers every tool that was seen or decided about.
-func (s *Service) ListTools(_ context.Context, req *connect.Request[registryv1.ListToolsRequest]) (*connect.Response[registryv1.ListToolsResponse], error) {
+func (s *Service) ListTools(ctx context.Context, req *connect.Request[registryv1.ListToolsRequest]) (*connect.Response[registryv1.ListToolsResponse], error) {
 	namespace := namespaceOf(req.Msg.GetNamespace())
 	head, mod, err := s.entry(namespace, req.Msg.GetServer())
 	if err != nil {
 		return nil, err
 	}
 	found := s.seen(namespace, head)
+	found.hide(func(agent string) bool { return !s.sees(ctx, manifest.KindAgent, namespace, agent) })
 	resp := &registryv1.ListToolsResponse{Enabled: isOn(head.Enabled), Users: found.users, StoreRevision: mod}
 	if found.probe != nil {
 		resp.Probe = found.probe.wire()

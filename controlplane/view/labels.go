@@ -3,34 +3,30 @@ package view
 import (
 	"strings"
 
-	"github.com/agentry/agentry/internal/spec"
+	"github.com/agentry/agentry/internal/manifest"
 )
 
-// AgentLabels gives the labels of an agent's desired revision; of one that was deleted, those it had last. nil where there is none.
+// AgentLabels gives the labels of an agent's desired revision, as selectors of bindings are matched with them; nil where the agent has
+// none, was deleted or doesn't exist.
 func (v *View) AgentLabels(namespace, agent string) map[string]string {
-	head, _, ok := v.Agent(namespace, agent)
-	if !ok || head.Name != agent || len(head.State.Revisions) == 0 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := v.agents[idOf(manifest.KindAgent, namespace, agent)]
+	if a == nil || a.head.Name != agent || a.head.Deleted {
 		return nil
 	}
-	r, ok := head.State.Find(head.State.Desired())
-	if !ok {
-		r = head.State.Revisions[len(head.State.Revisions)-1]
-	}
-	if labels, ok := v.Labels(namespace, agent, r.Spec); ok {
-		out := make(map[string]string, len(labels))
-		for _, l := range labels {
-			key, value, _ := strings.Cut(l, "=")
-			out[key] = value
-		}
-		return out
-	}
-	b, ok := v.Blob(r.Spec)
-	if !ok {
+	r, ok := a.head.State.Find(a.head.State.Desired())
+	if !ok || a.active[r.Spec] == nil {
 		return nil
 	}
-	a, err := spec.DecodeAgent(b)
-	if err != nil {
+	labels := a.active[r.Spec].labels
+	if len(labels) == 0 {
 		return nil
 	}
-	return a.Labels
+	out := make(map[string]string, len(labels))
+	for _, l := range labels {
+		key, value, _ := strings.Cut(l, "=")
+		out[key] = value
+	}
+	return out
 }
