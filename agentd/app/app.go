@@ -66,6 +66,9 @@ func Main(args []string, env func(string) string, stdout, stderr io.Writer) int 
 
 // Run runs agentd until ctx ends, then drains. Errors are start errors, or a part that broke.
 func Run(ctx context.Context, cfg Config, logs io.Writer) (err error) {
+	if err := secret.NoCoreDumps(); err != nil {
+		return err
+	}
 	redactor := &secret.Redactor{}
 	plain, err := telemetry.NewLogger(logs, cfg.LogLevel, cfg.LogFormat)
 	if err != nil {

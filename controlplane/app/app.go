@@ -63,6 +63,9 @@ func Main(args []string, env func(string) string, stdout, stderr io.Writer) int 
 
 // Run runs a control plane until ctx ends (nil after a drain of at most 10 s) or it broke.
 func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
+	if err := secret.NoCoreDumps(); err != nil {
+		return err
+	}
 	redact := &secret.Redactor{}
 	plain, err := telemetry.NewLogger(stderr, cfg.LogLevel, cfg.LogFormat)
 	if err != nil {
@@ -139,6 +142,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"streams", p.hub.Run},
 		{"releaser", p.releaser.Run},
 		{"events", p.status.Watch},
+		{"memory", giveBack},
 		{"collector", p.collector.Run},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
