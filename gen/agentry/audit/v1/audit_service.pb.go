@@ -28,7 +28,7 @@ type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Seq   int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// change, credential_use, unauthenticated or denied.
+	// change, credential_use, unauthenticated, denied, or lost (events that couldn't be written, or were written to no sink).
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	// Who, such as "user:ada@example.org", "agent:default/helper", or the address of a caller that isn't known.
 	Actor string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -46,7 +46,7 @@ type Entry struct {
 	Replica string `protobuf:"bytes,12,opt,name=replica,proto3" json:"replica,omitempty"`
 	// ok, or why not.
 	Outcome string `protobuf:"bytes,13,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	// Of this entry and of the one before, lower hex SHA-256.
+	// Of this entry and of the one before: 64 lower hex digits, the SHA-256 of the previous hash's digits followed by the record.
 	Hash          string `protobuf:"bytes,14,opt,name=hash,proto3" json:"hash,omitempty"`
 	Previous      string `protobuf:"bytes,15,opt,name=previous,proto3" json:"previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -555,11 +555,15 @@ func (*ChainRequest) Descriptor() ([]byte, []int) {
 
 type ChainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The stored bytes (RFC 8785 JSON), whose SHA-256 after the previous hash is the entry's hash.
+	// The stored bytes (RFC 8785 JSON).
 	Record []byte `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
-	Hash   string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
-	// The first record of the window: the hash that it goes on from.
-	Anchor        string `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	// The record's hash; in the first message that of the newest entry.
+	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	// The first message: the hash that the window goes on from, and the seq that it is of; 0: the beginning of the log.
+	Anchor    string `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	AnchorSeq int64  `protobuf:"varint,4,opt,name=anchor_seq,json=anchorSeq,proto3" json:"anchor_seq,omitempty"`
+	// The first message: the seq of the newest entry. A chain that ends before it was cut off.
+	HeadSeq       int64 `protobuf:"varint,5,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -615,6 +619,20 @@ func (x *ChainResponse) GetAnchor() string {
 	return ""
 }
 
+func (x *ChainResponse) GetAnchorSeq() int64 {
+	if x != nil {
+		return x.AnchorSeq
+	}
+	return 0
+}
+
+func (x *ChainResponse) GetHeadSeq() int64 {
+	if x != nil {
+		return x.HeadSeq
+	}
+	return 0
+}
+
 var File_agentry_audit_v1_audit_service_proto protoreflect.FileDescriptor
 
 const file_agentry_audit_v1_audit_service_proto_rawDesc = "" +
@@ -664,11 +682,14 @@ const file_agentry_audit_v1_audit_service_proto_rawDesc = "" +
 	"\tsince_seq\x18\x03 \x01(\x03R\bsinceSeq\">\n" +
 	"\rWatchResponse\x12-\n" +
 	"\x05entry\x18\x01 \x01(\v2\x17.agentry.audit.v1.EntryR\x05entry\"\x0e\n" +
-	"\fChainRequest\"S\n" +
+	"\fChainRequest\"\x8d\x01\n" +
 	"\rChainResponse\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x16\n" +
-	"\x06anchor\x18\x03 \x01(\tR\x06anchor2\xa9\x02\n" +
+	"\x06anchor\x18\x03 \x01(\tR\x06anchor\x12\x1d\n" +
+	"\n" +
+	"anchor_seq\x18\x04 \x01(\x03R\tanchorSeq\x12\x19\n" +
+	"\bhead_seq\x18\x05 \x01(\x03R\aheadSeq2\xa9\x02\n" +
 	"\fAuditService\x12Y\n" +
 	"\x04List\x12\x1d.agentry.audit.v1.ListRequest\x1a\x1e.agentry.audit.v1.ListResponse\"\x12\xea\xdd\x19\x0e\n" +
 	"\n" +

@@ -35,7 +35,8 @@ type AuditServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Watch sends entries as they are chained, oldest first. A since_seq that the window no longer holds is OUT_OF_RANGE.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
-	// Chain sends the whole window as it is stored, so that the caller verifies it.
+	// Chain sends the whole window as it is stored, oldest first, so that the caller verifies it. The first message has no record: it
+	// says where the window begins and where it ends.
 	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ChainResponse], error)
 }
 
@@ -106,7 +107,8 @@ type AuditServiceServer interface {
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Watch sends entries as they are chained, oldest first. A since_seq that the window no longer holds is OUT_OF_RANGE.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
-	// Chain sends the whole window as it is stored, so that the caller verifies it.
+	// Chain sends the whole window as it is stored, oldest first, so that the caller verifies it. The first message has no record: it
+	// says where the window begins and where it ends.
 	Chain(*ChainRequest, grpc.ServerStreamingServer[ChainResponse]) error
 	mustEmbedUnimplementedAuditServiceServer()
 }

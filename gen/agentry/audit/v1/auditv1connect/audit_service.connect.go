@@ -47,7 +47,8 @@ type AuditServiceClient interface {
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 	// Watch sends entries as they are chained, oldest first. A since_seq that the window no longer holds is OUT_OF_RANGE.
 	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
-	// Chain sends the whole window as it is stored, so that the caller verifies it.
+	// Chain sends the whole window as it is stored, oldest first, so that the caller verifies it. The first message has no record: it
+	// says where the window begins and where it ends.
 	Chain(context.Context, *connect.Request[v1.ChainRequest]) (*connect.ServerStreamForClient[v1.ChainResponse], error)
 }
 
@@ -111,7 +112,8 @@ type AuditServiceHandler interface {
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 	// Watch sends entries as they are chained, oldest first. A since_seq that the window no longer holds is OUT_OF_RANGE.
 	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
-	// Chain sends the whole window as it is stored, so that the caller verifies it.
+	// Chain sends the whole window as it is stored, oldest first, so that the caller verifies it. The first message has no record: it
+	// says where the window begins and where it ends.
 	Chain(context.Context, *connect.Request[v1.ChainRequest], *connect.ServerStream[v1.ChainResponse]) error
 }
 
