@@ -91,8 +91,8 @@ func (c *Chainer) chain(ctx context.Context, pending []store.KV) error {
 		if err != nil {
 			return err
 		}
+		t.Puts = append(t.Puts, store.KV{Key: chainKey(head.Seq + 1), Value: stored(l, head.Hash)})
 		head.Seq, head.Hash, head.Bytes = head.Seq+1, l.Hash, head.Bytes+int64(len(l.Record))
-		t.Puts = append(t.Puts, store.KV{Key: chainKey(head.Seq), Value: stored(l)})
 		t.Deletes = append(t.Deletes, kv.Key)
 	}
 	if err := c.trim(ctx, &head, &t); err != nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
@@ -15,7 +17,7 @@ import (
 // Where the log lies. Only this package writes below view.AuditPrefix.
 const (
 	pendingPrefix = view.AuditPrefix + "pending/" // <time-ordered id>: an entry without its place
-	chainPrefix   = view.AuditPrefix + "chain/"   // <20 digits>: an entry's hash, a line feed, its record
+	chainPrefix   = view.AuditPrefix + "chain/"   // <20 digits>: an entry's hash, a blank, the hash before it, a line feed, its record
 	headKey       = view.AuditPrefix + "head"     // Head
 )
 
@@ -43,8 +45,9 @@ func (h Head) Anchor() auditchain.Point {
 type Chained struct {
 	auditchain.Link
 
-	Seq   int64
-	Entry Entry
+	Seq      int64
+	Previous string // the hash of the entry before it, as it was when this one was chained
+	Entry    Entry
 }
 
 // ReadHead gives the chain's head and the ModRevision at which it was read; of a log without entries 0.
@@ -94,13 +97,16 @@ func Follow(ctx context.Context, s store.Store, after int64, emit func(Chained) 
 
 func chainKey(seq int64) string { return fmt.Sprintf("%s%020d", chainPrefix, seq) }
 
-func stored(l auditchain.Link) []byte { return append([]byte(l.Hash+"\n"), l.Record...) }
+func stored(l auditchain.Link, previous string) []byte {
+	return append([]byte(l.Hash+" "+previous+"\n"), l.Record...)
+}
 
 func decode(kv store.KV) Chained {
 	var c Chained
-	_, _ = fmt.Sscanf(kv.Key[len(chainPrefix):], "%d", &c.Seq)
-	hash, record, _ := bytes.Cut(kv.Value, []byte("\n"))
-	c.Hash, c.Record = string(hash), record
+	c.Seq, _ = strconv.ParseInt(strings.TrimPrefix(kv.Key, chainPrefix), 10, 64)
+	hashes, record, _ := bytes.Cut(kv.Value, []byte("\n"))
+	c.Hash, c.Previous, _ = strings.Cut(string(hashes), " ")
+	c.Record = record
 	_ = json.Unmarshal(record, &c.Entry) // a verifier says what is wrong with it
 	return c
 }
