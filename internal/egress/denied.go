@@ -21,13 +21,11 @@ type DeniedError struct {
 // Error gives the text.
 func (e *DeniedError) Error() string {
 	target, allow := fmt.Sprintf("%s (%s)", e.Host, e.Addr), e.Host
-	if a, ok := literal(e.Host); ok && a.WithZone("").Unmap() == e.Addr {
-		target = e.Host
-	}
-	switch e.Class {
-	case Loopback, Private, Shared:
-	default: // a name doesn't open these
+	if _, ok := address(e.Host); ok || !named(e.Class) {
 		allow = e.Addr.String()
+	}
+	if e.Host == e.Addr.String() {
+		target = e.Host
 	}
 	return fmt.Sprintf("egress to %s is denied: a %s address; the process may be started with --egress-allow %s", target, e.Class, allow)
 }

@@ -10,13 +10,18 @@ import (
 // literal reads a host that means an address without any look-up: IP literals, the forms that the C library takes for one (one to four
 // numbers, decimal, octal or hexadecimal), and the names that RFC 6761 binds to loopback.
 func literal(host string) (netip.Addr, bool) {
+	if name := canonicalHost(host); name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	}
+	return address(host)
+}
+
+// address reads a host that is no name at all.
+func address(host string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a, true
 	}
 	host = canonicalHost(host)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
-	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a, true
 	}

@@ -66,16 +66,16 @@ func parseItem(text string) (item, error) {
 		it.prefix = prefix.Masked()
 		return it, nil
 	}
-	host, port := rest, ""
-	if h, s, err := net.SplitHostPort(rest); err == nil {
-		host, port = h, s
+	host := rest
+	if h, port, err := net.SplitHostPort(rest); err == nil {
+		host = h
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
 			return item{}, bad
 		}
 		it.port = uint16(n)
 	}
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+	if a, err := netip.ParseAddr(unbracket(host)); err == nil {
 		a = a.WithZone("").Unmap()
 		it.prefix = netip.PrefixFrom(a, a.BitLen())
 		return it, nil
@@ -85,6 +85,13 @@ func parseItem(text string) (item, error) {
 		return item{}, bad
 	}
 	return it, nil
+}
+
+func unbracket(host string) string {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return host[1 : len(host)-1]
+	}
+	return host
 }
 
 // canonicalHost gives a name as it is compared: ASCII, lower case, no dot at the end.
@@ -171,11 +178,14 @@ func (it item) allows(host string, port uint16, addr netip.Addr, class Class) bo
 	case it.class != "":
 		return it.class == class
 	case it.host != "":
-		return it.host == host && (class == Loopback || class == Private || class == Shared)
+		return it.host == host && named(class)
 	default:
 		return it.prefix.Contains(addr) || it.prefix.Contains(plain(addr))
 	}
 }
+
+// named reports whether a host on the list opens addresses of a class: metadata services and the rest have to be named themselves.
+func named(class Class) bool { return class == Loopback || class == Private || class == Shared }
 
 // endpoint is where a URL leads, as far as it says so itself.
 type endpoint struct {

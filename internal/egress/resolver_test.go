@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package egress_test
+
+var resolvers = []string{"go"}
