@@ -51,6 +51,9 @@ func BuiltIn() []Role {
 // Holds says whether the role gives a permission on objects of a kind; "": on all kinds.
 func (r Role) Holds(permission, kind string) bool { return permissionsOf(r).holds(permission, kind) }
 
+// HoldsSome says whether the role gives a permission on objects of some kind.
+func (r Role) HoldsSome(permission string) bool { return permissionsOf(r).any(permission) }
+
 // permissions is a role's set made for asking. The inner key is the kind that a permission is bounded to; "": unbounded.
 type permissions struct {
 	exact    map[string][]string // permission -> kinds

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
@@ -27,7 +28,7 @@ const (
 // state always loses.
 type bootstrap struct {
 	Hashes  []string  `json:"hashes,omitempty"` // SHA-256, hex; any of them is spent for all
-	SpentAt time.Time `json:"spentAt,omitzero"`
+	SpentAt time.Time `json:"spentAt,omitzero"` // in the write that spent one
 }
 
 // Administered says whether somebody who counts is bound to the role admin everywhere. A token that has ended is nobody.
@@ -50,29 +51,44 @@ func (d *Directory) Waiting() bool {
 	return ok && row.Value.bootstrap != nil && len(row.Value.bootstrap.Hashes) > 0 && !d.Administered()
 }
 
-// OfferBootstrap makes a bootstrap token count, or gives a new one where have isn't given. Several replicas may each have their own.
-// Where there is an administrator already it answers no token.
-func (d *Directory) OfferBootstrap(ctx context.Context, have secret.Value) (secret.Value, error) {
-	if d.Administered() {
-		return secret.Value{}, nil
-	}
-	if have.IsZero() {
-		made, _, _ := newSecret()
-		have = secret.NewValue(bootstrapPrefix + strings.TrimPrefix(made.Reveal(), bearerPrefix))
-	}
-	sum := sha256.Sum256([]byte(have.Reveal()))
+// OfferBootstrap makes a bootstrap token count. Several replicas may each have their own. It answers false, and the token doesn't
+// count, where there is an administrator already.
+func (d *Directory) OfferBootstrap(ctx context.Context, offered secret.Value) (bool, error) {
+	sum := sha256.Sum256([]byte(offered.Reveal()))
+	var counts bool
 	err := retrying(func() error {
 		kv, rec, err := d.bootstrap(ctx)
 		if err != nil {
 			return err
 		}
-		if hash := hex.EncodeToString(sum[:]); !slices.Contains(rec.Hashes, hash) {
-			rec.Hashes = append(rec.Hashes, hash)
+		if !rec.SpentAt.IsZero() { // perhaps a moment ago, and its administrator doesn't show here yet
+			if err := d.see(ctx, kv.ModRevision); err != nil {
+				return err
+			}
 		}
-		rec.Hashes, rec.SpentAt = rec.Hashes[max(0, len(rec.Hashes)-maxReplicas):], time.Time{}
+		if d.Administered() {
+			counts = false
+			return nil
+		}
+		counts = true
+		if rec.has(sum) {
+			return nil
+		}
+		rec.SpentAt, rec.Hashes = time.Time{}, append(rec.Hashes, hex.EncodeToString(sum[:]))
+		rec.Hashes = rec.Hashes[max(0, len(rec.Hashes)-maxReplicas):]
 		return d.commit(ctx, rec.put(kv.ModRevision), d.policies)
 	})
-	return have, err
+	return counts && err == nil, err
+}
+
+// see waits until everything shows here that was written at a revision at which both tables were.
+func (d *Directory) see(ctx context.Context, revision int64) error {
+	ctx, cancel := context.WithTimeout(ctx, seenWait)
+	defer cancel()
+	if err := d.policies.WaitFor(ctx, revision); err != nil {
+		return err
+	}
+	return d.tokens.WaitFor(ctx, revision)
 }
 
 func (d *Directory) bootstrap(ctx context.Context) (store.KV, bootstrap, error) {
@@ -125,33 +141,22 @@ func (d *Directory) SpendBootstrap(ctx context.Context, shown secret.Value) (Tok
 		return Token{}, secret.Value{}, err
 	}
 	add(bound)
-	err = d.commit(ctx, txn, d.tokens)
+	audit.From(ctx).On("token/" + t.Name)
+	err = d.commit(ctx, txn, both{d})
 	if errs.Is(err, errs.Conflict) {
-		return Token{}, secret.Value{}, refused
+		err = refused
 	}
 	if err != nil {
 		return Token{}, secret.Value{}, err
 	}
-	d.await(ctx, bindingKey+access.AllNamespaces+"/"+name)
 	return t.Token, value, nil
 }
 
-// await waits until a record under policyPrefix shows here.
-func (d *Directory) await(ctx context.Context, key string) {
-	ctx, cancel := context.WithTimeout(ctx, seenWait)
-	defer cancel()
-	for {
-		changed := d.policies.Changed()
-		if _, ok := d.policies.Get(key); ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+// both waits for a write to both tables.
+type both struct{ d *Directory }
+
+// WaitFor waits.
+func (b both) WaitFor(ctx context.Context, revision int64) error { return b.d.see(ctx, revision) }
 
 func (b *bootstrap) has(sum [sha256.Size]byte) bool {
 	found := false

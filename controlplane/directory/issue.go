@@ -75,7 +75,10 @@ func (d *Directory) CreateToken(ctx context.Context, maker access.Principal, n N
 	if errs.Is(err, errs.Conflict) {
 		err = errs.New(errs.Exists, "%s has a token %s already", t.Owner, t.Name)
 	}
-	return t.Token, value, err
+	if err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	return t.Token, value, nil
 }
 
 // inherit makes a token the child of the one that its maker came with.
@@ -140,7 +143,10 @@ func (d *Directory) CreateSession(ctx context.Context, user string, groups []str
 		d.refresh(t, &txn)
 		return d.commit(ctx, txn, d.tokens)
 	})
-	return t.Token, value, err
+	if err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	return t.Token, value, nil
 }
 
 func checkUser(user string, groups []string) error {
