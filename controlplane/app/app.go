@@ -101,6 +101,10 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer entries.close()
+	if err := entries.openSinks(ctx, cfg, replica); err != nil {
+		return err
+	}
 	s := entries.store
 	token, err := access.LoadToken(filepath.Join(cfg.DataDir, "token"))
 	if err != nil {
@@ -147,7 +151,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
 	}
-	running = append(running, entries.parts()...)
+	running = append(running, entries.running...)
 	if cfg.PprofAddr != "" {
 		ln, err := listen(ctx, "profiles", "--pprof-addr", cfg.PprofAddr)
 		if err != nil {
@@ -226,7 +230,7 @@ func assemble(in parts) (*process, error) {
 	p.hub, err = stream.New(stream.Config{
 		Logger: in.log, ReplicaID: replica, View: in.view, Ready: func() bool { return true }, Targets: p.publisher, Fleet: table,
 		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
-		Reveal: specs.Reveal, Greet: greetIn(in.store), Answered: meter.answered,
+		Reveal: specs.Reveal, Greet: greetIn(in.store), Answered: meter.answered, HandedOut: in.trail.handedOut,
 	})
 	if err != nil {
 		return nil, err
@@ -248,6 +252,9 @@ func assemble(in parts) (*process, error) {
 	p.people = newPeople(guarded, in.log)
 	p.people.handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
 	p.people.handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
+	if err := in.trail.mount(p.people); err != nil {
+		return nil, err
+	}
 	if err := mountRegistries(p.people, in, specs, p.status, table); err != nil {
 		return nil, err
 	}

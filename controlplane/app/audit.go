@@ -1,11 +1,23 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/audit"
+	"github.com/agentry/agentry/controlplane/audit/filesink"
+	"github.com/agentry/agentry/controlplane/audit/otlpsink"
+	"github.com/agentry/agentry/controlplane/auditapi"
+	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/gen/agentry/audit/v1/auditv1connect"
+	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
+	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -15,21 +27,28 @@ type AuditConfig struct {
 	File string
 	// OTLP is the URL of an OpenTelemetry collector that gets this replica's entries as log records; empty: the OTEL_* variables say.
 	OTLP string
+	// lookup gives a variable of the environment.
+	lookup func(string) string
 }
 
-func auditFlags(fs *flag.FlagSet, c *AuditConfig) {
-	fs.StringVar(&c.File, "audit-file", c.File, "`file` that gets every audit entry as a line of JSON, oldest first; moved away, it is made anew")
-	fs.StringVar(&c.OTLP, "audit-otlp", c.OTLP, "`URL` of an OpenTelemetry collector that gets this replica's audit entries; default: what the OTEL_EXPORTER_OTLP_* variables say, else none")
+func auditFlags(fs *flag.FlagSet, c *AuditConfig, env func(string) string) {
+	c.lookup = env
+	fs.StringVar(&c.File, "audit-file", "", "`file` that gets every audit entry as a line of JSON; one that is moved away is made anew")
+	fs.StringVar(&c.OTLP, "audit-otlp", "", "`URL` of an OpenTelemetry collector that gets the audit entries of this replica as log records; default: as the OTEL_EXPORTER_OTLP_* variables say")
 }
 
 // trail is the audit log of this process.
 type trail struct {
+	plain   store.Store // without entries: for the log itself
 	store   store.Store // writes every change with its entry
 	queue   *audit.Queue
 	chainer *audit.Chainer
+	log     *slog.Logger
+	running []part
+	ends    []func(context.Context) error
 }
 
-// newTrail puts the audit log before a store. What is written to that store without it has no entry.
+// newTrail puts the audit log before a store. A change that is written past it has no entry.
 func newTrail(s store.Store, replica string, redact *secret.Redactor, log *slog.Logger) (*trail, error) {
 	origin := audit.Origin{Replica: replica, Redact: redact.Redact}
 	queue, err := audit.NewQueue(audit.QueueConfig{Store: s, Origin: origin, Logger: log})
@@ -40,13 +59,70 @@ func newTrail(s store.Store, replica string, redact *secret.Redactor, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	return &trail{store: audit.Wrap(s, origin), queue: queue, chainer: chainer}, nil
+	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, chainer: chainer, log: log}
+	t.running = []part{{"audit queue", queue.Run}, {"audit chain", chainer.Run}}
+	return t, nil
 }
 
-// parts are what runs.
-func (t *trail) parts() []part {
-	return []part{
-		{"audit queue", t.queue.Run},
-		{"audit chain", t.chainer.Run},
+// openSinks opens what gets the entries beside the store. close ends them.
+func (t *trail) openSinks(ctx context.Context, cfg Config, replica string) error {
+	if path := cfg.Audit.File; path != "" {
+		file, err := filesink.Open(path)
+		if err != nil {
+			return err
+		}
+		t.ends = append(t.ends, func(context.Context) error { return file.Close() })
+		t.forward("audit file", file)
 	}
+	if cfg.Audit.lookup == nil || !otlpsink.Wanted(cfg.Audit.OTLP, cfg.Audit.lookup) {
+		return nil
+	}
+	collector, err := otlpsink.New(ctx, otlpsink.Config{
+		URL: cfg.Audit.OTLP, Lookup: cfg.Audit.lookup, Replica: replica, Version: cfg.Version,
+		PositionFile: filepath.Join(cfg.DataDir, "audit-otlp.json"),
+	})
+	if err != nil {
+		return err
+	}
+	t.ends = append(t.ends, collector.Close)
+	t.forward("audit collector", collector)
+	return nil
+}
+
+func (t *trail) forward(name string, sink audit.Sink) {
+	t.running = append(t.running, part{name, func(ctx context.Context) error {
+		return audit.Forward(ctx, audit.ForwardConfig{Store: t.plain, Name: name, Sink: sink, Recorder: t.queue, Logger: t.log})
+	}})
+}
+
+// close ends the sinks.
+func (t *trail) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	var err error
+	for _, end := range t.ends {
+		err = errors.Join(err, end(ctx))
+	}
+	if err != nil {
+		t.log.LogAttrs(ctx, slog.LevelWarn, "audit sinks not closed", slog.Any("error", err))
+	}
+}
+
+// mount puts the service that reads the log on the people door.
+func (t *trail) mount(p *people) error {
+	svc, err := auditapi.New(auditapi.Config{Store: t.plain, Chainer: t.chainer, Logger: t.log})
+	if err != nil {
+		return err
+	}
+	p.handle(auditv1connect.NewAuditServiceHandler(svc, p.opts...))
+	return nil
+}
+
+// handedOut tells the log which instance got which version of a credential.
+func (t *trail) handedOut(id snapshot.InstanceID, credential string, version int64) {
+	t.queue.Record(audit.Event{
+		Type: audit.CredentialUse, Instance: id.Instance, Outcome: audit.OK,
+		Objects: []string{fmt.Sprintf("%s/%s@%d", manifest.KindCredential, credential, version)},
+		Call:    audit.Call{Actor: "agent:" + id.Namespace + "/" + id.Agent, Method: pushv1.ConfigService_Stream_FullMethodName, Namespace: id.Namespace},
+	})
 }

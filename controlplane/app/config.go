@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/agentry/agentry/internal/egress"
-	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/version"
 )
 
@@ -40,8 +39,8 @@ type Config struct {
 	PprofAddr string
 	// Egress is what may be connected to beyond public addresses; nil: nothing.
 	Egress *egress.Policy
-	// Egress is what may be connected to beyond public addresses; nil: nothing.
-	Egress *egress.Policy
+	// Audit says where audit entries go beside the store.
+	Audit AuditConfig
 	// Timing is for tests.
 	Timing Timing
 	// Version is what Info answers.
@@ -89,7 +88,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
 	egressFlags(fs, &c.Egress)
-	egressFlags(fs, &c.Egress)
+	auditFlags(fs, &c.Audit, env)
 	var envErr error
 	fs.VisitAll(func(f *flag.Flag) {
 		name := "AGENTRY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

@@ -9,7 +9,7 @@ import (
 
 // newGate makes the people door's guard.
 func newGate(in parts) (*gate.Gate, error) {
-	return gate.New(gate.Config{Logger: in.log, Auth: tokenFile{guard: in.guard}, Labels: in.view, Redact: in.redact})
+	return gate.New(gate.Config{Logger: in.log, Auth: tokenFile{guard: in.guard}, Labels: in.view, Audit: in.trail.queue, Redact: in.redact})
 }
 
 // tokenFile lets the bearer of the token file in.

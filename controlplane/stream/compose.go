@@ -164,7 +164,25 @@ func (c *conn) render(r *snapshot.Rendered, missing []bool) (*pushv1.Snapshot, e
 		}
 		w.Credentials = append(w.Credentials, &pushv1.CredentialValue{Name: l.Name, Version: version, Value: []byte(v.Reveal())})
 	}
+	c.tell(w.GetCredentials())
 	return w, nil
+}
+
+// tell tells of what this stream hands out for the first time. What the instance says that it holds doesn't count.
+func (c *conn) tell(credentials []*pushv1.CredentialValue) {
+	if c.hub.cfg.HandedOut == nil {
+		return
+	}
+	for _, v := range credentials {
+		if was, ok := c.handed[v.GetName()]; ok && was == v.GetVersion() {
+			continue
+		}
+		if c.handed == nil {
+			c.handed = map[string]int64{}
+		}
+		c.handed[v.GetName()] = v.GetVersion()
+		c.hub.cfg.HandedOut(c.key.ID, v.GetName(), v.GetVersion())
+	}
 }
 
 func versionOf(l manifest.Line) (int64, error) {

@@ -38,7 +38,8 @@ type conn struct {
 	stops chan end           // how to end; the first counts
 	gone  chan struct{}      // closed when the handler returns
 
-	puzzled bool // something unknown was logged; the reader's own
+	puzzled bool             // something unknown was logged; the reader's own
+	handed  map[string]int64 // the version of each credential that was handed out; the sender's own
 
 	lined   bool        // stands in the line; guarded by its mutex
 	writing atomic.Bool // write runs and isn't held up by a slow reader

@@ -63,6 +63,8 @@ type Config struct {
 	Newest    Newest
 	Reveal    Reveal
 	Greet     Greet
+	// HandedOut, when set, hears of every version of a credential that a stream hands to its instance, once per stream. It returns at once.
+	HandedOut func(id snapshot.InstanceID, credential string, version int64)
 	// Answered, when set, hears how each snapshot ended. It returns at once.
 	Answered func(Answer)
 
