@@ -2,7 +2,6 @@ package command
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -245,15 +244,22 @@ func (c *cli) verifyServer(cmd *cobra.Command) (verifiedDoc, error) {
 	}
 	defer func() { _ = stream.Close() }()
 	var v verifying
+	var end auditchain.Point
 	for stream.Receive() {
 		m := stream.Msg()
-		if !v.next(auditchain.Link{Record: m.GetRecord(), Hash: m.GetHash()}, m.GetAnchor()) {
+		if v.chain == nil { // the first message says where the window begins and ends
+			v.begin(auditchain.Point{Seq: m.GetAnchorSeq(), Hash: m.GetAnchor()})
+			end = auditchain.Point{Seq: m.GetHeadSeq(), Hash: m.GetHash()}
+			continue
+		}
+		if !v.next(auditchain.Link{Record: m.GetRecord(), Hash: m.GetHash()}) {
 			return v.doc, nil
 		}
 	}
 	if err := stream.Err(); err != nil {
 		return verifiedDoc{}, err
 	}
+	v.ends(end)
 	return v.done(), nil
 }
 
@@ -273,11 +279,14 @@ func verifyFile(path string) (verifiedDoc, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return verifiedDoc{}, err
 		}
-		link, previous, _, err := auditchain.ParseLine(line)
+		link, previous, seq, err := auditchain.ParseLine(line)
 		if err != nil {
 			return verifiedDoc{}, failf(exitData, "a line that was cut off by a crash is written again by the control plane at its next start", "%s:%d: %w", path, n, err)
 		}
-		if !v.next(link, previous) {
+		if v.chain == nil {
+			v.begin(auditchain.Point{Seq: seq - 1, Hash: previous})
+		}
+		if !v.next(link) {
 			return v.doc, nil
 		}
 	}
@@ -289,26 +298,37 @@ type verifying struct {
 	doc   verifiedDoc
 }
 
-// next says whether the chain is whole so far. anchor is what the first link goes on from.
-func (v *verifying) next(l auditchain.Link, anchor string) bool {
-	if v.chain == nil {
-		var record struct {
-			Seq int64 `json:"seq"`
-		}
-		_ = json.Unmarshal(l.Record, &record) // a record that is no JSON is a fault of the first entry
-		v.doc.First = max(record.Seq, 1)
-		v.chain = auditchain.NewVerifier(auditchain.Point{Seq: v.doc.First - 1, Hash: anchor})
-	}
-	if f := v.chain.Next(l); f != nil {
-		v.doc.BadSeq, v.doc.Why = f.Seq, f.Why
+// begin says what the first link goes on from.
+func (v *verifying) begin(from auditchain.Point) {
+	v.chain = auditchain.NewVerifier(from)
+	v.doc.First = from.Seq + 1
+}
+
+// next says whether the chain is whole so far.
+func (v *verifying) next(l auditchain.Link) bool {
+	if !v.holds(v.chain.Next(l)) {
 		return false
 	}
 	v.doc.Entries++
 	return true
 }
 
+// ends says where the chain must end.
+func (v *verifying) ends(at auditchain.Point) {
+	if v.chain != nil {
+		v.holds(v.chain.End(at))
+	}
+}
+
+func (v *verifying) holds(f *auditchain.Fault) bool {
+	if f != nil {
+		v.doc.BadSeq, v.doc.Why = f.Seq, f.Why
+	}
+	return f == nil
+}
+
 func (v *verifying) done() verifiedDoc {
-	v.doc.Whole = true
+	v.doc.Whole = v.doc.BadSeq == 0
 	if v.chain != nil {
 		v.doc.Last, v.doc.Hash = v.chain.At().Seq, v.chain.At().Hash
 	}
