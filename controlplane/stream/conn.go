@@ -295,6 +295,7 @@ func (c *conn) reported(w *pushv1.Report) error {
 	}
 	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
 	c.look()
+	c.hub.line.answered()
 	return nil
 }
 

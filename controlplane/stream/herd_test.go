@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +221,48 @@ func TestFewOvertakeMany(t *testing.T) {
 	w.hub.line.advance()
 	w.hub.line.mu.Unlock()
 	many.expect("snapshot 2 g2 1[agent/x]")
+}
+
+// While more goroutines wait to run than the process gets through, no stream of many begins; then all do, without anybody's asking.
+func TestManyWaitWhileTheProcessIsCrowded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	first, second := config(1, 1, "agent/x=1"), config(2, 2, "agent/x=2")
+	w.set(first)
+	var many []*peer
+	for i := range few + 1 {
+		p := w.dial(hello(fmt.Sprintf("i%03d", i)))
+		p.report(nonce(p.expect("snapshot 1 g1 1[agent/x]")), applied, token(first), token(first))
+		many = append(many, p)
+	}
+	w.until("applied", func(in []fleet.Instance) bool {
+		return !slices.ContainsFunc(in, func(i fleet.Instance) bool { return i.Running.Token.IsZero() })
+	})
+	var crowded atomic.Bool
+	crowded.Store(true)
+	asked := make(chan struct{}, 1)
+	w.hub.line.mu.Lock()
+	w.hub.line.crowded = func() bool {
+		select {
+		case asked <- struct{}{}:
+		default: // the test knows already
+		}
+		return crowded.Load()
+	}
+	w.hub.line.mu.Unlock()
+	w.set(second)
+	for range 3 { // it looks again by itself
+		<-asked
+	}
+	w.hub.line.mu.Lock()
+	if got := len(w.hub.line.waiting); got != len(many) {
+		t.Errorf("%d in line, want %d", got, len(many))
+	}
+	w.hub.line.mu.Unlock()
+	crowded.Store(false)
+	for _, p := range many {
+		p.expect("snapshot 2 g2 1[agent/x]")
+	}
 }
 
 // A stuck stream gives its turn back before it waits, so a fan-out passes it.

@@ -1,20 +1,47 @@
 package stream
 
-import "sync"
+import (
+	"runtime"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
-// few is how many streams of one agent are woken at once. More wait in line, so that a change to few overtakes a change to many.
-const few = 64
+const (
+	// few is how many streams of one agent are woken at once. More wait in line, so that a change to few overtakes a change to many.
+	few = 64
+	// atWork is how many streams of the line may be composing and sending at a time: enough to keep every core busy.
+	atWork = 32
+	// crowd is how many goroutines of a core may wait to run before no more streams begin. What a stream sends is written by another
+	// goroutine and its answer is read by two more, so streams that begin as fast as they can compose leave thousands that wait to
+	// run. An apply passes about twenty goroutines, most of them etcd's, and would stand behind all of that at each.
+	crowd = 32
+	// again is when the load is looked at anew if no stream that ends its turn and no answer does it before.
+	again = time.Millisecond
+)
 
-// atWork is how many streams of the line may be composing and sending at a time: enough to keep every core busy, and so few that
-// whoever isn't in the line (an answer, a change to few) waits for about a millisecond.
-const atWork = 32
-
-// line wakes many streams in turn. It has no goroutine: a stream that is done lets the next one begin, and one that ends or waits
-// for a slow reader steps aside first. A stream stands in it at most once, so it is bounded by the number of streams.
+// line wakes many streams in turn, as long as the process keeps up. It has no goroutine: a stream that is done lets the next one
+// begin, and so does an answer that was handled; one that ends or waits for a slow reader steps aside first. A stream stands in it at
+// most once, so it is bounded by the number of streams.
 type line struct {
-	mu      sync.Mutex // guards all, and lined of every conn
+	some atomic.Bool // some wait; written under the mutex
+
+	mu      sync.Mutex // guards all below, and lined of every conn
 	waiting []*conn
 	busy    int
+	looks   bool        // a look at the load is due
+	crowded func() bool // whether too many goroutines wait to run; nil: crowdedRuntime, once there is a line
+}
+
+// crowdedRuntime asks the Go scheduler, which takes a fifth of a microsecond. What it gives is for one goroutine at a time.
+func crowdedRuntime() func() bool {
+	sample := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
+	most := uint64(crowd * runtime.GOMAXPROCS(0)) //nolint:gosec // G115: never negative
+	return func() bool {
+		metrics.Read(sample)
+		return sample[0].Value.Uint64() > most
+	}
 }
 
 // join puts streams at the end.
@@ -45,9 +72,30 @@ func (l *line) done(c *conn) {
 	l.advance()
 }
 
+// answered is called when an answer was handled: answers go before pushes, and now there is room.
+func (l *line) answered() {
+	if !l.some.Load() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.advance()
+}
+
+// look is advance after a while.
+func (l *line) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looks = false
+	l.advance()
+}
+
 // advance begins as many as may. The mutex is held.
 func (l *line) advance() {
-	for l.busy < atWork && len(l.waiting) > 0 {
+	if l.crowded == nil {
+		l.crowded = crowdedRuntime()
+	}
+	for l.busy < atWork && len(l.waiting) > 0 && !l.crowded() {
 		c := l.waiting[0]
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
@@ -57,8 +105,13 @@ func (l *line) advance() {
 		}
 		c.poke()
 	}
-	if len(l.waiting) == 0 {
+	l.some.Store(len(l.waiting) > 0)
+	switch {
+	case len(l.waiting) == 0:
 		l.waiting = nil // gives its memory back after a fan-out
+	case !l.looks:
+		l.looks = true
+		time.AfterFunc(again, l.look)
 	}
 }
 

@@ -132,7 +132,7 @@ func (s *scene) latency(ctx context.Context) error {
 		}
 		move = append(move, ms(at.Last-began))
 	}
-	busy, write, err := s.busy(ctx, all, solo)
+	busy, write, around, err := s.busy(ctx, all, solo)
 	if err != nil {
 		return err
 	}
@@ -146,6 +146,7 @@ func (s *scene) latency(ctx context.Context) error {
 	s.tell("  p99, ms, at most 100", rank(busy, 0.99))
 	s.tell("  of that until the write was answered: p50, ms", rank(write, 0.5))
 	s.tell("  of that until the write was answered: p99, ms", rank(write, 0.99))
+	s.tell("  the fan-outs: last APPLIED, ms (median)", median(around))
 	return nil
 }
 
@@ -180,32 +181,36 @@ func (s *scene) labels(ctx context.Context) (func(version string) error, error) 
 	return move, err
 }
 
-// busy applies single changes while changes to all are under way.
-func (s *scene) busy(ctx context.Context, all, solo *herd.Herd) (took, write []float64, err error) {
-	for range s.o.rounds {
+// overlaps is how many single changes must begin during fan-outs: with fewer their p99 would be the worst of a handful.
+const overlaps = 120
+
+// busy applies single changes while changes to all are under way, in at least as many rounds as are asked for.
+func (s *scene) busy(ctx context.Context, all, solo *herd.Herd) (took, write, around []float64, err error) {
+	for round := 0; round < s.o.rounds || len(took) < overlaps; round++ {
 		if err := quiet(ctx, s.process()); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		done := make(chan error, 1)
 		go func() {
-			_, err := s.push(ctx, scopeAll, all)
+			t, err := s.push(ctx, scopeAll, all)
+			around = append(around, t.last) // read only after done
 			done <- err
 		}()
 		for going := true; going; {
 			t, err := s.push(ctx, soloAgent, solo)
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			took, write = append(took, t.last), append(write, t.write) // the fan-out had not ended when it began
 			select {
 			case err := <-done:
 				if err != nil {
-					return nil, nil, err
+					return nil, nil, nil, err
 				}
 				going = false
 			case <-time.After(apart):
 			}
 		}
 	}
-	return took, write, nil
+	return took, write, around, nil
 }
