@@ -20,7 +20,9 @@ import (
 
 	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/collector"
+	"github.com/agentry/agentry/controlplane/directory"
 	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/releaseapi"
 	"github.com/agentry/agentry/controlplane/releaser"
@@ -119,7 +121,11 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	vault, err := openVault(ctx, cfg, s, redact)
+	kek, err := openKEK(ctx, cfg, s)
+	if err != nil {
+		return err
+	}
+	vault, err := specapi.OpenVault(ctx, specapi.VaultConfig{Store: s, KEK: kek, Redactor: redact})
 	if err != nil {
 		return err
 	}
@@ -127,9 +133,17 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	authority, err := openAuthority(ctx, parts{cfg: cfg, replica: replica, log: log, store: s, kek: kek})
+	if err != nil {
+		return err
+	}
+	who, err := openDirectory(ctx, cfg, s, redact, log)
+	if err != nil {
+		return err
+	}
 	p, err := assemble(parts{
-		cfg: cfg, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
-		runtimeAddr: runtimeLn.Addr().String(), heard: heard,
+		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
+		runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
 		return err
@@ -144,6 +158,8 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"view", v.Run},
 		{"publisher", func(ctx context.Context) error { return p.publisher.Run(ctx, p.hub) }},
 		{"streams", p.hub.Run},
+		{"identities", authority.Run},
+		{"revocations", p.runtime.cut},
 		{"releaser", p.releaser.Run},
 		{"events", p.status.Watch},
 		{"memory", giveBack},
@@ -151,6 +167,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
 	}
+	running = append(running, accessParts(cfg, who, redact)...)
 	running = append(running, entries.running...)
 	if cfg.PprofAddr != "" {
 		ln, err := listen(ctx, "profiles", "--pprof-addr", cfg.PprofAddr)
@@ -172,6 +189,9 @@ type parts struct {
 	store       store.Store
 	view        *view.View
 	vault       *specapi.Vault
+	kek         secret.KEK
+	directory   *directory.Directory
+	authority   *identity.Authority
 	guard       *access.Guard
 	cluster     view.Cluster
 	runtimeAddr string
@@ -226,11 +246,16 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids, err := newIdentities(in)
+	if err != nil {
+		return nil, err
+	}
 	meter := newMeter(in.heard)
 	p.hub, err = stream.New(stream.Config{
 		Logger: in.log, ReplicaID: replica, View: in.view, Ready: func() bool { return true }, Targets: p.publisher, Fleet: table,
 		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
 		Reveal: specs.Reveal, Greet: greetIn(in.store), Answered: meter.answered, HandedOut: in.trail.handedOut,
+		Identify: callerOf(ids), Denied: foreign(ids),
 	})
 	if err != nil {
 		return nil, err
@@ -239,7 +264,7 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.runtime, err = newRuntimeDoor(in.log, in.guard, p.hub); err != nil {
+	if p.runtime, err = newRuntimeDoor(in.log, in.guard, ids, p.hub); err != nil {
 		return nil, err
 	}
 	if p.collector, err = newCollector(in, table); err != nil {
@@ -256,6 +281,12 @@ func assemble(in parts) (*process, error) {
 		return nil, err
 	}
 	if err := mountRegistries(p.people, in, specs, p.status, table); err != nil {
+		return nil, err
+	}
+	if err := mountAccess(p.people, in); err != nil {
+		return nil, err
+	}
+	if err := mountIdentities(p.people, in, table); err != nil {
 		return nil, err
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)

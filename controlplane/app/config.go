@@ -39,6 +39,10 @@ type Config struct {
 	PprofAddr string
 	// Egress is what may be connected to beyond public addresses; nil: nothing.
 	Egress *egress.Policy
+	// Access is how people prove who they are.
+	Access Access
+	// Identity is how instances prove who they are.
+	Identity Identity
 	// Audit says where audit entries go beside the store.
 	Audit AuditConfig
 	// Timing is for tests.
@@ -55,6 +59,8 @@ func Default(env func(string) string) Config {
 		RuntimeAddr: "127.0.0.1:7701",
 		LogLevel:    "info",
 		LogFormat:   "text",
+		Access:      accessDefaults(),
+		Identity:    defaultIdentity(),
 		Timing:      timing(env),
 		Version:     version.String(),
 	}
@@ -88,7 +94,9 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
 	egressFlags(fs, &c.Egress)
+	accessFlags(fs, &c.Access)
 	auditFlags(fs, &c.Audit, env)
+	identityFlags(fs, &c.Identity)
 	var envErr error
 	fs.VisitAll(func(f *flag.Flag) {
 		name := "AGENTRY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
@@ -150,6 +158,8 @@ func (c Config) Validate() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		fault("--log-format: %q (text or json)", c.LogFormat)
 	}
+	c.Access.check(fault)
+	faults = append(faults, c.Identity.faults()...)
 	return errors.Join(append(faults, c.Timing.faults()...)...)
 }
 

@@ -11,10 +11,10 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
-// openVault opens the keys that sealed secrets need. Without --kek-file the key file is "kek" in the data directory,
+// openKEK opens the key that sealed secrets need. Without --kek-file the key file is "kek" in the data directory,
 // made at the first start; a missing one is refused once anything was sealed, because a new key could never
 // open it.
-func openVault(ctx context.Context, cfg Config, s store.Store, redact *secret.Redactor) (*specapi.Vault, error) {
+func openKEK(ctx context.Context, cfg Config, s store.Store) (secret.KEK, error) {
 	path := cfg.KEKFile
 	if path == "" {
 		path = filepath.Join(cfg.DataDir, "kek")
@@ -26,7 +26,7 @@ func openVault(ctx context.Context, cfg Config, s store.Store, redact *secret.Re
 	if err != nil {
 		return nil, err
 	}
-	return specapi.OpenVault(ctx, specapi.VaultConfig{Store: s, KEK: kek, Redactor: redact})
+	return kek, nil
 }
 
 func createKEK(ctx context.Context, cfg Config, s store.Store, path string) (*secret.FileKEK, error) {

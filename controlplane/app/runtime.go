@@ -4,29 +4,77 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/identity"
+	"github.com/agentry/agentry/controlplane/identityapi"
+	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/stream"
+	identityv1 "github.com/agentry/agentry/gen/agentry/identity/v1"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/rpc"
 )
 
-// runtimeDoor is where instances connect.
+// runtimeDoor is where instances enroll and connect: TLS 1.3 always.
 type runtimeDoor struct {
 	srv *grpc.Server
 	hub *stream.Hub
+	ids *identities
 	log *slog.Logger
 }
 
-func newRuntimeDoor(log *slog.Logger, guard *access.Guard, hub *stream.Hub) (*runtimeDoor, error) {
-	srv, err := rpc.NewServer(rpc.Config{Logger: log, Auth: authOf(guard)})
+func newRuntimeDoor(log *slog.Logger, guard *access.Guard, ids *identities, hub *stream.Hub) (*runtimeDoor, error) {
+	byToken := authOf(guard)
+	srv, err := rpc.NewServer(rpc.Config{
+		Logger: log, Credentials: orPlain{ids.door.Credentials()},
+		Auth: func(ctx context.Context, method string) (context.Context, error) {
+			if isPlain(ctx) {
+				return byToken(ctx, method)
+			}
+			return ids.door.Authenticate(ctx, method)
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
 	pushv1.RegisterConfigServiceServer(srv, hub)
-	return &runtimeDoor{srv: srv, hub: hub, log: log}, nil
+	identityv1.RegisterEnrollServiceServer(srv, ids.enroll)
+	return &runtimeDoor{srv: srv, hub: hub, ids: ids, log: log}, nil
+}
+
+// callerOf is whose certificate opened a stream.
+func callerOf(ids *identities) stream.Identify {
+	return func(ctx context.Context) (stream.Caller, error) {
+		if isPlain(ctx) {
+			return stream.Caller{Until: time.Now().Add(24 * time.Hour), Check: func() error { return nil }}, nil
+		}
+		p, ok := identityapi.PeerOf(ctx)
+		if !ok {
+			return stream.Caller{}, errs.New(errs.Unauthenticated, "no certificate was shown")
+		}
+		return stream.Caller{
+			ID:    snapshot.InstanceID{Namespace: p.Namespace, Agent: p.Agent, Instance: p.Instance},
+			Until: p.NotAfter, Check: func() error { return ids.stands(p) },
+		}, nil
+	}
+}
+
+// stands says why a certificate doesn't count any more, whatever the time: a stream ends by itself at its certificate's end.
+func (ids *identities) stands(p identity.Peer) error {
+	_, err := ids.authority.Standing(p, p.NotAfter)
+	return err
+}
+
+// foreign tells the audit log of an instance that asked for another's stream.
+func foreign(ids *identities) func(context.Context, stream.Caller, snapshot.InstanceID, error) {
+	return func(_ context.Context, who stream.Caller, asked snapshot.InstanceID, why error) {
+		ids.door.Denied(identity.Peer{Subject: identity.Subject{Namespace: who.ID.Namespace, Agent: who.ID.Agent, Instance: who.ID.Instance}},
+			pushv1.ConfigService_Stream_FullMethodName, "agent/"+asked.Agent, why.Error())
+	}
 }
 
 // serve answers on ln until ctx ends, then sends every instance away with Goaway and waits for the streams to end.
@@ -45,4 +93,17 @@ func (d *runtimeDoor) serve(ctx context.Context, ln net.Listener) error {
 	}
 	d.srv.Stop()
 	return <-done
+}
+
+// cut ends streams as soon as their certificate is revoked, or its root isn't trusted any more.
+func (d *runtimeDoor) cut(ctx context.Context) error {
+	for {
+		changed := d.ids.authority.Changed()
+		d.hub.Recheck()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

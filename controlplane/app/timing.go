@@ -14,6 +14,8 @@ type Timing struct {
 	Lease       time.Duration
 	RemoveAfter time.Duration
 	Settle      time.Duration
+	// LeafTTL is how long the certificate of an instance is valid: AGENTRY_IDENTITY_LEAF_TTL, default 24 h.
+	LeafTTL time.Duration
 }
 
 // timing reads the environment. What can't be read is -1, which validate refuses.
@@ -35,6 +37,7 @@ func (t *Timing) all() map[string]*time.Duration {
 	return map[string]*time.Duration{
 		"AGENTRY_FLEET_STALE_AFTER": &t.StaleAfter, "AGENTRY_FLEET_LEASE": &t.Lease,
 		"AGENTRY_FLEET_REMOVE_AFTER": &t.RemoveAfter, "AGENTRY_FLEET_SETTLE": &t.Settle,
+		"AGENTRY_IDENTITY_LEAF_TTL": &t.LeafTTL,
 	}
 }
 

@@ -30,6 +30,7 @@ type conn struct {
 	hub    *Hub
 	stream serverStream
 	key    fleet.Key // set before ready is closed, then constant
+	caller Caller
 	joined time.Time
 
 	hello chan *pushv1.Hello // the first message
@@ -71,16 +72,25 @@ func (h *Hub) Stream(s serverStream) error {
 		h.counts.early.Add(1)
 		return s.Send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: early}})
 	}
+	caller, err := h.cfg.Identify(s.Context())
+	if err != nil {
+		return err
+	}
 	c := &conn{
-		hub: h, stream: s, joined: time.Now(),
+		hub: h, stream: s, caller: caller, joined: time.Now(),
 		hello: make(chan *pushv1.Hello, 1), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		stops: make(chan end, 1), gone: make(chan struct{}),
 	}
 	defer close(c.gone)
+	h.begins(c)
 	h.children.Add(1)
 	go c.read()
 	in, err := c.introduced()
+	if err == nil {
+		err = h.admits(s.Context(), c, in.ID)
+	}
 	if err != nil {
+		h.begun(c)
 		return err
 	}
 	return h.serve(c, in)
@@ -110,6 +120,7 @@ func (h *Hub) serve(c *conn, in introduction) error {
 	in.Running.Revision = h.revision(in)
 	c.slot.running, c.slot.held = in.Running, in.held
 	g := h.enter(c, in.Hello)
+	h.begun(c)
 	c.key = g.Key
 	close(c.ready)
 	how := fleet.Lost
@@ -144,7 +155,7 @@ func (h *Hub) serve(c *conn, in introduction) error {
 func (c *conn) write(ctx context.Context) end {
 	c.hub.line.begins(c)
 	defer c.hub.line.ends(c)
-	age := time.NewTimer(c.hub.age())
+	age := time.NewTimer(c.left(c.hub.age()))
 	defer age.Stop()
 	late := false
 	for {
@@ -154,8 +165,11 @@ func (c *conn) write(ctx context.Context) end {
 		case <-ctx.Done():
 			return end{err: ctx.Err()}
 		case <-age.C:
+			if c.ranOut() {
+				return end{goaway: goaway("certificate", rebalanceSpread)}
+			}
 			late = c.old.Swap(true)
-			age.Reset(ageGrace)
+			age.Reset(c.left(ageGrace))
 		case <-c.wake:
 		}
 		for m := c.compose(ctx); m != nil; m = c.compose(ctx) {

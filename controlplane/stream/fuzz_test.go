@@ -195,7 +195,7 @@ func (p *plane) serve(t *testing.T, in *instance) {
 	hub, err := stream.New(stream.Config{
 		Logger: slog.New(slog.DiscardHandler), ReplicaID: "r", View: p.view, Ready: func() bool { return true }, Targets: p.targets, Fleet: table,
 		Newest: func(ctx context.Context) (int64, error) { return p.store.Commit(ctx, store.Txn{}) },
-		Reveal: p.specs.Reveal, Greet: func(context.Context) error { return nil }, BehindWait: time.Millisecond,
+		Reveal: p.specs.Reveal, Greet: func(context.Context) error { return nil }, Identify: in.identify, BehindWait: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -238,6 +238,15 @@ type instance struct {
 }
 
 func (i *instance) Context() context.Context { return i.ctx }
+
+// identify takes whom the hello says: what callers may ask for isn't what is fuzzed.
+func (i *instance) identify(context.Context) (stream.Caller, error) {
+	c := stream.Caller{Until: time.Now().Add(time.Hour), Check: func() error { return nil }}
+	if len(i.left) > 0 {
+		c.ID.Namespace, c.ID.Agent = i.left[0].GetHello().GetNamespace(), i.left[0].GetHello().GetAgent()
+	}
+	return c, nil
+}
 
 // Recv gives the next message once something was sent since the last, or a moment has passed.
 func (i *instance) Recv() (*pushv1.StreamRequest, error) {

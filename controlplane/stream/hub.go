@@ -63,6 +63,9 @@ type Config struct {
 	Newest    Newest
 	Reveal    Reveal
 	Greet     Greet
+	Identify  Identify
+	// Denied, when set, hears of a caller who asked for what isn't its own.
+	Denied func(ctx context.Context, who Caller, asked snapshot.InstanceID, why error)
 	// HandedOut, when set, hears of every version of a credential that a stream hands to its instance, once per stream. It returns at once.
 	HandedOut func(id snapshot.InstanceID, credential string, version int64)
 	// Answered, when set, hears how each snapshot ended. It returns at once.
@@ -92,12 +95,13 @@ type Hub struct {
 
 	mu      sync.RWMutex // guards what follows
 	agents  map[fleet.AgentKey]map[string]*conn
-	streams int             // handlers that run
-	idle    chan struct{}   // closed when streams falls to 0 while closing; nil before
-	closing bool            // no new streams
-	hello   bool            // the flag is in the store
-	ahead   map[string]bool // agents of which an instance was ahead of the store
-	back    bool            // STORE_WENT_BACK: nothing is pushed any more
+	early   map[introducing]*conn // before their hello
+	streams int                   // handlers that run
+	idle    chan struct{}         // closed when streams falls to 0 while closing; nil before
+	closing bool                  // no new streams
+	hello   bool                  // the flag is in the store
+	ahead   map[string]bool       // agents of which an instance was ahead of the store
+	back    bool                  // STORE_WENT_BACK: nothing is pushed any more
 
 	children sync.WaitGroup // readers and senders of all streams
 }
@@ -109,8 +113,8 @@ func New(cfg Config) (*Hub, error) {
 	switch {
 	case cfg.Logger == nil || cfg.View == nil || cfg.Ready == nil || cfg.Targets == nil || cfg.Fleet == nil:
 		return nil, errs.New(errs.Invalid, "stream: logger, view, ready, targets and fleet are required")
-	case cfg.Newest == nil || cfg.Reveal == nil || cfg.Greet == nil:
-		return nil, errs.New(errs.Invalid, "stream: newest, reveal and greet are required")
+	case cfg.Newest == nil || cfg.Reveal == nil || cfg.Greet == nil || cfg.Identify == nil:
+		return nil, errs.New(errs.Invalid, "stream: newest, reveal, greet and identify are required")
 	}
 	cfg.HelloWait = cmp.Or(cfg.HelloWait, 10*time.Second)
 	cfg.BehindWait = cmp.Or(cfg.BehindWait, 2*time.Second)
@@ -119,7 +123,7 @@ func New(cfg Config) (*Hub, error) {
 	cfg.OpenRate = cmp.Or(cfg.OpenRate, 1000)
 	cfg.OpenBurst = cmp.Or(cfg.OpenBurst, cfg.OpenRate)
 	cfg.MaxAge = cmp.Or(cfg.MaxAge, 30*time.Minute)
-	return &Hub{cfg: cfg, gate: gate{bucket: newBucket(cfg.OpenRate, cfg.OpenBurst)}, agents: map[fleet.AgentKey]map[string]*conn{}, ahead: map[string]bool{}}, nil
+	return &Hub{cfg: cfg, gate: gate{bucket: newBucket(cfg.OpenRate, cfg.OpenBurst)}, agents: map[fleet.AgentKey]map[string]*conn{}, early: map[introducing]*conn{}, ahead: map[string]bool{}}, nil
 }
 
 // Run lets time pass for the fleet table until ctx ends.

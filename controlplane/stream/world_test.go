@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
@@ -52,6 +53,8 @@ type world struct {
 	err      error
 	secrets  map[string]string
 	greets   int
+	revoked  map[snapshot.InstanceID]error
+	life     time.Duration // of certificates
 }
 
 func newWorld(tb testing.TB, tune func(*Config)) *world {
@@ -59,6 +62,7 @@ func newWorld(tb testing.TB, tune func(*Config)) *world {
 	w := &world{
 		tb: tb, cluster: view.Cluster{ID: clusterID, Epoch: 1}, revision: 100, newest: 100, ready: true,
 		moved: make(chan struct{}), targets: map[string]*snapshot.Rendered{}, secrets: map[string]string{},
+		revoked: map[snapshot.InstanceID]error{}, life: time.Hour,
 	}
 	var err error
 	w.table, err = fleet.New(fleet.Config{Started: time.Now()})
@@ -83,6 +87,7 @@ func newWorld(tb testing.TB, tune func(*Config)) *world {
 			return secret.NewValue(v), nil
 		},
 		Greet: func(context.Context) error { w.mu.Lock(); defer w.mu.Unlock(); w.greets++; return nil },
+		Identify: w.identify,
 	}
 	if tune != nil {
 		tune(&cfg)
@@ -239,10 +244,31 @@ func hello(instance string) *pushv1.Hello {
 	return &pushv1.Hello{Namespace: ns, Agent: helper, Instance: instance, AgentdVersion: "v1"}
 }
 
+// identify takes whom connect says: what the certificate is elsewhere.
+func (w *world) identify(ctx context.Context) (Caller, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	p := strings.Split(strings.Join(md.Get("caller"), ""), "|")
+	if len(p) != 3 {
+		return Caller{}, errs.New(errs.Unauthenticated, "no caller")
+	}
+	id := snapshot.InstanceID{Namespace: p[0], Agent: p[1], Instance: p[2]}
+	return Caller{ID: id, Until: time.Now().Add(w.life), Check: func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.revoked[id]
+	}}, nil
+}
+
 // dial opens a stream and sends its Hello; the messages are read by next.
 func (w *world) dial(h *pushv1.Hello) *peer {
 	w.tb.Helper()
-	p := w.connect()
+	return w.dialAs(h.GetNamespace()+"|"+h.GetAgent()+"|", h)
+}
+
+// dialAs is dial of a caller whose certificate may be of somebody else.
+func (w *world) dialAs(caller string, h *pushv1.Hello) *peer {
+	w.tb.Helper()
+	p := w.connectAs(caller)
 	p.send(&pushv1.StreamRequest{Message: &pushv1.StreamRequest_Hello{Hello: h}})
 	p.done.Go(func() {
 		for {
@@ -258,8 +284,13 @@ func (w *world) dial(h *pushv1.Hello) *peer {
 	return p
 }
 
-// connect opens a stream without reading from it.
+// connect opens a stream of any instance without reading from it.
 func (w *world) connect() *peer {
+	w.tb.Helper()
+	return w.connectAs(ns + "|" + helper + "|")
+}
+
+func (w *world) connectAs(caller string) *peer {
 	w.tb.Helper()
 	conn, err := rpc.Dial("passthrough:///bufnet", rpc.DialConfig{Options: []grpc.DialOption{
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.lis.DialContext(ctx) }),
@@ -267,7 +298,7 @@ func (w *world) connect() *peer {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "caller", caller))
 	p := &peer{tb: w.tb, conn: conn, in: make(chan *pushv1.StreamResponse, 1024), err: make(chan error, 1), cancel: cancel}
 	p.stream, err = pushv1.NewConfigServiceClient(conn).Stream(ctx)
 	if err != nil {

@@ -37,6 +37,8 @@ type Config struct {
 	Auth Auth
 	// TLS is nil for plaintext: RequireLoopback says where that is allowed.
 	TLS *tls.Config
+	// Credentials, when set, secure the connections instead of TLS.
+	Credentials credentials.TransportCredentials
 	// MaxStreams bounds the concurrent calls of one connection, default 1000.
 	MaxStreams uint32
 	// Options are added last, for tests and metrics.
@@ -69,7 +71,10 @@ func NewServer(cfg Config) (*grpc.Server, error) {
 		// A stream's handler runs until its calls have returned, so a stop waits for all of them.
 		grpc.WaitForHandlers(true),
 	}
-	if cfg.TLS != nil {
+	switch {
+	case cfg.Credentials != nil:
+		opts = append(opts, grpc.Creds(cfg.Credentials))
+	case cfg.TLS != nil:
 		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg.TLS)))
 	}
 	return grpc.NewServer(append(opts, cfg.Options...)...), nil
