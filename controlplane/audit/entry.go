@@ -18,7 +18,7 @@ const (
 	maxEntry   = 64 << 10 // bytes of a record
 	maxText    = 4 << 10  // bytes of a message or a value of a change
 	maxName    = 512      // bytes of a name
-	maxObjects = 200
+	maxObjects = 8 << 10  // bytes of all objects' names
 )
 
 // Entry is one thing that happened. It is what a record of the chain says, as RFC 8785 JSON.
@@ -78,16 +78,15 @@ func (o Origin) clean(e Entry) Entry {
 		*name = text(*name, maxName)
 	}
 	e.Message = text(e.Message, maxText)
-	objects, more := e.Objects, 0
-	if len(objects) > maxObjects {
-		objects, more = objects[:maxObjects], len(objects)-maxObjects
-	}
+	objects := e.Objects
 	e.Objects = nil
-	for _, name := range objects {
-		e.Objects = append(e.Objects, text(name, maxName))
-	}
-	if more > 0 {
-		e.Objects = append(e.Objects, fmt.Sprintf("and %d more", more))
+	for i, room := 0, maxObjects; i < len(objects); i++ {
+		name := text(objects[i], maxName)
+		if room -= escaped(name); room < 0 {
+			e.Objects = append(e.Objects, fmt.Sprintf("and %d more", len(objects)-i))
+			break
+		}
+		e.Objects = append(e.Objects, name)
 	}
 	changes := e.Changes
 	e.Changes = nil
@@ -97,14 +96,22 @@ func (o Origin) clean(e Entry) Entry {
 		if secretive(c) {
 			c.Before, c.After = "", ""
 		}
-		b, _ := json.Marshal(c)
-		if room -= len(b) + 1; room < 0 {
+		if room -= escaped(c) + 1; room < 0 {
 			e.Changes = append(e.Changes, Change{Path: fmt.Sprintf("%d more changes don't fit into an entry", len(changes)-i)})
 			break
 		}
 		e.Changes = append(e.Changes, c)
 	}
 	return e
+}
+
+// escaped gives how many bytes of JSON a value makes.
+func escaped(v any) int {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return maxEntry
+	}
+	return len(b)
 }
 
 // secretive says whether a change's values may be a credential's. Only a version's number may be told of one.

@@ -26,15 +26,19 @@ const (
 func (c *Chainer) fold(ctx context.Context) error {
 	lost := 0
 	for {
+		// The head before the entries: one that another replica chains after that has moved the head.
+		head, mod, err := ReadHead(ctx, c.cfg.Store)
+		if err != nil {
+			return err
+		}
 		pending, err := c.pending(ctx)
 		if err != nil || len(pending) == 0 {
 			return err
 		}
 		for err == nil && len(pending) > 0 {
 			n := size(pending)
-			if err = c.chain(ctx, pending[:n]); err == nil {
-				pending = pending[n:]
-			}
+			head, mod, err = c.chain(ctx, head, mod, pending[:n])
+			pending = pending[n:]
 		}
 		if err == nil {
 			continue // there may be more than were read
@@ -79,32 +83,28 @@ func size(pending []store.KV) int {
 	return n
 }
 
-// chain moves pending entries behind the chain's end, and the window's beginning on, in one transaction.
-func (c *Chainer) chain(ctx context.Context, pending []store.KV) error {
-	head, mod, err := ReadHead(ctx, c.cfg.Store)
-	if err != nil {
-		return err
-	}
+// chain moves pending entries behind the chain's end, and the window's beginning on, in one transaction. It gives the new head.
+func (c *Chainer) chain(ctx context.Context, head Head, mod int64, pending []store.KV) (Head, int64, error) {
 	t := store.Txn{If: []store.Cond{{Key: headKey, ModRevision: mod}}}
 	for _, kv := range pending {
 		l, err := c.link(head, kv)
 		if err != nil {
-			return err
+			return Head{}, 0, err
 		}
 		t.Puts = append(t.Puts, store.KV{Key: chainKey(head.Seq + 1), Value: stored(l, head.Hash)})
 		head.Seq, head.Hash, head.Bytes = head.Seq+1, l.Hash, head.Bytes+int64(len(l.Record))
 		t.Deletes = append(t.Deletes, kv.Key)
 	}
 	if err := c.trim(ctx, &head, &t); err != nil {
-		return err
+		return Head{}, 0, err
 	}
 	b, err := json.Marshal(head)
 	if err != nil {
-		return fmt.Errorf("head of the audit chain: %w", err)
+		return Head{}, 0, fmt.Errorf("head of the audit chain: %w", err)
 	}
 	t.Puts = append(t.Puts, store.KV{Key: headKey, Value: b})
-	_, err = c.cfg.Store.Commit(ctx, t)
-	return err
+	mod, err = c.cfg.Store.Commit(ctx, t)
+	return head, mod, err
 }
 
 // link makes the next entry of a chain. What can't be read gets an entry that says so: it must not hold up the others.
