@@ -111,6 +111,9 @@ func (s *stack) run(ctx context.Context) error {
 	if err := s.apply(ctx); err != nil {
 		return endOf(ctx, err)
 	}
+	if err := s.join(ctx); err != nil {
+		return endOf(ctx, err)
+	}
 	agents := s.group(ctx, s.plan.agentProcesses())
 	defer agents.stop()
 	if err := s.waitReady(ctx, agents); err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -19,7 +18,6 @@ import (
 
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
-	"github.com/agentry/agentry/internal/secret"
 )
 
 // get reads a small local page and answers its body unless it is 200.
@@ -105,16 +103,6 @@ func (s *stack) apply(ctx context.Context) error {
 		s.sup.Say("note: %s", n)
 	}
 	return nil
-}
-
-func (s *stack) tokenFile() string { return filepath.Join(s.cfg.DataDir, "token") }
-
-func (s *stack) token() (secret.Value, error) {
-	b, err := os.ReadFile(s.tokenFile())
-	if err != nil {
-		return secret.Value{}, fmt.Errorf("dev token: %w", err)
-	}
-	return secret.NewValue(strings.TrimSpace(string(b))), nil
 }
 
 // announce writes the info file and prints the line that begins with "ready".

@@ -21,12 +21,12 @@ import (
 
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/configclient"
+	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
-	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/telemetry"
@@ -113,6 +113,7 @@ type daemon struct {
 
 	assembler *assembler.Assembler
 	runner    *run.Runner
+	identity  *identity.Keeper
 	client    *configclient.Client
 	draining  atomic.Bool // not ready any more; still answers
 	ending    atomic.Bool // takes no new requests
@@ -140,6 +141,9 @@ func (d *daemon) build() (err error) {
 	if endpoint == "" {
 		endpoint = d.address
 	}
+	if d.identity, err = d.newIdentity(); err != nil {
+		return err
+	}
 	beats := &beats{runner: d.runner, assembler: d.assembler}
 	d.client, err = configclient.New(configclient.Config{
 		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(), Capabilities: spec.ThisRelease(),
@@ -147,17 +151,6 @@ func (d *daemon) build() (err error) {
 		ApplyDeadline: d.cfg.ApplyDeadline, BeatInterval: d.cfg.BeatInterval, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
 	})
 	return err
-}
-
-// dial connects to a control plane with the token as it is now: it may have been made after agentd started.
-func (d *daemon) dial(_ context.Context, address string) (configclient.Conn, error) {
-	raw, err := os.ReadFile(d.cfg.TokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("token: %w", err)
-	}
-	token := secret.NewValue(strings.TrimSpace(string(raw)))
-	d.redactor.Add(token)
-	return rpc.Dial(address, rpc.DialConfig{Token: token, UserAgent: "agentd/" + version.String()})
 }
 
 // why says why nothing is served, as far as the control plane's client knows; "" otherwise.
@@ -215,6 +208,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(parts)
 	for _, part := range []func(context.Context) error{
+		d.identity.Run,
 		d.client.Run,
 		d.assembler.Run,
 		func(context.Context) error { return serve(server, listener) },

@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// joinToken can be one; nobody made it.
+const joinToken = "agj_c2VjcmV0.0000000000000000000000000000000000000000000000000000000000000000"
+
 func TestParseConfig(t *testing.T) {
 	env := func(pairs ...string) func(string) string {
 		return func(name string) string {
@@ -31,7 +34,7 @@ func TestParseConfig(t *testing.T) {
 		}
 	}
 	type want struct {
-		Agent, Namespace, Listen, State, Token string
+		Agent, Namespace, Listen, State, Roots string
 		Control                                []string
 		Fault                                  string
 	}
@@ -42,12 +45,12 @@ func TestParseConfig(t *testing.T) {
 	}{
 		"name alone": {
 			env:  env("AGENT_NAME", "helper", "HOME", "/h"),
-			want: want{Agent: "helper", Namespace: "default", Listen: "127.0.0.1:8800", State: "/h/.local/state/agentry/agentd/default/helper", Token: "/h/.local/state/agentry/token", Control: []string{"127.0.0.1:7701"}},
+			want: want{Agent: "helper", Namespace: "default", Listen: "127.0.0.1:8800", State: "/h/.local/state/agentry/agentd/default/helper", Control: []string{"127.0.0.1:7701"}},
 		},
 		"flags win": {
-			env:  env("AGENT_NAME", "helper", "XDG_STATE_HOME", "/x", "AGENTD_LISTEN", "127.0.0.1:1", "CONTROL_PLANE", "a:1, b:2", "AGENTRY_TOKEN_FILE", "/t"),
+			env:  env("AGENT_NAME", "helper", "XDG_STATE_HOME", "/x", "AGENTD_LISTEN", "127.0.0.1:1", "CONTROL_PLANE", "a:1, b:2", "AGENTD_ROOTS_FILE", "/t"),
 			args: []string{"--listen", "127.0.0.1:0", "--namespace", "blue"},
-			want: want{Agent: "helper", Namespace: "blue", Listen: "127.0.0.1:0", State: "/x/agentry/agentd/blue/helper", Token: "/t", Control: []string{"a:1", "b:2"}},
+			want: want{Agent: "helper", Namespace: "blue", Listen: "127.0.0.1:0", State: "/x/agentry/agentd/blue/helper", Roots: "/t", Control: []string{"a:1", "b:2"}},
 		},
 		"no name":            {env: env("HOME", "/h"), want: want{Fault: "AGENT_NAME"}},
 		"bad name":           {env: env("AGENT_NAME", "../x"), want: want{Fault: "AGENT_NAME"}},
@@ -56,6 +59,9 @@ func TestParseConfig(t *testing.T) {
 		"bad model URL":      {env: env("AGENT_NAME", "a", "AGENTD_MODEL_BASE_URL", "nonsense"), want: want{Fault: "--model-base-url"}},
 		"stray argument":     {env: env("AGENT_NAME", "a"), args: []string{"x"}, want: want{Fault: "unexpected argument"}},
 		"no control plane":   {env: env("AGENT_NAME", "a"), args: []string{"--control-plane", ","}, want: want{Fault: "CONTROL_PLANE"}},
+		"half a proof":       {env: env("AGENT_NAME", "a", "AGENTD_X509POP_CERT", "/c"), want: want{Fault: "AGENTD_X509POP_KEY"}},
+		"proof to anybody":   {env: env("AGENT_NAME", "a", "AGENTD_KUBERNETES_TOKEN_FILE", "/c"), want: want{Fault: "AGENTD_ROOTS_FILE"}},
+		"cut join token":     {env: env("AGENT_NAME", "a", "AGENTD_JOIN_TOKEN", "agj_abc.12"), want: want{Fault: "join token"}},
 		"deadline of zero":   {env: env("AGENT_NAME", "a"), args: []string{"--apply-deadline", "0s"}, want: want{Fault: "--apply-deadline"}},
 		"unknown log level":  {env: env("AGENT_NAME", "a"), args: []string{"--log-level", "loud"}, want: want{Fault: "--log-level"}},
 		"unknown log format": {env: env("AGENT_NAME", "a"), args: []string{"--log-format", "xml"}, want: want{Fault: "--log-format"}},
@@ -72,7 +78,7 @@ func TestParseConfig(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := want{Agent: cfg.Agent, Namespace: cfg.Namespace, Listen: cfg.Listen, State: cfg.StateDir, Token: cfg.TokenFile, Control: cfg.ControlPlane}
+			got := want{Agent: cfg.Agent, Namespace: cfg.Namespace, Listen: cfg.Listen, State: cfg.StateDir, Roots: cfg.Identity.Proof.RootsFile, Control: cfg.ControlPlane}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("config (-want +got):\n%s", diff)
 			}
@@ -109,7 +115,9 @@ func TestRunOnATakenPort(t *testing.T) {
 	dir := t.TempDir()
 	cfg, err := ParseConfig([]string{
 		"--listen", taken.Addr().String(), "--control-plane", "127.0.0.1:1", "--state-dir", filepath.Join(dir, "state"),
-	}, func(name string) string { return map[string]string{"AGENT_NAME": "helper", "HOME": dir}[name] }, io.Discard)
+	}, func(name string) string {
+		return map[string]string{"AGENT_NAME": "helper", "HOME": dir, "AGENTD_JOIN_TOKEN": joinToken}[name]
+	}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +131,9 @@ func TestRunWithoutControlPlane(t *testing.T) {
 	infoFile := filepath.Join(dir, "info.json")
 	cfg, err := ParseConfig([]string{
 		"--listen", "127.0.0.1:0", "--control-plane", "127.0.0.1:1", "--state-dir", filepath.Join(dir, "state"), "--info-file", infoFile,
-	}, func(name string) string { return map[string]string{"AGENT_NAME": "helper", "HOME": dir}[name] }, io.Discard)
+	}, func(name string) string {
+		return map[string]string{"AGENT_NAME": "helper", "HOME": dir, "AGENTD_JOIN_TOKEN": joinToken}[name]
+	}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,5 +196,16 @@ func TestRunWithoutControlPlane(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestRunWithoutIdentity(t *testing.T) {
+	cfg, err := ParseConfig([]string{"--listen", "127.0.0.1:0", "--control-plane", "127.0.0.1:1", "--state-dir", filepath.Join(t.TempDir(), "state")},
+		func(name string) string { return map[string]string{"AGENT_NAME": "helper"}[name] }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), cfg, io.Discard); err == nil || !strings.Contains(err.Error(), "agentctl identity join-token create helper") {
+		t.Errorf("error %v, want one that says what to run", err)
 	}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	BeatInterval time.Duration
 	// DrainTimeout bounds the wait for running requests when agentd ends, default 8 s.
 	DrainTimeout time.Duration
-	TokenFile    string // AGENTRY_TOKEN_FILE, default "token" in the data directory
+	Identity     Identity
 	ModelBaseURL string // AGENTD_MODEL_BASE_URL
 	// Egress is what may be connected to beyond public addresses (AGENTD_EGRESS_ALLOW), the host of ModelBaseURL included; nil: nothing.
 	Egress        *egress.Policy
@@ -61,9 +61,9 @@ func Default(env func(string) string) Config {
 		Agent: env("AGENT_NAME"), Namespace: "default", ControlPlane: []string{"127.0.0.1:7701"}, Listen: "127.0.0.1:8800",
 		Advertise: env("AGENTD_ADVERTISE"), Instance: env("AGENTD_INSTANCE_ID"), StateKeyFile: env("AGENTD_STATE_KEY_FILE"),
 		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 8 * time.Second, BeatInterval: 15 * time.Second,
-		TokenFile: filepath.Join(data, "token"), ModelBaseURL: env("AGENTD_MODEL_BASE_URL"), LogLevel: "info", LogFormat: "text", Lookup: env,
+		Identity: defaultIdentity(env), ModelBaseURL: env("AGENTD_MODEL_BASE_URL"), LogLevel: "info", LogFormat: "text", Lookup: env,
 	}
-	for name, into := range map[string]*string{"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen, "AGENTRY_TOKEN_FILE": &c.TokenFile} {
+	for name, into := range map[string]*string{"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen} {
 		if v := env(name); v != "" {
 			*into = v
 		}
@@ -96,7 +96,8 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.SetOutput(out)
 	fs.Usage = func() {
 		_, _ = fmt.Fprint(out, "agentd runs one agent as the control plane says.\n\n"+
-			"  AGENT_NAME=mse-nacos-helper CONTROL_PLANE=127.0.0.1:7701 agentd\n\nFlags:\n")
+			"  AGENT_NAME=mse-nacos-helper CONTROL_PLANE=127.0.0.1:7701 AGENTD_JOIN_TOKEN=agj_... agentd\n\n"+
+			"The join token is for the first start: `agentctl identity join-token create mse-nacos-helper` makes one.\n\nFlags:\n")
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&c.Agent, "agent", c.Agent, "`name` of the agent to run (AGENT_NAME)")
@@ -105,6 +106,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.Listen, "listen", c.Listen, "`address` of the door; port 0 chooses one (AGENTD_LISTEN)")
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "`directory` for the last good config; each instance needs its own")
 	fs.StringVar(&persist, "persist-secrets", persist, "sealed, or none: credential values are not written, and no start without the control plane")
+	identityFlags(fs, &c.Identity)
 	fs.DurationVar(&c.ApplyDeadline, "apply-deadline", c.ApplyDeadline, "how long one attempt to assemble a config may take")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long running requests are waited for at the end")
 	fs.StringVar(&c.ModelBaseURL, "model-base-url", c.ModelBaseURL, "`URL` to call instead of every spec's model.baseUrl (AGENTD_MODEL_BASE_URL)")
@@ -170,6 +172,9 @@ func (c Config) Validate() error {
 	}
 	if c.DrainTimeout < 0 {
 		fault("--drain-timeout: %s (not negative)", c.DrainTimeout)
+	}
+	if err := c.Identity.Proof.Check(); err != nil {
+		faults = append(faults, err)
 	}
 	if u, err := url.Parse(c.ModelBaseURL); c.ModelBaseURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 		fault("--model-base-url: %q (an http or https URL)", c.ModelBaseURL)

@@ -17,6 +17,7 @@ import (
 	"github.com/agentry/agentry/agentd/configclient"
 	"github.com/agentry/agentry/agentd/door/admindoor"
 	"github.com/agentry/agentry/agentd/door/openaidoor"
+	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/rpc"
@@ -106,9 +107,13 @@ func (d *daemon) dump() any {
 		Agent     string                 `json:"agent"`
 		Version   string                 `json:"agentdVersion"`
 		Client    configclient.Status    `json:"controlPlane"`
+		Identity  identity.Status        `json:"identity"`
 		Loaded    *assembler.Description `json:"loaded"` // null: nothing runs
 	}
-	out := loaded{Instance: d.state.Instance(), Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(), Client: d.client.Status()}
+	out := loaded{
+		Instance: d.state.Instance(), Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(),
+		Client: d.client.Status(), Identity: d.identity.Status(),
+	}
 	if desc, ok := d.assembler.Describe(); ok {
 		out.Loaded = &desc
 	}

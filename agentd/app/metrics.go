@@ -22,6 +22,7 @@ type collector struct {
 	d                                         *daemon
 	requests, errors, input, output, inFlight *prometheus.Desc
 	ready, connected, config, phase, serverUp *prometheus.Desc
+	notAfter, age, issued, refused            *prometheus.Desc
 }
 
 func newCollector(d *daemon) *collector {
@@ -39,6 +40,10 @@ func newCollector(d *daemon) *collector {
 		connected: desc("control_plane_connected", "1 while the stream to the control plane is up."),
 		config:    desc("config_info", "The config that runs now.", "revision_config", "config_state"),
 		phase:     desc("phase_info", "The instance's phase.", "phase"),
+		notAfter:  desc("identity_not_after_seconds", "When the instance's certificate ends, in seconds since 1970 by the control plane's clock."),
+		age:       desc("identity_age_seconds", "How long ago the instance's certificate was issued."),
+		issued:    desc("identity_issued_total", "Certificates received by this process."),
+		refused:   desc("identity_failures_total", "Tries to get a certificate that failed."),
 		serverUp:  desc("mcp_server_healthy", "1 while an MCP server of the running config is connected.", "server"),
 	}
 }
@@ -67,6 +72,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.phase, 1, string(st.Phase))
 	if name := manifest.ConfigName(st.Revision, st.Running.Hash); name != "" {
 		gauge(c.config, 1, name, string(st.ConfigState))
+	}
+	id := c.d.identity.Status()
+	count(c.issued, float64(id.Issued))
+	count(c.refused, float64(id.Failed))
+	if id.Serial != "" {
+		gauge(c.notAfter, float64(id.NotAfter.Unix()))
+		gauge(c.age, id.AgeSeconds)
 	}
 	if desc, ok := c.d.assembler.Describe(); ok {
 		seen := map[string]bool{}

@@ -123,7 +123,7 @@ func New(cfg Config) (*Keeper, error) {
 		cfg: cfg, domain: domain, id: id, sessions: newSessions(), doubts: make(chan struct{}, 1), done: make(chan struct{}),
 		first: make(chan struct{}), conns: map[*Conn]*held{},
 	}
-	if err := cfg.Proof.check(); err != nil {
+	if err := cfg.Proof.Check(); err != nil {
 		return nil, err
 	}
 	cfg.Redactor.Add(cfg.Proof.JoinToken)

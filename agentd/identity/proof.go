@@ -40,8 +40,8 @@ func (p Proof) set() bool {
 	return !p.JoinToken.IsZero() || p.JoinTokenFile != "" || p.KubernetesTokenFile != "" || p.CertFile != ""
 }
 
-// check tells what can't work whatever the files hold.
-func (p Proof) check() error {
+// Check tells what can't work whatever the files hold.
+func (p Proof) Check() error {
 	switch {
 	case (p.CertFile == "") != (p.KeyFile == ""):
 		return errs.New(errs.Invalid, "AGENTD_X509POP_CERT and AGENTD_X509POP_KEY belong together")

@@ -60,7 +60,7 @@ func startAgent(ctx context.Context, d *demo) (string, error) {
 	if _, err := d.ctl(ctx, "wait", "agent/"+agentName, "--for=condition=Synced", "--timeout", "10s"); err != nil {
 		return "", err
 	}
-	return "An agentd started from AGENT_NAME alone got its snapshot, connected its MCP server and is ready.", nil
+	return "An agentd started from AGENT_NAME and a join token got its identity and its snapshot, connected its MCP server and is ready.", nil
 }
 
 func askQuestion(ctx context.Context, d *demo) (string, error) {

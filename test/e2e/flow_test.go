@@ -7,17 +7,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agentry/agentry/test/harness"
 	"github.com/agentry/agentry/test/harness/herd"
 )
+
+// newCrowd is newWorld for simulated instances: the authority is in files, which sign for all of them.
+func newCrowd(t *testing.T) *world {
+	t.Helper()
+	env, err := harness.New(binDir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(env.Close)
+	if err := env.UseCA(); err != nil {
+		t.Fatal(err)
+	}
+	return worldIn(t, env, echoScript)
+}
 
 // herdOf starts simulated instances in a process of their own and waits until all run something.
 func (w *world) herdOf(t *testing.T, prefix string, n int, agents ...string) *herd.Herd {
 	t.Helper()
-	token, err := w.cp.Token()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := herd.Start(herd.Config{Target: w.cp.Runtime, Token: token, N: n, Agents: agents, Prefix: prefix})
+	h, err := herd.Start(herd.Config{Target: w.cp.Runtime, CACert: w.CACert, CAKey: w.CAKey, N: n, Agents: agents, Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +55,7 @@ func must(t *testing.T) func(herd.State, error) herd.State {
 func TestStoppedInstancesAreSentTheNewestOnce(t *testing.T) {
 	t.Parallel()
 	const others, stopped, changes = 90, 10, 10
-	w := newWorld(t, echoScript)
+	w := newCrowd(t)
 	w.apply(t, wide(0))
 	free, stuck := w.herdOf(t, "free", others, "wide"), w.herdOf(t, "stuck", stopped, "wide")
 	w.settled(t, "wide")
@@ -83,7 +94,7 @@ func TestStoppedInstancesAreSentTheNewestOnce(t *testing.T) {
 func TestKilledUnderManyInstances(t *testing.T) {
 	t.Parallel()
 	const instances, agents = 200, 20
-	w := newWorld(t, echoScript)
+	w := newCrowd(t)
 	files := wide(0)
 	var names []string
 	for i := range agents {
@@ -128,7 +139,7 @@ func TestKilledUnderManyInstances(t *testing.T) {
 func TestSharedChangeIsOneWrite(t *testing.T) {
 	t.Parallel()
 	const instances, agents = 200, 100
-	w := newWorld(t, echoScript)
+	w := newCrowd(t)
 	files := wide(0)
 	var names []string
 	for i := range agents {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,7 +30,8 @@ type AgentOptions struct {
 	Args         []string
 }
 
-// StartAgent starts an agentd for cp without waiting for it to be ready.
+// StartAgent starts an agentd for cp without waiting for it to be ready. It gets a join token, unless Vars hold another proof; a restart
+// finds the token spent and goes by the identity in the state directory.
 func (e *Env) StartAgent(cp *ControlPlane, name string, o AgentOptions) (*Agent, error) {
 	if o.Instance == "" {
 		o.Instance = name
@@ -41,12 +43,32 @@ func (e *Env) StartAgent(cp *ControlPlane, name string, o AgentOptions) (*Agent,
 	a := &Agent{Agent: name, Instance: o.Instance, Addr: addr, StateDir: filepath.Join(e.Dir, "state-"+o.Instance), env: e, args: o.Args}
 	a.vars = append([]string{
 		"AGENT_NAME=" + name, "CONTROL_PLANE=" + cp.Runtime, "AGENTD_INSTANCE_ID=" + o.Instance,
-		"AGENTRY_TOKEN_FILE=" + cp.TokenFile(), "AGENTD_LISTEN=" + addr, "AGENTD_EGRESS_ALLOW=loopback",
+		"AGENTD_LISTEN=" + addr, "AGENTD_EGRESS_ALLOW=loopback",
 	}, o.Vars...)
+	if !slices.ContainsFunc(o.Vars, isProof) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		namespace := "default"
+		for _, v := range o.Vars {
+			if ns, ok := strings.CutPrefix(v, "AGENT_NAMESPACE="); ok {
+				namespace = ns
+			}
+		}
+		token, err := cp.JoinToken(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		a.vars = append(a.vars, "AGENTD_JOIN_TOKEN="+token)
+	}
 	if o.ModelBaseURL != "" {
 		a.vars = append(a.vars, "AGENTD_MODEL_BASE_URL="+o.ModelBaseURL)
 	}
 	return a, a.Restart()
+}
+
+func isProof(v string) bool {
+	name, _, _ := strings.Cut(v, "=")
+	return strings.HasPrefix(name, "AGENTD_JOIN_TOKEN") || name == "AGENTD_KUBERNETES_TOKEN_FILE" || name == "AGENTD_X509POP_CERT"
 }
 
 // Restart starts the process (again) without waiting for it to be ready.

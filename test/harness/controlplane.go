@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/agentry/agentry/test/harness/pki"
 )
 
 // ControlPlane is one controlplane process; it can be killed and started again on the same ports and data.
@@ -16,11 +18,15 @@ type ControlPlane struct {
 	DataDir string
 	env     *Env
 	extra   []string
+	ca      *pki.CA // nil: its own
 }
 
 // StartControlPlane starts one with an embedded etcd and waits until it is ready.
 func (e *Env) StartControlPlane(ctx context.Context, extra ...string) (*ControlPlane, error) {
-	cp := &ControlPlane{DataDir: filepath.Join(e.Dir, "controlplane"), env: e, extra: extra}
+	cp := &ControlPlane{DataDir: filepath.Join(e.Dir, "controlplane"), env: e, extra: extra, ca: e.CA}
+	if e.CA != nil {
+		cp.extra = append([]string{"--ca-cert", e.CACert, "--ca-key", e.CAKey}, extra...)
+	}
 	for _, addr := range []*string{&cp.People, &cp.Runtime} {
 		a, err := FreeAddr()
 		if err != nil {

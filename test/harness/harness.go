@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/agentry/agentry/test/harness/pki"
 )
 
 // Env is one run's folder, binaries and processes.
@@ -31,6 +33,9 @@ type Env struct {
 	// name. Both count for what is started from then on.
 	Programs map[string]string
 	Vars     map[string][]string
+	// CA, with its files, is the authority of control planes that are started from then on; nil: each makes its own. See UseCA.
+	CA            *pki.CA
+	CACert, CAKey string
 
 	mu    sync.Mutex // guards procs
 	procs []*Proc

@@ -2,12 +2,12 @@ package harness
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
@@ -26,17 +26,22 @@ type received struct {
 	err error
 }
 
-// DialPush opens a stream and sends hello.
+// DialPush opens a stream as the instance that hello names, and sends hello.
 func (c *ControlPlane) DialPush(ctx context.Context, hello *pushv1.Hello) (*PushClient, error) {
-	token, err := c.Token()
+	cfg, err := c.InstanceTLS(ctx, hello.GetNamespace(), hello.GetAgent(), hello.GetInstance())
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(c.Runtime, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return c.DialPushAs(ctx, cfg, hello)
+}
+
+// DialPushAs is DialPush with settings of one's own.
+func (c *ControlPlane) DialPushAs(ctx context.Context, cfg *tls.Config, hello *pushv1.Hello) (*PushClient, error) {
+	conn, err := grpc.NewClient(c.Runtime, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token))
+	ctx, cancel := context.WithCancel(ctx)
 	stream, err := pushv1.NewConfigServiceClient(conn).Stream(ctx)
 	if err != nil {
 		cancel()

@@ -6,18 +6,27 @@ package herd
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/agentry/agentry/test/harness/pki"
 )
 
 // Config says whom to simulate.
 type Config struct {
 	Target string `json:"target"` // of the control plane's runtime door, host:port
-	Token  string `json:"token"`
-	N      int    `json:"n"`
+	// CACert and CAKey are the files of the control plane's authority (pki.CA.WriteFiles): each agent's instances share a certificate.
+	CACert string `json:"caCert"`
+	CAKey  string `json:"caKey"`
+	// Token is used without TLS where there is no authority.
+	Token string `json:"token"`
+	N     int    `json:"n"`
 	// Agents are the names that the instances are spread over in turn; Prefix begins their ids.
 	Agents []string `json:"agents"`
 	Prefix string   `json:"prefix"`
@@ -51,19 +60,47 @@ func Now() time.Duration {
 
 // group is the process's instances.
 type group struct {
-	cfg Config
+	cfg   Config
+	creds map[string]credentials.TransportCredentials // by agent
 
 	mu      sync.Mutex // guards what follows and the counters of members
 	members []*member
 	changed chan struct{} // closed and made anew when a member changed
 }
 
-func newGroup(cfg Config) *group {
+func newGroup(cfg Config) (*group, error) {
 	g := &group{cfg: cfg, changed: make(chan struct{})}
+	var err error
+	if g.creds, err = transports(cfg); err != nil {
+		return nil, err
+	}
 	for i := range cfg.N {
 		g.members = append(g.members, &member{group: g, agent: cfg.Agents[i%len(cfg.Agents)], id: fmt.Sprintf("%s-%05d", cfg.Prefix, i)})
 	}
-	return g
+	return g, nil
+}
+
+// transports gives the TLS settings of each agent's instances, which resume sessions as agentd does.
+func transports(cfg Config) (map[string]credentials.TransportCredentials, error) {
+	out := map[string]credentials.TransportCredentials{}
+	if cfg.CACert == "" {
+		for _, agent := range cfg.Agents {
+			out[agent] = insecure.NewCredentials()
+		}
+		return out, nil
+	}
+	ca, err := pki.Load(cfg.CACert, cfg.CAKey)
+	if err != nil {
+		return nil, err
+	}
+	for _, agent := range cfg.Agents {
+		leaf, err := ca.Agent("default", agent, "")
+		if err != nil {
+			return nil, err
+		}
+		out[agent] = credentials.NewTLS(ca.Client(leaf, tls.NewLRUClientSessionCache(1)))
+	}
+	return out, nil
 }
 
 // run keeps all instances in step until ctx ends.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -54,7 +53,7 @@ func (m *member) run(ctx context.Context) {
 
 // session is one stream.
 func (m *member) session(ctx context.Context) (after time.Duration, answered bool) {
-	conn, err := grpc.NewClient("passthrough:///"+m.group.cfg.Target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///"+m.group.cfg.Target, grpc.WithTransportCredentials(m.group.creds[m.agent]),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
 	if err != nil {
 		return 0, false

@@ -56,7 +56,11 @@ func serve(raw string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	g := newGroup(cfg)
+	g, err := newGroup(cfg)
+	if err != nil {
+		cancel()
+		return err
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
