@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -109,6 +110,7 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 	if err != nil {
 		return nil, err
 	}
+	audit.From(ctx).Because(m.GetMessage())
 	var resp *specv1.RollbackResponse
 	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: "rollback", Message: m.GetMessage()}, func() (*headwrite.Change, error) {
 		head, mod, err := s.agentHead(namespace, m.GetName())
@@ -215,7 +217,7 @@ func (s *Service) drift(namespace string, head view.AgentHead, revision int64) (
 
 // resolve gives what a revision resolves to today.
 func (s *Service) resolve(namespace string, head view.AgentHead, revision int64, a *spec.Agent) ([]snapshot.Resource, error) {
-	p := s.newPlan(namespace, "", nil)
+	p := s.newPlan(namespace, s.itself(), nil)
 	heads, err := p.heads(a)
 	if err != nil {
 		return nil, err

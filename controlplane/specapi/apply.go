@@ -19,6 +19,7 @@ type applyInput struct {
 	namespace string
 	files     []*specv1.File
 	dryRun    bool
+	readOnly  bool // only the diff is asked for, by who may not write
 	check     *int64
 	message   string
 }
@@ -48,6 +49,7 @@ func (s *Service) apply(ctx context.Context, in applyInput) (*specv1.ApplyRespon
 		if in.dryRun {
 			return headwrite.NewChange(in.namespace), nil
 		}
+		p.tell(ctx, in.message)
 		return p.change, nil
 	})
 	if err != nil {
@@ -68,8 +70,11 @@ func (s *Service) apply(ctx context.Context, in applyInput) (*specv1.ApplyRespon
 // was read.
 func (s *Service) planned(ctx context.Context, in applyInput) (*plan, error) {
 	set, faults := specfile.Parse(filesOf(in.files))
-	p := s.newPlan(in.namespace, actor(ctx), set)
-	p.faults = faults
+	p := s.newPlan(in.namespace, s.caller(ctx), set)
+	p.faults, p.readOnly = faults, in.readOnly
+	if err := p.authorize(); err != nil {
+		return nil, err
+	}
 	for _, n := range set.Notes {
 		p.note("%s", n.String())
 	}
@@ -103,9 +108,9 @@ func (s *Service) checkSet(p *plan, want *int64) error {
 }
 
 // Validate is Apply without the write. What the set refers to but doesn't bring need not be in the store.
-func (s *Service) Validate(_ context.Context, req *connect.Request[specv1.ValidateRequest]) (*connect.Response[specv1.ValidateResponse], error) {
+func (s *Service) Validate(ctx context.Context, req *connect.Request[specv1.ValidateRequest]) (*connect.Response[specv1.ValidateResponse], error) {
 	set, faults := specfile.Parse(filesOf(req.Msg.GetFiles()))
-	p := s.newPlan(namespaceOf(req.Msg.GetNamespace()), "", set)
+	p := s.newPlan(namespaceOf(req.Msg.GetNamespace()), s.caller(ctx), set)
 	p.faults = faults
 	for _, n := range set.Notes {
 		p.note("%s", n.String())

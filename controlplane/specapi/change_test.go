@@ -256,7 +256,7 @@ func TestWatchResumes(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle(specv1connect.NewSpecServiceHandler(r.Service))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		mux.ServeHTTP(w, q.WithContext(access.With(q.Context(), access.Principal{Name: "dev"})))
+		mux.ServeHTTP(w, q.WithContext(access.With(q.Context(), access.Principal{Name: "dev", Admin: true})))
 	}))
 	defer srv.Close()
 	client := specv1connect.NewSpecServiceClient(srv.Client(), srv.URL)

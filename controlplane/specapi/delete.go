@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
@@ -24,6 +25,13 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 	if m.CheckRevision != nil && m.GetKind() != kindAgent {
 		return nil, errs.New(errs.Invalid, "check_revision is for agents only")
 	}
+	who := s.caller(ctx)
+	if m.GetKind() == kindCredential { // an editor may delete specs, not other people's secrets
+		if err := who.hold(permWriteCredential, s.objectOf(kindCredential, namespace, m.GetName())); err != nil {
+			return nil, err
+		}
+	}
+	audit.From(ctx).Because(m.GetMessage())
 	resp := &specv1.DeleteResponse{}
 	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: "delete", Message: m.GetMessage()}, func() (*headwrite.Change, error) {
 		resp.Notes = nil
@@ -31,7 +39,7 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 		if err := s.tombstone(c, m, actor(ctx)); err != nil {
 			return nil, err
 		}
-		if users := s.usersOf(namespace, m.GetKind(), m.GetName()); len(users) > 0 {
+		if users := s.usersOf(who, namespace, m.GetKind(), m.GetName()); len(users) > 0 {
 			text := fmt.Sprintf("%s %s is referred to by %s", m.GetKind(), m.GetName(), strings.Join(users, ", "))
 			if !m.GetForce() {
 				return nil, errs.New(errs.Precondition, "%s; --force deletes it all the same", text)
@@ -53,13 +61,22 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 	return connect.NewResponse(resp), nil
 }
 
-// usersOf names the agents whose specs in play refer to an object; an agent that names itself doesn't count.
-func (s *Service) usersOf(namespace, kind, name string) []string {
+// usersOf names the agents whose specs in play refer to an object; an agent that names itself doesn't count. Those that the caller may
+// not see are counted.
+func (s *Service) usersOf(who caller, namespace, kind, name string) []string {
 	var out []string
+	hidden := 0
 	for _, a := range s.view.Dependents(kind, namespace, name) {
-		if kind != kindAgent || !strings.EqualFold(a.Name, name) {
+		switch {
+		case kind == kindAgent && strings.EqualFold(a.Name, name):
+		case who.sees(kindAgent, namespace, a.Name):
 			out = append(out, "agent/"+a.Name)
+		default:
+			hidden++
 		}
+	}
+	if hidden > 0 {
+		out = append(out, fmt.Sprintf("%d that you may not see", hidden))
 	}
 	return out
 }

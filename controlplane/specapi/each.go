@@ -20,8 +20,9 @@ const (
 )
 
 // each gives what counts now of every object of a kind that isn't deleted and has the labels of selector (agents), in name
-// order, until f answers false. It costs what it gives: the view is read a page (from.Limit) at a time.
-func (s *Service) each(kind string, from view.Page, selector []string, f func(*specv1.Object) (more bool, err error)) error {
+// order, until f answers false; what the caller may not see is left out. It costs what it gives: the view is read a page (from.Limit)
+// at a time.
+func (s *Service) each(who caller, kind string, from view.Page, selector []string, f func(*specv1.Object) (more bool, err error)) error {
 	if from.Limit == 0 {
 		from.Limit = eachPage
 	}
@@ -34,7 +35,7 @@ func (s *Service) each(kind string, from view.Page, selector []string, f func(*s
 	switch kind {
 	case kindAgent:
 		return eachHead(s.view.AgentPage, from, func(e view.Entry[view.AgentHead]) (string, bool, error) {
-			if e.Head.Deleted || !s.selected(e, selector) {
+			if e.Head.Deleted || !s.selected(e, selector) || !who.sees(kindAgent, e.Namespace, e.Head.Name) {
 				return e.Head.Name, true, nil
 			}
 			more, err := give(s.agentObject(e.Namespace, e.Head, e.ModRevision, 0))
@@ -42,7 +43,7 @@ func (s *Service) each(kind string, from view.Page, selector []string, f func(*s
 		})
 	case kindPrompt:
 		return eachHead(s.view.PromptPage, from, func(e view.Entry[view.PromptHead]) (string, bool, error) {
-			if e.Head.Deleted {
+			if e.Head.Deleted || !who.sees(kindPrompt, e.Namespace, e.Head.Name) {
 				return e.Head.Name, true, nil
 			}
 			more, err := give(s.sharedObject(sharedPrompt(e.Namespace, e.Head, e.ModRevision), ""))
@@ -50,7 +51,7 @@ func (s *Service) each(kind string, from view.Page, selector []string, f func(*s
 		})
 	case kindMCP:
 		return eachHead(s.view.MCPPage, from, func(e view.Entry[view.MCPHead]) (string, bool, error) {
-			if e.Head.Deleted {
+			if e.Head.Deleted || !who.sees(kindMCP, e.Namespace, e.Head.Name) {
 				return e.Head.Name, true, nil
 			}
 			more, err := give(s.sharedObject(sharedMCP(e.Namespace, e.Head, e.ModRevision), ""))
@@ -58,7 +59,7 @@ func (s *Service) each(kind string, from view.Page, selector []string, f func(*s
 		})
 	default:
 		return eachHead(s.view.CredentialPage, from, func(e view.Entry[view.CredentialHead]) (string, bool, error) {
-			if e.Head.Deleted {
+			if e.Head.Deleted || !who.sees(kindCredential, e.Namespace, e.Head.Name) {
 				return e.Head.Name, true, nil
 			}
 			more, err := give(credentialObject(e.Namespace, e.Head, e.ModRevision), nil)

@@ -14,11 +14,11 @@ import (
 )
 
 // Export answers canonical files from which Apply makes the same objects. Credentials are write-only: only references
-// to them are exported.
-func (s *Service) Export(_ context.Context, req *connect.Request[specv1.ExportRequest]) (*connect.Response[specv1.ExportResponse], error) {
+// to them are exported. What the caller may not see is left out, where it is named it isn't there.
+func (s *Service) Export(ctx context.Context, req *connect.Request[specv1.ExportRequest]) (*connect.Response[specv1.ExportResponse], error) {
 	m := req.Msg
 	namespace := namespaceOf(m.GetNamespace())
-	e := &exporter{svc: s, namespace: namespace, done: map[headRef]bool{}}
+	e := &exporter{svc: s, who: s.caller(ctx), namespace: namespace, done: map[headRef]bool{}}
 	var err error
 	switch {
 	case m.GetKind() == "" && len(m.GetNames()) > 0:
@@ -60,6 +60,7 @@ func (s *Service) Export(_ context.Context, req *connect.Request[specv1.ExportRe
 // exporter gathers a set of stored objects.
 type exporter struct {
 	svc       *Service
+	who       caller
 	namespace string
 	set       specfile.Set
 	done      map[headRef]bool
@@ -67,7 +68,7 @@ type exporter struct {
 
 func (e *exporter) kinds(kinds ...string) error {
 	for _, kind := range kinds {
-		err := e.svc.each(kind, view.Page{Namespace: e.namespace}, nil, func(o *specv1.Object) (bool, error) {
+		err := e.svc.each(e.who, kind, view.Page{Namespace: e.namespace}, nil, func(o *specv1.Object) (bool, error) {
 			return true, e.put(headRef{kind: kind, name: o.GetName()}, o)
 		})
 		if err != nil {
@@ -80,6 +81,9 @@ func (e *exporter) kinds(kinds ...string) error {
 func (e *exporter) add(ref headRef, version string) error {
 	if e.done[ref] {
 		return nil
+	}
+	if !e.who.sees(ref.kind, e.namespace, ref.name) {
+		return notFound(ref.kind, e.namespace, ref.name)
 	}
 	o, err := e.svc.object(e.namespace, ref.kind, ref.name, version)
 	if err != nil {
@@ -126,7 +130,7 @@ func (e *exporter) put(ref headRef, o *specv1.Object) error {
 func (e *exporter) references() error {
 	for _, a := range slices.Clone(e.set.Agents) {
 		for _, r := range a.Spec.References() {
-			if r.Kind != kindPrompt && r.Kind != kindMCP {
+			if (r.Kind != kindPrompt && r.Kind != kindMCP) || !e.who.sees(r.Kind, e.namespace, r.Name) {
 				continue
 			}
 			if err := e.add(headRef{kind: r.Kind, name: r.Name}, r.Version); err != nil {

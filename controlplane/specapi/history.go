@@ -25,8 +25,8 @@ const (
 )
 
 // History answers an object's revisions and moves, newest first: an agent's own merged with the moves of the shared
-// heads that it refers to today (semantics.md 7.8).
-func (s *Service) History(_ context.Context, req *connect.Request[specv1.HistoryRequest]) (*connect.Response[specv1.HistoryResponse], error) {
+// heads that it refers to today and that the caller may see (semantics.md 7.8).
+func (s *Service) History(ctx context.Context, req *connect.Request[specv1.HistoryRequest]) (*connect.Response[specv1.HistoryResponse], error) {
 	m := req.Msg
 	namespace := namespaceOf(m.GetNamespace())
 	if err := checkKind(m.GetKind()); err != nil {
@@ -38,7 +38,7 @@ func (s *Service) History(_ context.Context, req *connect.Request[specv1.History
 		if !ok || head.Name != m.GetName() {
 			return nil, notFound(kindAgent, namespace, m.GetName())
 		}
-		entries = s.agentHistory(namespace, head)
+		entries = s.agentHistory(s.caller(ctx), namespace, head)
 	} else {
 		o, err := s.nowOf(m.GetKind(), namespace, m.GetName())
 		if err != nil {
@@ -53,7 +53,7 @@ func (s *Service) History(_ context.Context, req *connect.Request[specv1.History
 	return connect.NewResponse(&specv1.HistoryResponse{Entries: entries}), nil
 }
 
-func (s *Service) agentHistory(namespace string, head view.AgentHead) []*specv1.HistoryEntry {
+func (s *Service) agentHistory(who caller, namespace string, head view.AgentHead) []*specv1.HistoryEntry {
 	configs := map[int64]string{} // the config with which a revision was last applied
 	for _, c := range s.view.AppliedConfigs(namespace, head.Name) {
 		if configs[c.Revision] == "" {
@@ -80,6 +80,9 @@ func (s *Service) agentHistory(namespace string, head view.AgentHead) []*specv1.
 		}
 	}
 	for _, ref := range s.referred(head) {
+		if !who.sees(ref.kind, namespace, ref.name) {
+			continue
+		}
 		entries = append(entries, s.sharedMoves(namespace, ref.kind, ref.name, first, qualifiedName)...)
 	}
 	return entries

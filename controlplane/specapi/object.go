@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -37,7 +38,7 @@ func checkKind(kind string) error {
 }
 
 func notFound(kind, namespace, name string) error {
-	return errs.New(errs.NotFound, "%s %s doesn't exist in namespace %s", kind, name, namespace)
+	return access.Missing(access.Object{Namespace: namespace, Kind: kind, Name: name})
 }
 
 // agentObject gives one revision of an agent; revision 0 is the desired one.

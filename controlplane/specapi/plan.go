@@ -36,6 +36,8 @@ type plan struct {
 	svc       *Service
 	namespace string
 	who       string
+	caller    caller
+	readOnly  bool // nothing is meant to be written, and not as a rehearsal either
 	now       time.Time
 	set       *specfile.Set
 	change    *headwrite.Change
@@ -45,6 +47,10 @@ type plan struct {
 	credentials map[string]planned[view.CredentialHead] // the same
 	agents      map[string]bool                         // in the set, in lower case
 	stored      map[string][]string                     // names in the store by kind, once asked for
+	own         map[headRef]bool                        // what the set brings
+	before      named                                   // what the agent that is planned named before
+	bound       []*specfile.Credential                  // those that may be sent to other places than before
+	used        []string                                // credentials that are used where they weren't
 
 	faults  []spec.Fault
 	results []*specv1.Result
@@ -53,9 +59,9 @@ type plan struct {
 	notices []Notice
 }
 
-func (s *Service) newPlan(namespace, who string, set *specfile.Set) *plan {
+func (s *Service) newPlan(namespace string, who caller, set *specfile.Set) *plan {
 	return &plan{
-		svc: s, namespace: namespace, who: who, now: s.now().UTC(), set: set, change: headwrite.NewChange(namespace),
+		svc: s, namespace: namespace, who: who.actor(), caller: who, own: ownOf(set), now: s.now().UTC(), set: set, change: headwrite.NewChange(namespace),
 		prompts: map[string]planned[view.PromptHead]{}, mcp: map[string]planned[view.MCPHead]{},
 		credentials: map[string]planned[view.CredentialHead]{}, agents: map[string]bool{}, stored: map[string][]string{},
 	}
@@ -68,7 +74,7 @@ func (p *plan) build() error {
 	}
 	for _, x := range p.set.Credentials {
 		if p.admit(x.Object, kindCredential, x.Name, "name") {
-			if err := p.credential(x.Name, x.Value, givenWhole); err != nil {
+			if err := p.credentialFile(x); err != nil {
 				return err
 			}
 		}
@@ -94,7 +100,7 @@ func (p *plan) build() error {
 			}
 		}
 	}
-	return nil
+	return p.others()
 }
 
 // admit checks what any object must hold to: a namespace that is the request's, and a name that no stored object has in
@@ -108,6 +114,10 @@ func (p *plan) admit(o specfile.Object, kind, name, path string) bool {
 		return false
 	}
 	if other, ok := p.svc.livingName(kind, p.namespace, name); ok && other != name {
+		if !p.visible(kind, other) {
+			p.fault(o, path, fmt.Sprintf("%s %s differs from another name by case only (names must differ, without regard to case)", kind, name), "choose another name")
+			return false
+		}
 		p.fault(o, path, fmt.Sprintf("%s %s exists as %s (names must differ, without regard to case)", kind, name, other), "write it "+other)
 		return false
 	}

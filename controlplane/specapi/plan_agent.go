@@ -18,11 +18,18 @@ import (
 // agent checks an agent against what it refers to, splits its secrets out and asks package release what becomes of it.
 func (p *plan) agent(x *specfile.Agent) error {
 	a := &x.Spec
+	head, mod, existed := p.svc.view.Agent(p.namespace, a.AgentName)
+	before := p.agentContent(head, existed)
+	p.before = namedBy(before)
 	p.references(x)
 	p.required(x)
 	if err := p.split(x); err != nil {
 		return err
 	}
+	if err := p.uses(a); err != nil {
+		return err
+	}
+	p.destinations(x)
 	a.FillDefaults()
 	raw, err := spec.Canonical(a)
 	if err != nil {
@@ -38,11 +45,9 @@ func (p *plan) agent(x *specfile.Agent) error {
 	if err != nil {
 		return err
 	}
-	head, mod, existed := p.svc.view.Agent(p.namespace, a.AgentName)
 	if !existed {
 		p.change.Read(kindAgent, a.AgentName, 0)
 	}
-	before := p.agentContent(head, existed)
 	created := !existed || head.Deleted
 	st := step(head, release.Apply{
 		At: p.now, Spec: sum, Manifest: config, Live: p.svc.fleet.Live(p.namespace, a.AgentName),
@@ -87,6 +92,10 @@ func (p *plan) agentContent(head view.AgentHead, existed bool) string {
 // references checks that everything the agent names is there, in the set or in the store. A partner may come later.
 func (p *plan) references(x *specfile.Agent) {
 	for _, r := range x.Spec.References() {
+		if !p.visible(r.Kind, r.Name) {
+			p.unseen(x, r)
+			continue
+		}
 		switch r.Kind {
 		case kindPrompt:
 			p.promptReference(x, r)
@@ -103,6 +112,17 @@ func (p *plan) references(x *specfile.Agent) {
 				p.note("agent %s: partner %s doesn't exist yet", x.Spec.AgentName, r.Name)
 			}
 		}
+	}
+}
+
+// unseen answers for a reference to what the caller may not see what it would be told if it weren't there.
+func (p *plan) unseen(x *specfile.Agent, r spec.Reference) {
+	what := map[string]string{kindPrompt: "prompt", kindMCP: "MCP server", kindCredential: "credential"}[r.Kind]
+	switch {
+	case what != "":
+		p.missing(x, r, what, "", false, p.names(r.Kind))
+	case !p.agents[strings.ToLower(r.Name)]:
+		p.note("agent %s: partner %s doesn't exist yet", x.Spec.AgentName, r.Name)
 	}
 }
 
@@ -138,7 +158,11 @@ func (p *plan) names(kind string) []string {
 		}
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	out = slices.Compact(out)
+	if p.caller.all {
+		return out
+	}
+	return slices.DeleteFunc(out, func(name string) bool { return !p.visible(kind, name) })
 }
 
 // names lists what isn't deleted of a kind of shared heads.
@@ -259,7 +283,7 @@ func (p *plan) mcpReference(x *specfile.Agent, r spec.Reference) {
 func (p *plan) required(x *specfile.Agent) {
 	for i, ref := range x.Spec.MCPServers {
 		entry, ok := p.mcpEntry(ref.MCPServerName, ref.Version)
-		if !ok || entry.Parameters == nil {
+		if !ok || entry.Parameters == nil || !p.visible(kindMCP, ref.MCPServerName) {
 			continue
 		}
 		at := spec.Index("mcpServers", i)
@@ -296,7 +320,10 @@ func (p *plan) split(x *specfile.Agent) error {
 			p.fault(x.Object, place.Path, fmt.Sprintf("its credential would be %s, but %s exists (names must differ, without regard to case)", name, other), "")
 			continue
 		}
-		if err := p.credential(name, place.Secret(), splitOut); err != nil {
+		if err := p.splitable(name, place.Path); err != nil {
+			return err
+		}
+		if _, err := p.credential(name, place.Secret()); err != nil {
 			return err
 		}
 		place.Set(spec.Value{Ref: name})
@@ -349,7 +376,7 @@ func (p *plan) unsupported(a *spec.Agent) {
 	}
 	check(kindAgent+"/"+a.AgentName, a.Requires)
 	for _, ref := range a.MCPServers {
-		if entry, ok := p.mcpEntry(ref.MCPServerName, ref.Version); ok {
+		if entry, ok := p.mcpEntry(ref.MCPServerName, ref.Version); ok && p.visible(kindMCP, ref.MCPServerName) {
 			check(kindMCP+"/"+ref.MCPServerName, entry.Requires)
 		}
 	}

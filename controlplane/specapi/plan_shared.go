@@ -9,7 +9,6 @@ import (
 
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/internal/manifest"
-	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/specfile"
 )
@@ -289,41 +288,4 @@ func (p *plan) shownMCP(head view.MCPHead) (string, error) {
 		Tools   map[string]spec.ToolSwitch `json:"tools,omitempty"`
 	}{s, head.Enabled, head.Tools})
 	return string(b), err
-}
-
-// origin says where a credential's value stood.
-type origin int
-
-const (
-	givenWhole origin = iota // a Credential document
-	splitOut                 // a literal in another file
-)
-
-// credential seals a value under a name, unless it is the one last applied from a file for this place.
-func (p *plan) credential(name string, value secret.Value, from origin) error {
-	was, existed := p.credentialHead(name)
-	head := was.head
-	mark := p.svc.vault.fingerprint(p.namespace, name, value)
-	if existed && !head.Deleted && p.svc.vault.prints.Equal(head.Fingerprint, mark) {
-		if head.Rotated {
-			p.note("credential %s is the value last applied from a file; it was rotated since and stays as it is", name)
-		}
-		if from == givenWhole {
-			p.result(kindCredential, name, head.Version, actionUnchanged, "")
-		}
-		return nil
-	}
-	action := verb(existed, head.Deleted)
-	old := head.Version
-	head.Name, head.Deleted, head.Updated, head.By = name, false, p.now, p.who
-	head.Fingerprint, head.Rotated = mark, false
-	needed := p.svc.view.NeededVersions(kindCredential, p.namespace, name)
-	head, err := head.Next(needed, func(version int64) ([]byte, error) { return p.svc.vault.Seal(p.namespace, name, version, value) })
-	if err != nil {
-		return err
-	}
-	p.credentials[strings.ToLower(name)] = planned[view.CredentialHead]{head: head, mod: was.mod}
-	p.change.Replace(kindCredential, name, was.mod, view.Encode(head), head.Move(old))
-	p.result(kindCredential, name, head.Version, action, "")
-	return nil
 }

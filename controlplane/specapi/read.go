@@ -31,8 +31,8 @@ func (s *Service) Get(_ context.Context, req *connect.Request[specv1.GetRequest]
 	return connect.NewResponse(&specv1.GetResponse{Object: o}), nil
 }
 
-// List answers the objects of one kind in name order.
-func (s *Service) List(_ context.Context, req *connect.Request[specv1.ListRequest]) (*connect.Response[specv1.ListResponse], error) {
+// List answers the objects of one kind that the caller may see, in name order.
+func (s *Service) List(ctx context.Context, req *connect.Request[specv1.ListRequest]) (*connect.Response[specv1.ListResponse], error) {
 	m := req.Msg
 	namespace := scope(m.GetNamespace(), m.GetAllNamespaces())
 	if err := checkKind(m.GetKind()); err != nil {
@@ -53,7 +53,7 @@ func (s *Service) List(_ context.Context, req *connect.Request[specv1.ListReques
 	from := view.Page{Namespace: namespace, Limit: size + 1}
 	from.AfterNamespace, from.AfterName, _ = strings.Cut(string(after), "\x00")
 	resp := &specv1.ListResponse{StoreRevision: s.view.Revision()}
-	err = s.each(m.GetKind(), from, m.GetSelector(), func(o *specv1.Object) (bool, error) {
+	err = s.each(s.caller(ctx), m.GetKind(), from, m.GetSelector(), func(o *specv1.Object) (bool, error) {
 		if len(resp.Objects) < size {
 			resp.Objects = append(resp.Objects, o)
 			return true, nil
@@ -84,11 +84,17 @@ func (s *Service) Diff(ctx context.Context, req *connect.Request[specv1.DiffRequ
 	m := req.Msg
 	namespace := namespaceOf(m.GetNamespace())
 	if len(m.GetFiles()) > 0 {
-		resp, err := s.apply(ctx, applyInput{namespace: namespace, files: m.GetFiles(), dryRun: true})
+		resp, err := s.apply(ctx, applyInput{namespace: namespace, files: m.GetFiles(), dryRun: true, readOnly: true})
 		if err != nil {
 			return nil, err
 		}
 		return connect.NewResponse(&specv1.DiffResponse{Diffs: resp.GetDiffs()}), nil
+	}
+	if err := checkKind(m.GetKind()); err != nil {
+		return nil, err
+	}
+	if !s.caller(ctx).sees(m.GetKind(), namespace, m.GetName()) {
+		return nil, notFound(m.GetKind(), namespace, m.GetName())
 	}
 	a, err := s.object(namespace, m.GetKind(), m.GetName(), m.GetVersionA())
 	if err != nil {

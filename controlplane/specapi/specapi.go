@@ -94,6 +94,13 @@ func actor(ctx context.Context) string {
 	return p.Name
 }
 
+func (c caller) actor() string {
+	if c.who.Name == "" {
+		return "unknown"
+	}
+	return c.who.Name
+}
+
 func namespaceOf(given string) string {
 	if given == "" {
 		return defaultNamespace

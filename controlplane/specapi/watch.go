@@ -21,20 +21,22 @@ const (
 
 // Watch sends the present objects, then a bookmark, then every change of a head. It reads the store's own
 // watch, so a slow reader holds up nobody and a revision resumes exactly; content comes from the view, which may
-// already show a newer head: then the newer is sent, and sent again at its own change.
+// already show a newer head: then the newer is sent, and sent again at its own change. What the caller may not see isn't sent; what it
+// may not see any more is deleted for it.
 func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRequest], stream *connect.ServerStream[specv1.WatchResponse]) error {
 	m := req.Msg
 	if err := checkKind(m.GetKind()); err != nil {
 		return err
 	}
 	namespace := scope(m.GetNamespace(), m.GetAllNamespaces())
+	shown := watching{who: s.caller(ctx), sent: map[headKey]bool{}}
 	since := m.GetSinceRevision()
 	if since == 0 {
 		if err := s.writer.Current(ctx); err != nil {
 			return err
 		}
 		since = s.view.Revision()
-		if err := s.sendPresent(namespace, since, m, stream); err != nil {
+		if err := s.sendPresent(shown, namespace, since, m, stream); err != nil {
 			return err
 		}
 	}
@@ -54,10 +56,11 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 			if err != nil {
 				return err
 			}
-			resp := &specv1.WatchResponse{Type: watchChanged, Object: o, StoreRevision: e.ModRevision}
-			if o.GetDeleted() {
-				resp.Type = watchDeleted
+			resp := shown.change(o)
+			if resp == nil {
+				continue
 			}
+			resp.StoreRevision = e.ModRevision
 			if err := stream.Send(resp); err != nil {
 				return err
 			}
@@ -66,11 +69,41 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 	})
 }
 
-func (s *Service) sendPresent(namespace string, since int64, m *specv1.WatchRequest, stream *connect.ServerStream[specv1.WatchResponse]) error {
-	err := s.each(m.GetKind(), view.Page{Namespace: namespace}, nil, func(o *specv1.Object) (bool, error) {
+// headKey is an object of the kind that is watched.
+type headKey struct{ namespace, name string }
+
+// watching is what one caller of Watch was sent.
+type watching struct {
+	who  caller
+	sent map[headKey]bool
+}
+
+// change gives what to send of an object as it is now; nil: nothing.
+func (w watching) change(o *specv1.Object) *specv1.WatchResponse {
+	k := headKey{o.GetNamespace(), o.GetName()}
+	was := w.sent[k]
+	sees := w.who.sees(o.GetKind(), k.namespace, k.name)
+	switch {
+	case !sees && !was:
+		return nil
+	case !sees:
+		delete(w.sent, k)
+		gone := &specv1.Object{Kind: o.GetKind(), Namespace: k.namespace, Name: k.name, Deleted: true}
+		return &specv1.WatchResponse{Type: watchDeleted, Object: gone}
+	case o.GetDeleted():
+		delete(w.sent, k)
+		return &specv1.WatchResponse{Type: watchDeleted, Object: o}
+	}
+	w.sent[k] = true
+	return &specv1.WatchResponse{Type: watchChanged, Object: o}
+}
+
+func (s *Service) sendPresent(shown watching, namespace string, since int64, m *specv1.WatchRequest, stream *connect.ServerStream[specv1.WatchResponse]) error {
+	err := s.each(shown.who, m.GetKind(), view.Page{Namespace: namespace}, nil, func(o *specv1.Object) (bool, error) {
 		if m.GetName() != "" && !strings.EqualFold(o.GetName(), m.GetName()) {
 			return true, nil
 		}
+		shown.sent[headKey{o.GetNamespace(), o.GetName()}] = true
 		return true, stream.Send(&specv1.WatchResponse{Type: watchPresent, Object: o, StoreRevision: since})
 	})
 	if err != nil {

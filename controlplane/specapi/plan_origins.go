@@ -1,0 +1,147 @@
+package specapi
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/internal/spec"
+	"github.com/agentry/agentry/internal/specfile"
+)
+
+// elsewhere is a place of an agent that sends a credential to where it may not go.
+type elsewhere struct {
+	spec.Destination
+
+	to      string // the origin
+	allowed []string
+}
+
+func (e elsewhere) text() string {
+	return fmt.Sprintf("credential %s may not be sent to %s, only to %s", e.Credential, e.to, strings.Join(e.allowed, ", "))
+}
+
+// elsewhere lists them for an agent, with the heads as the plan leaves them.
+func (p *plan) elsewhere(a *spec.Agent) []elsewhere {
+	var out []elsewhere
+	for _, d := range a.Destinations() {
+		h, ok := p.credentialHead(d.Credential)
+		if !ok || len(h.head.AllowedOrigins) == 0 {
+			continue
+		}
+		addresses := []string{d.Address}
+		if d.Server != "" {
+			entry, ok := p.mcpEntry(d.Server, d.Version)
+			if !ok {
+				continue // a fault of its own
+			}
+			addresses = entry.Addresses()
+		}
+		if to := spec.Forbidden(h.head.AllowedOrigins, addresses); to != "" {
+			out = append(out, elsewhere{Destination: d, to: to, allowed: h.head.AllowedOrigins})
+		}
+	}
+	return out
+}
+
+// destinations faults the places of an agent that send a credential to where it may not go.
+func (p *plan) destinations(x *specfile.Agent) {
+	for _, e := range p.elsewhere(&x.Spec) {
+		hint := "use another credential or address, or add the origin to the credential's allowedOrigins"
+		p.fault(x.Object, e.Path, e.text(), hint)
+	}
+}
+
+// others does the same for the stored agents that the set doesn't bring: an entry's new endpoints, or a credential's fewer origins,
+// count for them too.
+func (p *plan) others() error {
+	for _, x := range p.set.MCPServers {
+		if h, ok := p.mcp[strings.ToLower(x.Spec.Name)]; ok && h.head.Name == x.Spec.Name && p.changes(kindMCP, x.Spec.Name) {
+			if err := p.dependents(x.Object, "endpoints", kindMCP, x.Spec.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, x := range p.bound {
+		if err := p.dependents(x.Object, "allowedOrigins", kindCredential, x.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changes reports whether the plan writes something of a name.
+func (p *plan) changes(kind, name string) bool {
+	for _, r := range p.results {
+		if r.GetKind() == kind && r.GetName() == name {
+			return r.GetAction() != actionUnchanged
+		}
+	}
+	return false
+}
+
+// dependents faults a document for what the agents that use it would do. Every revision in play counts: each may be delivered.
+func (p *plan) dependents(o specfile.Object, path, kind, name string) error {
+	for _, key := range p.svc.view.Dependents(kind, p.namespace, name) {
+		if p.agents[strings.ToLower(key.Name)] {
+			continue // the set brings it
+		}
+		head, _, ok := p.svc.view.Agent(p.namespace, key.Name)
+		if !ok {
+			continue
+		}
+		for _, revision := range inPlay(head.State) {
+			a, err := p.svc.decodeAgent(head, revision)
+			if err != nil {
+				return err
+			}
+			for _, e := range p.itself().elsewhere(a) {
+				if (kind == kindMCP && e.Server == name) || (kind == kindCredential && e.Credential == name) {
+					p.otherFault(o, path, key.Name, e)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// inPlay lists the revisions that instances may get: stable, candidate and held.
+func inPlay(s release.State) []int64 {
+	var out []int64
+	add := func(n int64) {
+		if n != 0 && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	add(s.Stable)
+	if s.Candidate != nil {
+		add(s.Candidate.Revision)
+	}
+	if s.Hold != nil {
+		add(s.Hold.Revision)
+	}
+	return out
+}
+
+// otherFault names the agent if the caller may see it.
+func (p *plan) otherFault(o specfile.Object, path, agent string, e elsewhere) {
+	who := "an agent that you may not see"
+	if p.visible(kindAgent, agent) {
+		who = fmt.Sprintf("agent %s (%s)", agent, e.Path)
+	}
+	f := o.Fault(path, e.text()+", as "+who+" would", "change the agent first, or in the same set")
+	for _, g := range p.faults {
+		if g.Path == f.Path && g.File == f.File && g.Line == f.Line && g.Message == f.Message {
+			return
+		}
+	}
+	p.faults = append(p.faults, f)
+}
+
+// itself gives the plan as the service sees it: what the caller may not see counts all the same.
+func (p *plan) itself() *plan {
+	q := *p
+	q.caller = p.svc.itself()
+	return &q
+}
