@@ -95,7 +95,6 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.follow()
 	return a, a.serve()
 }
 
@@ -109,7 +108,6 @@ func (a *Authority) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		changed := a.table.Changed()
-		a.follow()
 		if err := a.serve(); err != nil {
 			a.cfg.Logger.LogAttrs(ctx, slog.LevelError, "the door's certificate can't be made", slog.Any("error", err))
 		}
@@ -118,7 +116,7 @@ func (a *Authority) Run(ctx context.Context) error {
 			return err
 		case <-changed:
 		case <-tick.C:
-			if err := a.tend(ctx); err != nil {
+			if err := a.Tend(ctx); err != nil {
 				a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "the certificate authority can't be tended now", slog.Any("error", err))
 			}
 		}
@@ -137,14 +135,3 @@ func (a *Authority) Grace() time.Duration { return a.cfg.Grace }
 
 // LeafTTL gives how long a new certificate is valid.
 func (a *Authority) LeafTTL() time.Duration { return a.cfg.LeafTTL }
-
-// follow takes over what the table shows. An authority that can't be read any more (a key file that lags behind) leaves the one
-// that was read before.
-func (a *Authority) follow() {
-	if a.cfg.Files != nil {
-		return
-	}
-	if row, ok := a.table.Get(authorityKey); ok && row.Value.trust != nil {
-		a.trust.Store(row.Value.trust)
-	}
-}

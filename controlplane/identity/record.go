@@ -28,11 +28,8 @@ const (
 	revokedPrefix = "revoked/" // <namespace>/<agent>/<instance or nothing>
 )
 
-// record is what lies under trustPrefix: one of the two.
-type record struct {
-	trust   *trust
-	revoked *Revocation
-}
+// record is what lies under trustPrefix. The authority itself is in Authority.trust.
+type record struct{ revoked *Revocation }
 
 // trust is the authority as of one record. It is immutable.
 type trust struct {
@@ -60,7 +57,8 @@ type rootRecord struct {
 
 func place() secret.Place { return secret.Place{Kind: "identity", Name: authorityKey} }
 
-// decode reads a record of the table.
+// decode reads a record of the table. An authority counts from here on, and before those who wait for a change are told; one that
+// can't be read (a key file that lags behind) leaves the one before.
 func (a *Authority) decode(key string, value []byte) (record, error) {
 	switch {
 	case key == authorityKey:
@@ -68,7 +66,10 @@ func (a *Authority) decode(key string, value []byte) (record, error) {
 			return record{}, nil // one of before: the files count
 		}
 		t, err := a.unseal(value)
-		return record{trust: t}, err
+		if err == nil {
+			a.trust.Store(t)
+		}
+		return record{}, err
 	case strings.HasPrefix(key, revokedPrefix):
 		r := &Revocation{}
 		err := json.Unmarshal(value, r)

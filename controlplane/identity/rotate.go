@@ -86,7 +86,6 @@ func (a *Authority) Rotate(ctx context.Context, step Step, force bool, about fun
 		if err := a.table.WaitFor(ctx, rev); err != nil {
 			return "", err
 		}
-		a.follow()
 		return done, a.serve()
 	}
 	return "", errs.New(errs.Conflict, "somebody else rotates the certificate authority")

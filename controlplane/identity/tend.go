@@ -15,8 +15,8 @@ import (
 // perTxn bounds the deletions of one transaction.
 const perTxn = 100
 
-// tend renews the intermediates and removes what nothing needs any more.
-func (a *Authority) tend(ctx context.Context) error {
+// Tend renews the intermediates and removes what nothing needs any more. Run calls it every ten minutes.
+func (a *Authority) Tend(ctx context.Context) error {
 	return errors.Join(a.renewIntermediates(ctx), a.sweep(ctx))
 }
 

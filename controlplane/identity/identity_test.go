@@ -1,0 +1,464 @@
+package identity_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"go.uber.org/goleak"
+
+	"github.com/agentry/agentry/controlplane/identity"
+	"github.com/agentry/agentry/controlplane/store"
+	"github.com/agentry/agentry/controlplane/store/memstore"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/secret"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	day   = 24 * time.Hour
+	grace = 7 * day
+)
+
+// clock is a clock that only the test moves.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// cluster is a store with replicas that share it.
+type cluster struct {
+	t     *testing.T
+	store store.Store
+	kek   secret.KEK
+	clock *clock
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	kek, err := secret.CreateFileKEK(filepath.Join(t.TempDir(), "kek"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := memstore.New()
+	t.Cleanup(func() { _ = s.Close() })
+	return &cluster{t: t, store: s, kek: kek, clock: &clock{t: time.Now().Truncate(time.Second)}}
+}
+
+// replica opens an authority and runs it until the test ends. tune may be nil.
+func (c *cluster) replica(id string, tune func(*identity.Config)) *identity.Authority {
+	c.t.Helper()
+	cfg := identity.Config{
+		Store: c.store, Logger: slog.New(slog.DiscardHandler), KEK: c.kek, TrustDomain: "example.org", ReplicaID: id, Now: c.clock.now,
+	}
+	if tune != nil {
+		tune(&cfg)
+	}
+	a, err := identity.Open(c.t.Context(), cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	c.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			c.t.Errorf("run: %v", err)
+		}
+	})
+	return a
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func helper(instance string) identity.Subject {
+	return identity.Subject{Namespace: "default", Agent: "helper", Instance: instance}
+}
+
+func parse(t *testing.T, chain [][]byte) []*x509.Certificate {
+	t.Helper()
+	var out []*x509.Certificate
+	for _, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// give enrolls an instance past any proof.
+func give(t *testing.T, a *identity.Authority, s identity.Subject) identity.Certificate {
+	t.Helper()
+	c, err := a.Enroll(t.Context(), identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal}, s.Instance, &newKey(t).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// kind is "" for no error, "grace" for one that is good for a renewal only, else the kind of the error.
+func kind(p identity.Peer, err error) string {
+	switch {
+	case err == nil && p.InGrace:
+		return "grace"
+	case err == nil:
+		return ""
+	case errs.Is(err, errs.Denied):
+		return "denied"
+	case errs.Is(err, errs.Unauthenticated):
+		return "unauthenticated"
+	default:
+		return err.Error()
+	}
+}
+
+func TestLeafIsAnSVID(t *testing.T) {
+	t.Parallel()
+	a := newCluster(t).replica("r1", nil)
+	c := give(t, a, helper("i1"))
+	certs := parse(t, c.Chain)
+	bundle := x509bundle.New(spiffeid.RequireTrustDomainFromString("example.org"))
+	for _, r := range parse(t, c.Roots) {
+		bundle.AddX509Authority(r)
+	}
+	id, _, err := x509svid.Verify(certs, bundle) // go-spiffe's own reading of the specification
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := id.String(); got != "spiffe://example.org/ns/default/agent/helper" || got != c.ID {
+		t.Errorf("id %s, told %s", got, c.ID)
+	}
+	leaf := certs[0]
+	switch {
+	case leaf.IsCA, leaf.KeyUsage != x509.KeyUsageDigitalSignature, len(leaf.URIs) != 1, len(leaf.DNSNames) > 0:
+		t.Errorf("not as the specification wants it: %+v", leaf)
+	case leaf.SerialNumber.BitLen() < 128:
+		t.Errorf("serial of %d bits", leaf.SerialNumber.BitLen())
+	case leaf.NotAfter.Sub(c.Now) != day || c.Now.Sub(leaf.NotBefore) != identity.Skew:
+		t.Errorf("valid from %s to %s at %s", leaf.NotBefore, leaf.NotAfter, c.Now)
+	}
+	p, err := a.Verify(certs, c.Now)
+	if err != nil || p.Subject != helper("i1") || p.Serial != c.Serial {
+		t.Errorf("peer %+v, %v", p, err)
+	}
+}
+
+// TestExpiryGraceAndSkew moves the clock over the life of a leaf, and that of a replica by an hour either way.
+func TestExpiryGraceAndSkew(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		after time.Duration // from when it was given
+		want  string
+	}{
+		"just given":                     {0, ""},
+		"by a clock an hour behind":      {-time.Hour, ""},
+		"by a clock two hours behind":    {-identity.Skew, ""},
+		"by one that is far behind":      {-identity.Skew - 3*time.Hour, "unauthenticated"},
+		"at half of its life":            {12 * time.Hour, ""},
+		"half, by a clock an hour ahead": {13 * time.Hour, ""},
+		"in its last second":             {day, ""},
+		"a second later":                 {day + time.Second, "grace"},
+		"at the end of the grace":        {day + grace, "grace"},
+		"too late":                       {day + grace + time.Second, "unauthenticated"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			a := c.replica("r1", nil)
+			given := give(t, a, helper("i1"))
+			if got := kind(a.Verify(parse(t, given.Chain), c.clock.now().Add(tc.after))); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestForeignCertificates(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.replica("r1", nil)
+	other := newCluster(t).replica("r1", nil)
+	elsewhere := newCluster(t).replica("r1", func(cfg *identity.Config) { cfg.TrustDomain = "example.com" })
+	if got := kind(a.Verify(nil, c.clock.now())); got != "unauthenticated" {
+		t.Errorf("nothing: %q", got)
+	}
+	for name, chain := range map[string][][]byte{
+		"another authority of the same name": give(t, other, helper("i1")).Chain,
+		"another trust domain":               give(t, elsewhere, helper("i1")).Chain,
+		"leaf without its intermediate":      give(t, a, helper("i1")).Chain[:1],
+		"an intermediate alone":              give(t, a, helper("i1")).Chain[1:],
+		"a root":                             give(t, a, helper("i1")).Roots,
+	} {
+		if got := kind(a.Verify(parse(t, chain), c.clock.now())); got != "unauthenticated" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestReplicasShareOneAuthority(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		pins = map[string]bool{}
+	)
+	for range 5 { // all find an empty store
+		wg.Go(func() {
+			a, err := identity.Open(t.Context(), identity.Config{
+				Store: c.store, Logger: slog.New(slog.DiscardHandler), KEK: c.kek, TrustDomain: "example.org", ReplicaID: "r",
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			pins[a.Roots()[0].Pin] = true
+		})
+	}
+	wg.Wait()
+	if len(pins) != 1 {
+		t.Errorf("%d roots", len(pins))
+	}
+}
+
+func TestAuthorityIsSealed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.replica("r1", nil)
+	page, err := c.store.List(t.Context(), view.IdentityPrefix, store.ListOptions{})
+	if err != nil || len(page.KVs) != 1 {
+		t.Fatalf("%d records, %v", len(page.KVs), err)
+	}
+	kv := page.KVs[0]
+	if secret.SealedBy(kv.Value) != c.kek.ID() || strings.Contains(string(kv.Value), "issuerKey") {
+		t.Errorf("not sealed: %.80s", kv.Value)
+	}
+	wrong, err := secret.CreateFileKEK(filepath.Join(t.TempDir(), "kek"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = identity.Open(t.Context(), identity.Config{
+		Store: c.store, Logger: slog.New(slog.DiscardHandler), KEK: wrong, TrustDomain: "example.org", ReplicaID: "r",
+	})
+	if !errs.Is(err, errs.Precondition) {
+		t.Errorf("opened with another key: %v", err)
+	}
+}
+
+func TestReseal(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.replica("r1", nil)
+	if sealed, again, err := a.Reseal(t.Context()); err != nil || sealed != 1 || again != 0 {
+		t.Errorf("%d, %d, %v", sealed, again, err)
+	}
+}
+
+func TestIntermediateIsRenewedByOneReplica(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a, b := c.replica("r1", nil), c.replica("r2", nil)
+	before, _ := a.Issuer()
+	old := give(t, a, helper("i1"))
+	c.clock.add(50 * day)
+	tend(t, a, b)
+	if now, _ := a.Issuer(); now != before {
+		t.Error("renewed before its time")
+	}
+	c.clock.add(11 * day)
+	tend(t, a, b)
+	sa, _ := a.Issuer()
+	eventually(t, b, func() bool { sb, _ := b.Issuer(); return sb == sa })
+	if sa == before {
+		t.Fatal("not renewed after two thirds of its life")
+	}
+	// What the former one signed counts as long as it lives.
+	if got := kind(b.Verify(parse(t, old.Chain), old.NotAfter)); got != "" {
+		t.Errorf("a leaf of the former intermediate: %q", got)
+	}
+	if got := kind(a.Verify(parse(t, give(t, b, helper("i1")).Chain), c.clock.now())); got != "" {
+		t.Errorf("a leaf of the new one: %q", got)
+	}
+}
+
+func tend(t *testing.T, all ...*identity.Authority) {
+	t.Helper()
+	for _, a := range all {
+		if err := a.Tend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// eventually waits for what the watch brings.
+func eventually(t *testing.T, a *identity.Authority, holds func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	for {
+		changed := a.Changed()
+		if holds() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			t.Fatal("it didn't come")
+		}
+	}
+}
+
+func TestCertificateAuthorityFromFiles(t *testing.T) {
+	t.Parallel()
+	rootKey, issuerKey := newKey(t), newKey(t)
+	ca := func(cn string, key *ecdsa.PrivateKey, parent *x509.Certificate, by *ecdsa.PrivateKey) *x509.Certificate {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(365 * day),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		}
+		if parent == nil {
+			parent = template
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	root := ca("root", rootKey, nil, rootKey)
+	issuer := ca("issuer", issuerKey, root, rootKey)
+	former := ca("former", newKey(t), nil, newKey(t))
+	_ = former
+	formerKey := newKey(t)
+	former = ca("former", formerKey, nil, formerKey)
+	text := func(certs ...*x509.Certificate) []byte {
+		var out []byte
+		for _, c := range certs {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+		}
+		return out
+	}
+	keyText := func(k *ecdsa.PrivateKey) secret.Value {
+		der, err := x509.MarshalPKCS8PrivateKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret.NewValue(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	}
+	for name, tc := range map[string]struct {
+		cert  []byte
+		key   *ecdsa.PrivateKey
+		roots int // 0: refused
+		chain int
+	}{
+		"issuer and root":        {text(issuer, root), issuerKey, 1, 2},
+		"root alone":             {text(root), rootKey, 1, 1},
+		"with a former root":     {text(issuer, root, former), issuerKey, 2, 2},
+		"another key":            {text(issuer, root), rootKey, 0, 0},
+		"without the root":       {text(issuer), issuerKey, 0, 0},
+		"no certificate":         {[]byte("nothing"), issuerKey, 0, 0},
+		"the root doesn't match": {text(issuer, former), issuerKey, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			a, err := identity.Open(t.Context(), identity.Config{
+				Store: c.store, Logger: slog.New(slog.DiscardHandler), TrustDomain: "example.org", ReplicaID: "r1",
+				Files: &identity.Files{Cert: tc.cert, Key: keyText(tc.key)},
+			})
+			if tc.roots == 0 {
+				if !errs.Is(err, errs.Invalid) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			given := give(t, a, helper("i1"))
+			if len(given.Roots) != tc.roots || len(given.Chain) != tc.chain {
+				t.Errorf("%d roots, chain of %d", len(given.Roots), len(given.Chain))
+			}
+			if got := kind(a.Verify(parse(t, given.Chain), time.Now())); got != "" {
+				t.Errorf("verify: %q", got)
+			}
+			if _, err := a.Rotate(t.Context(), "", true, nil); !errs.Is(err, errs.Precondition) {
+				t.Errorf("rotate: %v", err)
+			}
+			page, err := c.store.List(t.Context(), view.IdentityPrefix+"trust/", store.ListOptions{})
+			if err != nil || len(page.KVs) != 0 {
+				t.Errorf("%d records of the authority in the store, %v", len(page.KVs), err)
+			}
+		})
+	}
+}
+
+func TestKeyOfRefuses(t *testing.T) {
+	t.Parallel()
+	csr := func(key any) []byte {
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := csr(newKey(t))
+	if _, err := identity.KeyOf(good); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+	bent := append([]byte(nil), good...)
+	bent[len(bent)-1] ^= 1
+	for name, der := range map[string][]byte{"another curve": csr(p384), "a bent signature": bent, "nothing": nil, "noise": []byte("abc")} {
+		if _, err := identity.KeyOf(der); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
