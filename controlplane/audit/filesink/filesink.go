@@ -14,6 +14,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/internal/auditchain"
+	"github.com/agentry/agentry/internal/errs"
 )
 
 // tail is how much of a file's end is read at a time to find its last line.
@@ -84,6 +85,10 @@ func last(f *os.File) (auditchain.Point, int64, error) {
 			return auditchain.Point{}, 0, fmt.Errorf("its last line can't be read, move the file away: %w", err)
 		}
 		return auditchain.Point{Seq: seq, Hash: l.Hash}, from + int64(end) + 1, nil
+	}
+	const begins = `{"hash":"`
+	if n := min(len(text), len(begins)); string(text[:n]) != begins[:n] {
+		return auditchain.Point{}, 0, errs.New(errs.Precondition, "it is no audit file: name another")
 	}
 	return auditchain.Point{}, 0, nil
 }
