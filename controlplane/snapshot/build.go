@@ -11,7 +11,7 @@ import (
 )
 
 // DanglingError says that a spec refers to something that isn't there: deleted with force, taken offline, or a label that
-// points nowhere. Build then gives no snapshot, on every replica alike. The caller sends nothing: an instance
+// points nowhere; or sends a credential to where that may not go. Build then gives no snapshot, on every replica alike. The caller sends nothing: an instance
 // keeps what it runs (absence is never inferred), and shows the error as the reason why it isn't on its desired config.
 type DanglingError struct {
 	Resource string // kind/name of what is missing
@@ -306,6 +306,9 @@ func (h Heads) resolve(im Immutables, agent string, raw json.RawMessage, sum man
 		if err != nil {
 			return resolution{}, err
 		}
+	}
+	if err := out.bound(raw); err != nil {
+		return resolution{}, err
 	}
 	out.sort()
 	return out, nil

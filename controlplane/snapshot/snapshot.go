@@ -77,6 +77,8 @@ type CredentialHead struct {
 	Version     int64
 	// Kept are the versions whose values are kept, ascending.
 	Kept []int64
+	// Origins are where its value may be sent; none: anywhere.
+	Origins []string
 }
 
 // Immutables reads content-addressed resources. ok is false when the blob isn't there, which is a fault of the store.

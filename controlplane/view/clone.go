@@ -57,6 +57,7 @@ func cloneMCP(h MCPHead) MCPHead {
 }
 
 func cloneCredential(h CredentialHead) CredentialHead {
+	h.AllowedOrigins = slices.Clone(h.AllowedOrigins)
 	h.Sealed = maps.Clone(h.Sealed)
 	for version, sealed := range h.Sealed {
 		h.Sealed[version] = slices.Clone(sealed)

@@ -139,7 +139,7 @@ func mcpNode(h MCPHead, kv store.KV) (*node[MCPHead, snapshot.MCPHead], error) {
 
 func credentialNode(h CredentialHead, kv store.KV) *node[CredentialHead, snapshot.CredentialHead] {
 	built := snapshot.CredentialHead{
-		ModRevision: kv.ModRevision, Deleted: h.Deleted, Version: h.Version, Kept: slices.Sorted(maps.Keys(h.Sealed)),
+		ModRevision: kv.ModRevision, Deleted: h.Deleted, Version: h.Version, Kept: slices.Sorted(maps.Keys(h.Sealed)), Origins: h.AllowedOrigins,
 	}
 	return &node[CredentialHead, snapshot.CredentialHead]{head: h, built: built, create: kv.CreateRevision, mod: kv.ModRevision}
 }

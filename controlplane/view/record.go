@@ -95,6 +95,8 @@ type CredentialHead struct {
 	Deleted bool             `json:"deleted,omitempty"`
 	Version int64            `json:"version"`
 	Sealed  map[int64][]byte `json:"sealed"` // version -> sealed value
+	// AllowedOrigins are where the value may be sent, as spec.Origin writes them; none: anywhere.
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 	// Fingerprint is the keyed fingerprint of the literal last applied from a file for this place; "" if none was.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Rotated is true when the value changed since by other means than a file.

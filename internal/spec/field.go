@@ -61,6 +61,7 @@ const (
 	RuleHeader    Rule = "an HTTP header name"
 	RuleVariable  Rule = "a variable name: letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\""
 	RuleDigest    Rule = "a SHA-256 in lower hex"
+	RuleOrigin    Rule = "an origin: http:// or https://, a host and perhaps a port, such as https://api.example.com"
 )
 
 // The limits of files and lists.

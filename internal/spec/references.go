@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -52,6 +53,7 @@ type Place struct {
 	Server    string
 	Section   string
 	Parameter string
+	address   string // where a value goes that goes to no MCP entry; "" if that isn't known
 	get       func() Value
 	set       func(Value)
 	parts     []string // of the credential's name, after the agent's
@@ -68,10 +70,11 @@ func (p Place) Parts() []string { return p.parts }
 
 // Places lists every place of a where a value stands, in document order; they stay bound to a.
 func (a *Agent) Places() []Place {
-	places := modelPlaces(&a.Model, "model", []string{"model"})
+	places := modelPlaces(&a.Model, a.Model.BaseURL, "model", []string{"model"})
 	for i := range a.Model.Fallbacks {
 		at := Index("model.fallbacks", i)
-		places = append(places, modelPlaces(&a.Model.Fallbacks[i], at, []string{"model", "fallbacks", Index("", i)[1 : len(Index("", i))-1]})...)
+		f := &a.Model.Fallbacks[i]
+		places = append(places, modelPlaces(f, cmp.Or(f.BaseURL, a.Model.BaseURL), at, []string{"model", "fallbacks", Index("", i)[1 : len(Index("", i))-1]})...)
 	}
 	for i := range a.MCPServers {
 		s := &a.MCPServers[i]
@@ -96,9 +99,13 @@ func (a *Agent) Places() []Place {
 	return places
 }
 
-func modelPlaces(m *Model, path string, parts []string) []Place {
+func modelPlaces(m *Model, address, path string, parts []string) []Place {
 	places := valuePlace(&m.APIKey, path+".apiKey", append(slices.Clone(parts), "apiKey"))
-	return append(places, mapPlaces(m.Headers, path+".headers", append(slices.Clone(parts), "headers"))...)
+	places = append(places, mapPlaces(m.Headers, path+".headers", append(slices.Clone(parts), "headers"))...)
+	for i := range places {
+		places[i].address = address
+	}
+	return places
 }
 
 func valuePlace(v *Value, path string, parts []string) []Place {

@@ -56,6 +56,8 @@ func (r Rule) holds(s string) bool {
 		return ValidVariable(s)
 	case RuleDigest:
 		return digestRule.MatchString(s)
+	case RuleOrigin:
+		return validOrigin(s)
 	default:
 		return true
 	}
@@ -84,6 +86,8 @@ func (r Rule) pattern() string {
 		return `^[\p{L}_][\p{L}\p{N}_.-]*$`
 	case RuleDigest:
 		return digestRule.String()
+	case RuleOrigin:
+		return `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+$`
 	default:
 		return ""
 	}

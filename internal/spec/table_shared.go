@@ -75,6 +75,8 @@ func policyFields() []Field {
 
 func credentialFields() []Field {
 	return []Field{
-		str("value", OnCall, "The secret; write-only, sealed at rest.").required(),
+		str("value", OnCall, "The secret; write-only, sealed at rest; absent: unchanged, for a credential that exists."),
+		list("allowedOrigins", OnApply, "Where it may be sent; absent: unchanged, anywhere at first; an empty list: anywhere again.", maxListLength,
+			str("", OnApply, "").rule(RuleOrigin)),
 	}
 }

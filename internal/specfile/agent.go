@@ -171,5 +171,21 @@ func (p *reader) credential(n *node, name, namespace string) {
 		}
 		c.Value = secret.NewValue(v)
 	}
+	if list, ok := clean["allowedOrigins"].([]any); ok {
+		c.AllowedOrigins = []string{}
+		for _, v := range list {
+			if s, ok := v.(string); ok {
+				c.AllowedOrigins = append(c.AllowedOrigins, spec.Origin(s))
+			}
+		}
+		slices.Sort(c.AllowedOrigins)
+		c.AllowedOrigins = slices.Compact(c.AllowedOrigins)
+	}
+	if slices.ContainsFunc(faults, func(f spec.Fault) bool { return strings.HasPrefix(f.Path, "allowedOrigins") }) {
+		c.AllowedOrigins = nil
+	}
+	if n.get("value") == nil && n.get("allowedOrigins") == nil {
+		p.faults = append(p.faults, c.Fault("value", "is missing (or allowedOrigins, to change those alone)", ""))
+	}
 	p.set.Credentials = append(p.set.Credentials, c)
 }

@@ -49,7 +49,9 @@ type MCPServer struct {
 type Credential struct {
 	Object
 	Name  string
-	Value secret.Value
+	Value secret.Value // zero: unchanged
+	// AllowedOrigins is nil where the document doesn't say it.
+	AllowedOrigins []string
 }
 
 // Note is a reading of a foreign spelling with its canonical form, or a warning about a value.
