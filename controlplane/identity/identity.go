@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,9 @@ type Authority struct {
 	domain spiffeid.TrustDomain
 	table  *records.Table[record] // authority and revocations
 	trust  atomic.Pointer[trust]  // as of the table; never nil
-	served atomic.Pointer[served] // the door's certificate
+
+	serving sync.Mutex             // held by who makes served
+	served  atomic.Pointer[served] // the door's certificate
 }
 
 // Open reads the authority, or makes it at the first start. Run keeps it up to date.

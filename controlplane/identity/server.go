@@ -31,6 +31,11 @@ func (a *Authority) ServerTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			if a.cfg.Now().After(a.served.Load().ends.Add(-serverLife / 4)) { // the machine slept, or its clock was set
+				if err := a.serve(); err != nil {
+					return nil, err
+				}
+			}
 			return a.served.Load().tls, nil
 		},
 	}
@@ -38,6 +43,8 @@ func (a *Authority) ServerTLS() *tls.Config {
 
 // serve makes what the door shows, where it isn't up to date.
 func (a *Authority) serve() error {
+	a.serving.Lock()
+	defer a.serving.Unlock()
 	t, now := a.trust.Load(), a.cfg.Now()
 	r, day := t.active(), now.Unix()/int64(ticketDay.Seconds())
 	issuer := serialOf(r.issuer.cert)
@@ -86,4 +93,3 @@ func ticketKeys(seed []byte, day int64) ([][32]byte, error) {
 	}
 	return out, nil
 }
-

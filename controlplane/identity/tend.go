@@ -155,4 +155,3 @@ func (a *Authority) Reseal(ctx context.Context) (sealed, resealed int, err error
 	}
 	return 1, 0, errs.New(errs.Conflict, "somebody else writes the certificate authority")
 }
-
