@@ -34,7 +34,6 @@ func NewCompiler() (*Compiler, error) {
 		cel.Variable("object.labels", cel.MapType(cel.StringType, cel.StringType)),
 		cel.ParserExpressionSizeLimit(maxCondition),
 		cel.ExpressionNodeLimit(maxNodes),
-		cel.ExpressionNestingDepthLimit(32),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("conditions: %w", err)
