@@ -3,6 +3,7 @@ package registryapi
 import (
 	"context"
 	"math"
+	"slices"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -29,6 +30,19 @@ func valueOf(b []byte) (secret.Value, error) {
 	return secret.NewValue(string(b)), nil
 }
 
+// originsOf reads where a credential may be sent.
+func originsOf(texts []string) ([]string, error) {
+	var out []string
+	for i, s := range texts {
+		if !spec.ValidOrigin(s) {
+			return nil, errs.New(errs.Invalid, "allowed_origins[%d]: want %s", i, spec.RuleOrigin)
+		}
+		out = append(out, spec.Origin(s))
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
 // Create makes a credential. Version numbers go on where one of this name was deleted before.
 func (s *Service) Create(ctx context.Context, req *connect.Request[registryv1.CreateRequest]) (*connect.Response[registryv1.CreateResponse], error) {
 	m := req.Msg
@@ -37,6 +51,10 @@ func (s *Service) Create(ctx context.Context, req *connect.Request[registryv1.Cr
 		return nil, errs.New(errs.Invalid, "credential %q in namespace %q: not a name", m.GetName(), namespace)
 	}
 	value, err := valueOf(m.GetValue())
+	if err != nil {
+		return nil, err
+	}
+	origins, err := originsOf(m.GetAllowedOrigins())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +70,7 @@ func (s *Service) Create(ctx context.Context, req *connect.Request[registryv1.Cr
 		if m.GetDryRun() {
 			return c, nil
 		}
-		next := view.CredentialHead{Name: m.GetName(), Version: head.Version}
+		next := view.CredentialHead{Name: m.GetName(), Version: head.Version, AllowedOrigins: origins}
 		return c, s.putValue(ctx, c, next, mod, value)
 	})
 	if err != nil {
@@ -152,7 +170,7 @@ func (s *Service) List(ctx context.Context, req *connect.Request[registryv1.List
 		}
 		resp.Credentials = append(resp.Credentials, &registryv1.Credential{
 			Name: e.Head.Name, Version: e.Head.Version, Rotated: e.Head.Rotated, Agents: int32(min(used, math.MaxInt32)), //nolint:gosec // bounded here
-			Updated: timestamppb.New(e.Head.Updated), UpdatedBy: e.Head.By, StoreRevision: e.ModRevision,
+			AllowedOrigins: e.Head.AllowedOrigins, Updated: timestamppb.New(e.Head.Updated), UpdatedBy: e.Head.By, StoreRevision: e.ModRevision,
 		})
 	}
 	return connect.NewResponse(resp), nil

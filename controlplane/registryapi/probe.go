@@ -184,14 +184,15 @@ func (s *Service) target(namespace string, entry *spec.MCPServer, ref spec.MCPSe
 		t.Endpoints = append(t.Endpoints, e.URL)
 	}
 	var err error
-	if t.Headers, err = s.values(namespace, ref.Headers); err != nil {
+	if t.Headers, err = s.values(namespace, t.Endpoints, ref.Headers); err != nil {
 		return t, err
 	}
-	t.Query, err = s.values(namespace, ref.QueryParams)
+	t.Query, err = s.values(namespace, t.Endpoints, ref.QueryParams)
 	return t, err
 }
 
-func (s *Service) values(namespace string, in map[string]spec.Value) (map[string]secret.Value, error) {
+// values opens credentials that are to be sent to some addresses.
+func (s *Service) values(namespace string, addresses []string, in map[string]spec.Value) (map[string]secret.Value, error) {
 	out := make(map[string]secret.Value, len(in))
 	for name, v := range in {
 		if v.Ref == "" {
@@ -201,6 +202,9 @@ func (s *Service) values(namespace string, in map[string]spec.Value) (map[string
 		head, _, err := s.credential(namespace, v.Ref)
 		if err != nil {
 			return nil, err
+		}
+		if to := spec.Forbidden(head.AllowedOrigins, addresses); to != "" {
+			return nil, errs.New(errs.Precondition, "credential %s may not be sent to %s, only to %s", head.Name, to, strings.Join(head.AllowedOrigins, ", "))
 		}
 		if out[name], err = s.cfg.Vault.Reveal(namespace, head.Name, head, head.Version); err != nil {
 			return nil, err

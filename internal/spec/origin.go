@@ -26,8 +26,8 @@ func Origin(s string) string {
 	return scheme + "://" + host + ":" + port
 }
 
-// validOrigin reports whether s is an origin and nothing more.
-func validOrigin(s string) bool {
+// ValidOrigin reports whether s is an origin and nothing more.
+func ValidOrigin(s string) bool {
 	u, err := url.Parse(s)
 	return Origin(s) != "" && err == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && !strings.HasSuffix(s, "#")
 }

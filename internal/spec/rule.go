@@ -57,7 +57,7 @@ func (r Rule) holds(s string) bool {
 	case RuleDigest:
 		return digestRule.MatchString(s)
 	case RuleOrigin:
-		return validOrigin(s)
+		return ValidOrigin(s)
 	default:
 		return true
 	}

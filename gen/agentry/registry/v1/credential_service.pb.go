@@ -130,9 +130,12 @@ type CreateRequest struct {
 	// Why; kept in history.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// Stop before the write.
-	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Where it may be sent: scheme, host and perhaps a port, such as "https://api.example.com"; none: anywhere. A Credential document
+	// changes them.
+	AllowedOrigins []string `protobuf:"bytes,6,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
@@ -198,6 +201,13 @@ func (x *CreateRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *CreateRequest) GetAllowedOrigins() []string {
+	if x != nil {
+		return x.AllowedOrigins
+	}
+	return nil
 }
 
 type CreateResponse struct {
@@ -640,8 +650,10 @@ type Credential struct {
 	UpdatedBy string                 `protobuf:"bytes,6,opt,name=updated_by,json=updatedBy,proto3" json:"updated_by,omitempty"`
 	// Store revision of the head.
 	StoreRevision int64 `protobuf:"varint,7,opt,name=store_revision,json=storeRevision,proto3" json:"store_revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Where it may be sent, such as "https://api.example.com"; none: anywhere.
+	AllowedOrigins []string `protobuf:"bytes,8,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Credential) Reset() {
@@ -723,6 +735,13 @@ func (x *Credential) GetStoreRevision() int64 {
 	return 0
 }
 
+func (x *Credential) GetAllowedOrigins() []string {
+	if x != nil {
+		return x.AllowedOrigins
+	}
+	return nil
+}
+
 type ListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Credentials   []*Credential          `protobuf:"bytes,1,rep,name=credentials,proto3" json:"credentials,omitempty"`
@@ -776,13 +795,14 @@ const file_agentry_registry_v1_credential_service_proto_rawDesc = "" +
 	"\x0eResealResponse\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
 	"\x06sealed\x18\x02 \x01(\x05R\x06sealed\x12\x1a\n" +
-	"\bresealed\x18\x03 \x01(\x05R\bresealed\"\x8f\x01\n" +
+	"\bresealed\x18\x03 \x01(\x05R\bresealed\"\xb8\x01\n" +
 	"\rCreateRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
 	"\x05value\x18\x03 \x01(\fB\x03\x80\x01\x01R\x05value\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"Q\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12'\n" +
+	"\x0fallowed_origins\x18\x06 \x03(\tR\x0eallowedOrigins\"Q\n" +
 	"\x0eCreateResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x03R\aversion\x12%\n" +
 	"\x0estore_revision\x18\x02 \x01(\x03R\rstoreRevision\"\xce\x01\n" +
@@ -810,7 +830,7 @@ const file_agentry_registry_v1_credential_service_proto_rawDesc = "" +
 	"\x0eUsedByResponse\x126\n" +
 	"\x04uses\x18\x01 \x03(\v2\".agentry.registry.v1.CredentialUseR\x04uses\"+\n" +
 	"\vListRequest\x12\x1c\n" +
-	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\xe8\x01\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\x91\x02\n" +
 	"\n" +
 	"Credential\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -820,7 +840,8 @@ const file_agentry_registry_v1_credential_service_proto_rawDesc = "" +
 	"\aupdated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x12\x1d\n" +
 	"\n" +
 	"updated_by\x18\x06 \x01(\tR\tupdatedBy\x12%\n" +
-	"\x0estore_revision\x18\a \x01(\x03R\rstoreRevision\"Q\n" +
+	"\x0estore_revision\x18\a \x01(\x03R\rstoreRevision\x12'\n" +
+	"\x0fallowed_origins\x18\b \x03(\tR\x0eallowedOrigins\"Q\n" +
 	"\fListResponse\x12A\n" +
 	"\vcredentials\x18\x01 \x03(\v2\x1f.agentry.registry.v1.CredentialR\vcredentials2\xcb\x04\n" +
 	"\x11CredentialService\x12y\n" +
