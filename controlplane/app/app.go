@@ -14,11 +14,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/collector"
 	"github.com/agentry/agentry/controlplane/directory"
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -108,15 +106,6 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	s := entries.store
-	token, err := access.LoadToken(filepath.Join(cfg.DataDir, "token"))
-	if err != nil {
-		return err
-	}
-	redact.Add(token)
-	guard, err := access.New(token)
-	if err != nil {
-		return err
-	}
 	cluster, err := view.Init(ctx, s)
 	if err != nil {
 		return err
@@ -142,7 +131,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	p, err := assemble(parts{
-		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, guard: guard, cluster: cluster,
+		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, cluster: cluster,
 		runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
@@ -192,7 +181,6 @@ type parts struct {
 	kek         secret.KEK
 	directory   *directory.Directory
 	authority   *identity.Authority
-	guard       *access.Guard
 	cluster     view.Cluster
 	runtimeAddr string
 	heard       *clock
@@ -232,7 +220,7 @@ func assemble(in parts) (*process, error) {
 	p.status, err = releaseapi.New(releaseapi.Config{
 		View: in.view, Fleet: table, Desired: desiredBy(in.view), Note: p.publisher.Note, Events: events, Now: time.Now,
 		Progress: progressOf(p),
-		Info:     releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr},
+		Info:     releaseapi.Info{ReplicaID: replica, Version: in.cfg.Version, RuntimeAddress: in.runtimeAddr, Insecure: !in.cfg.PeopleTLS.on()},
 	})
 	if err != nil {
 		return nil, err
@@ -264,7 +252,7 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.runtime, err = newRuntimeDoor(in.log, in.guard, ids, p.hub); err != nil {
+	if p.runtime, err = newRuntimeDoor(in.log, ids, p.hub); err != nil {
 		return nil, err
 	}
 	if p.collector, err = newCollector(in, table); err != nil {

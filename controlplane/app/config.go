@@ -137,7 +137,9 @@ func (c Config) Validate() error {
 		fault("--data-dir: must not be empty")
 	}
 	c.PeopleTLS.check(c.PeopleAddr, fault)
-	checkLoopback("--runtime-addr", c.RuntimeAddr, fault)
+	if _, port, err := net.SplitHostPort(c.RuntimeAddr); err != nil || port == "" {
+		fault("--runtime-addr: %q (host:port)", c.RuntimeAddr)
+	}
 	if c.PprofAddr != "" {
 		checkLoopback("--pprof-addr", c.PprofAddr, fault)
 	}

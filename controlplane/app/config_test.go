@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func env(pairs ...string) func(string) string {
@@ -28,14 +29,16 @@ func TestParseConfig(t *testing.T) {
 		env  []string
 		want func(*Config)
 	}{
-		"defaults":           {env: []string{"HOME", "/h"}, want: func(c *Config) { c.DataDir = "/h/.local/state/agentry" }},
-		"state home":         {env: []string{"HOME", "/h", "XDG_STATE_HOME", "/s"}, want: func(c *Config) { c.DataDir = "/s/agentry" }},
-		"environment":        {env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/d" }},
-		"flags win":          {args: []string{"--data-dir", "/f"}, env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/f" }},
-		"several endpoints":  {args: []string{"--data-dir", "/f", "--etcd-endpoints", "http://a, http://b"}, want: func(c *Config) { c.DataDir, c.EtcdEndpoints = "/f", []string{"http://a", "http://b"} }},
-		"other loopbacks":    {args: []string{"--data-dir", "/f", "--people-addr", "[::1]:1", "--runtime-addr", "localhost:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "[::1]:1", "localhost:0" }},
-		"profiles":           {args: []string{"--data-dir", "/f", "--pprof-addr", "127.0.0.1:6060"}, want: func(c *Config) { c.DataDir, c.PprofAddr = "/f", "127.0.0.1:6060" }},
-		"free ports of both": {args: []string{"--data-dir", "/f", "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "127.0.0.1:0", "127.0.0.1:0" }},
+		"defaults":             {env: []string{"HOME", "/h"}, want: func(c *Config) { c.DataDir = "/h/.local/state/agentry" }},
+		"state home":           {env: []string{"HOME", "/h", "XDG_STATE_HOME", "/s"}, want: func(c *Config) { c.DataDir = "/s/agentry" }},
+		"environment":          {env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/d" }},
+		"flags win":            {args: []string{"--data-dir", "/f"}, env: []string{"AGENTRY_DATA_DIR", "/d"}, want: func(c *Config) { c.DataDir = "/f" }},
+		"several endpoints":    {args: []string{"--data-dir", "/f", "--etcd-endpoints", "http://a, http://b"}, want: func(c *Config) { c.DataDir, c.EtcdEndpoints = "/f", []string{"http://a", "http://b"} }},
+		"other loopbacks":      {args: []string{"--data-dir", "/f", "--people-addr", "[::1]:1", "--runtime-addr", "localhost:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "[::1]:1", "localhost:0" }},
+		"runtime door for all": {args: []string{"--data-dir", "/f", "--runtime-addr", "0.0.0.0:7701"}, want: func(c *Config) { c.DataDir, c.RuntimeAddr = "/f", "0.0.0.0:7701" }},
+		"trust domain":         {args: []string{"--data-dir", "/f"}, env: []string{"AGENTRY_TRUST_DOMAIN", "example.org"}, want: func(c *Config) { c.DataDir, c.Identity.TrustDomain = "/f", "example.org" }},
+		"profiles":             {args: []string{"--data-dir", "/f", "--pprof-addr", "127.0.0.1:6060"}, want: func(c *Config) { c.DataDir, c.PprofAddr = "/f", "127.0.0.1:6060" }},
+		"free ports of both":   {args: []string{"--data-dir", "/f", "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0"}, want: func(c *Config) { c.DataDir, c.PeopleAddr, c.RuntimeAddr = "/f", "127.0.0.1:0", "127.0.0.1:0" }},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -45,7 +48,7 @@ func TestParseConfig(t *testing.T) {
 			}
 			want := Default(env(c.env...))
 			c.want(&want)
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(AuditConfig{})); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -55,11 +58,12 @@ func TestParseConfig(t *testing.T) {
 func TestConfigFaultsAreToldAtOnce(t *testing.T) {
 	_, err := ParseConfig([]string{
 		"--data-dir", "", "--people-addr", "0.0.0.0:1", "--runtime-addr", "here", "--etcd-cert", "x", "--log-level", "loud", "--log-format", "xml",
+		"--ca-key", "x", "--kube-map", "x",
 	}, env(), &bytes.Buffer{})
 	if err == nil {
 		t.Fatal("no fault")
 	}
-	for _, want := range []string{"--data-dir", "--people-addr", "--runtime-addr", "--etcd-endpoints", "--etcd-key", "--log-level", "--log-format"} {
+	for _, want := range []string{"--data-dir", "--people-addr", "--runtime-addr", "--etcd-endpoints", "--etcd-key", "--log-level", "--log-format", "--ca-cert", "--kube-api-url"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s isn't told: %v", want, err)
 		}

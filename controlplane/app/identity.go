@@ -28,7 +28,9 @@ type Identity struct {
 	KubeAPIURL, KubeCA, KubeTokenFile, KubeAudience, KubeMap string
 }
 
-func defaultIdentity() Identity { return Identity{TrustDomain: "agentry.local", KubeAudience: "agentry"} }
+func defaultIdentity() Identity {
+	return Identity{TrustDomain: "agentry.local", KubeAudience: "agentry"}
+}
 
 func identityFlags(fs *flag.FlagSet, c *Identity) {
 	fs.StringVar(&c.TrustDomain, "trust-domain", c.TrustDomain, "`name` that heads every identity: spiffe://NAME/ns/...")

@@ -10,7 +10,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/gate"
 	"github.com/agentry/agentry/internal/rpc"
 )
@@ -20,17 +19,6 @@ const (
 	watchGrace   = time.Second
 	drainTimeout = 8 * time.Second
 )
-
-// authOf is the hook of both doors.
-func authOf(guard *access.Guard) rpc.Auth {
-	return func(ctx context.Context, method string) (context.Context, error) {
-		who, err := guard.Authenticate(ctx, method, rpc.Bearer(ctx))
-		if err != nil {
-			return ctx, err
-		}
-		return access.With(ctx, who), nil
-	}
-}
 
 // people is the people door: every API as gRPC, gRPC-Web and Connect over one port, and the plain pages beside it.
 type people struct {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"time"
 
 	"google.golang.org/grpc"
 
-	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/identityapi"
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -27,17 +25,8 @@ type runtimeDoor struct {
 	log *slog.Logger
 }
 
-func newRuntimeDoor(log *slog.Logger, guard *access.Guard, ids *identities, hub *stream.Hub) (*runtimeDoor, error) {
-	byToken := authOf(guard)
-	srv, err := rpc.NewServer(rpc.Config{
-		Logger: log, Credentials: orPlain{ids.door.Credentials()},
-		Auth: func(ctx context.Context, method string) (context.Context, error) {
-			if isPlain(ctx) {
-				return byToken(ctx, method)
-			}
-			return ids.door.Authenticate(ctx, method)
-		},
-	})
+func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub) (*runtimeDoor, error) {
+	srv, err := rpc.NewServer(rpc.Config{Logger: log, Credentials: ids.door.Credentials(), Auth: ids.door.Authenticate})
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +38,6 @@ func newRuntimeDoor(log *slog.Logger, guard *access.Guard, ids *identities, hub 
 // callerOf is whose certificate opened a stream.
 func callerOf(ids *identities) stream.Identify {
 	return func(ctx context.Context) (stream.Caller, error) {
-		if isPlain(ctx) {
-			return stream.Caller{Until: time.Now().Add(24 * time.Hour), Check: func() error { return nil }}, nil
-		}
 		p, ok := identityapi.PeerOf(ctx)
 		if !ok {
 			return stream.Caller{}, errs.New(errs.Unauthenticated, "no certificate was shown")

@@ -23,6 +23,8 @@ type Info struct {
 	ReplicaID      string
 	Version        string
 	RuntimeAddress string
+	// Insecure: the people door is without TLS, and so on the loopback only. The runtime door never is.
+	Insecure bool
 }
 
 // Config is what a Service needs; everything is required.
@@ -142,7 +144,7 @@ func (s *Service) Info(context.Context, *connect.Request[releasev1.InfoRequest])
 	return connect.NewResponse(&releasev1.InfoResponse{
 		ClusterId: c.ID, Epoch: c.Epoch, ReplicaId: s.cfg.Info.ReplicaID, ViewRevision: s.cfg.View.Revision(),
 		FleetComplete: s.cfg.Fleet.Complete(s.cfg.Now()), Version: s.cfg.Info.Version, RuntimeAddress: s.cfg.Info.RuntimeAddress,
-		Insecure: true, // this version serves the loopback without TLS
+		Insecure: s.cfg.Info.Insecure,
 	}), nil
 }
 

@@ -24,9 +24,6 @@ type Identify func(ctx context.Context) (Caller, error)
 
 // refuses says why the caller may not speak for an instance.
 func (c Caller) refuses(id snapshot.InstanceID) error {
-	if c.ID == (snapshot.InstanceID{}) { // plaintext, until every instance speaks TLS
-		return nil
-	}
 	if c.ID.Namespace != id.Namespace || c.ID.Agent != id.Agent || (c.ID.Instance != "" && c.ID.Instance != id.Instance) {
 		return errs.New(errs.Denied, "this certificate is of %s/%s, instance %q: it opens no stream of %s/%s, instance %q",
 			c.ID.Namespace, c.ID.Agent, c.ID.Instance, id.Namespace, id.Agent, id.Instance)
