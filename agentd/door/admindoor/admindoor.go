@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/agentry/agentry/internal/errs"
 )
@@ -51,8 +52,14 @@ func New(cfg Config) (*Door, error) {
 // Patterns lists the paths to mount the door at.
 func Patterns() []string { return []string{"/healthz", "/readyz", "/metrics", "/admin/"} }
 
+// bodyTimeout bounds how long the body that nobody asked for may take to come.
+const bodyTimeout = 5 * time.Second
+
 // ServeHTTP answers one request.
-func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.mux.ServeHTTP(w, r) }
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer has one
+	d.mux.ServeHTTP(w, r)
+}
 
 func (d *Door) ready(w http.ResponseWriter, _ *http.Request) {
 	reason, ok := d.cfg.Ready()

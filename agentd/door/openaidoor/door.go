@@ -25,17 +25,21 @@ const (
 	HeaderSession        = "X-Session-Id"
 )
 
-// DefaultMaxBody bounds a request's body, in bytes.
-const DefaultMaxBody = 4 << 20
+// The bounds of a request's body: in bytes, and in the time that it may take to come.
+const (
+	DefaultMaxBody     = 4 << 20
+	DefaultBodyTimeout = 30 * time.Second
+)
 
 // writeTimeout bounds one write to a caller who reads slowly.
 const writeTimeout = 30 * time.Second
 
 // Config is what the door needs. Runner is required.
 type Config struct {
-	Runner     *run.Runner
-	MaxBody    int64
-	Propagator propagation.TextMapPropagator // nil: W3C trace context
+	Runner      *run.Runner
+	MaxBody     int64
+	BodyTimeout time.Duration
+	Propagator  propagation.TextMapPropagator // nil: W3C trace context
 }
 
 // Door is an http.Handler for everything below /v1/.
@@ -52,6 +56,9 @@ func New(cfg Config) (*Door, error) {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	if cfg.BodyTimeout <= 0 {
+		cfg.BodyTimeout = DefaultBodyTimeout
+	}
 	if cfg.Propagator == nil {
 		cfg.Propagator = propagation.TraceContext{}
 	}
@@ -64,8 +71,11 @@ func New(cfg Config) (*Door, error) {
 	return d, nil
 }
 
-// ServeHTTP implements http.Handler.
-func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.mux.ServeHTTP(w, r) }
+// ServeHTTP implements http.Handler. A body that comes too slowly ends the request, whether or not it is asked for.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(d.cfg.BodyTimeout)) // not every writer has one
+	d.mux.ServeHTTP(w, r)
+}
 
 func (d *Door) only(method string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/run"
@@ -102,7 +104,21 @@ func bad(param, format string, args ...any) *inputError {
 
 // read makes a run.Request of an HTTP request.
 func (d *Door) read(w http.ResponseWriter, r *http.Request) (run.Request, *chatRequest, *inputError) {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		b := bad("", "a body in Content-Encoding %q is not accepted: send it plain", coding)
+		b.status = http.StatusUnsupportedMediaType
+		return run.Request{}, nil, b
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, d.cfg.MaxBody))
+	if err == nil { // the answer may take as long as it takes, and who goes away is still noticed
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		b := bad("", "the request's body took longer than %s to come", d.cfg.BodyTimeout)
+		b.status = http.StatusRequestTimeout
+		w.Header().Set("Connection", "close")
+		return run.Request{}, nil, b
+	}
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
