@@ -119,12 +119,28 @@ func (d *Directory) reserve(ctx context.Context, t *token, into *store.Txn) erro
 	if err != nil {
 		return err
 	}
-	if _, err := d.counting(string(kv.Value)); len(kv.Value) > 0 && err == nil {
-		return errs.New(errs.Exists, "%s has a token %s already", t.Owner, t.Name)
+	if len(kv.Value) > 0 {
+		taken, err := d.taken(ctx, string(kv.Value))
+		if err != nil {
+			return err
+		}
+		if taken {
+			return errs.New(errs.Exists, "%s has a token %s already", t.Owner, t.Name)
+		}
 	}
 	into.If = append(into.If, store.Cond{Key: t.nameKey(), ModRevision: kv.ModRevision})
 	into.Puts = append(into.Puts, store.KV{Key: t.nameKey(), Value: []byte(t.ID)})
 	return nil
+}
+
+// taken says whether the token that has a name counts. One that doesn't show here may have been made a moment ago.
+func (d *Directory) taken(ctx context.Context, id string) (bool, error) {
+	if _, ok := d.tokens.Get(id); ok {
+		_, err := d.counting(id)
+		return err == nil, nil
+	}
+	kv, err := d.get(ctx, tokenPrefix+id)
+	return kv.ModRevision != 0, err
 }
 
 // CreateSession makes the session of a user who logged in. The user's API tokens get the groups that the user has now.
