@@ -204,7 +204,7 @@ func (a *agent) contentsOf(s snapshot.Snapshot) *contents {
 	if at := slices.IndexFunc(a.contents, this); at >= 0 {
 		return a.contents[at]
 	}
-	c := (*contents)(nil)
+	var c *contents
 	if at := slices.IndexFunc(a.adopted, this); at >= 0 {
 		c = a.adopted[at]
 	} else {

@@ -7,6 +7,9 @@ import (
 	"github.com/agentry/agentry/controlplane/snapshot"
 )
 
+// maxBuilt bounds the configs kept of one reading: stable, candidate, held, and some that were asked for to be shown.
+const maxBuilt = 8
+
 // kept is what one agent's configs are built from, and what was built of it. Who reads it while another holds it shares it: a
 // shared head's move reaches thousands of agents, and each is resolved once for the publisher, the releaser and the status.
 type kept struct {
@@ -72,6 +75,3 @@ func (i *immutables) Keep(key snapshot.Key, s snapshot.Snapshot) {
 		i.kept.built = append(i.kept.built, builtFor{key: key, s: s})
 	}
 }
-
-// maxBuilt bounds the configs kept of one reading: stable, candidate, held, and some that were asked for to be shown.
-const maxBuilt = 8
