@@ -29,10 +29,10 @@ func mountRegistries(p *people, in parts, specs *specapi.Service, status *releas
 	if err != nil {
 		return err
 	}
-	p.mux.Handle(registryv1connect.NewPromptServiceHandler(registries, p.opts...))
-	p.mux.Handle(registryv1connect.NewMcpServiceHandler(registries, p.opts...))
-	p.mux.Handle(registryv1connect.NewCredentialServiceHandler(registries, p.opts...))
-	p.mux.Handle(releasev1connect.NewRolloutServiceHandler(rollouts, p.opts...))
+	p.handle(registryv1connect.NewPromptServiceHandler(registries, p.opts...))
+	p.handle(registryv1connect.NewMcpServiceHandler(registries, p.opts...))
+	p.handle(registryv1connect.NewCredentialServiceHandler(registries, p.opts...))
+	p.handle(releasev1connect.NewRolloutServiceHandler(rollouts, p.opts...))
 	return nil
 }
 
