@@ -88,6 +88,11 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		return nil, &net.AddrError{Err: "the port is no number", Addr: address}
 	}
+	if a, ok := literal(host); ok { // the same answer with every resolver, and without asking one
+		if err := g.cfg.Policy.Check(host, uint16(port), a); err != nil { // #nosec G115 -- parsed with 16 bits
+			return nil, err
+		}
+	}
 	d := g.dialer
 	d.ControlContext = func(_ context.Context, network, actual string, _ syscall.RawConn) error {
 		return g.cfg.Policy.control(network, host, uint16(port), actual) // #nosec G115 -- parsed with 16 bits
