@@ -123,11 +123,11 @@ func (f *fakeControlPlane) set(change func()) {
 
 func shownBy(ctx context.Context) (*x509.Certificate, bool) {
 	p, _ := peer.FromContext(ctx)
-	state := p.AuthInfo.(credentials.TLSInfo).State
-	if len(state.PeerCertificates) == 0 {
-		return nil, state.DidResume
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return nil, info.State.DidResume
 	}
-	return state.PeerCertificates[0], state.DidResume
+	return info.State.PeerCertificates[0], info.State.DidResume
 }
 
 // Enroll implements identityv1.EnrollServiceServer.
@@ -188,8 +188,12 @@ func (f *fakeControlPlane) sign(csr []byte, agent, instance string) (*identityv1
 	if err != nil {
 		return nil, err
 	}
+	key, ok := r.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, status.Error(codes.InvalidArgument, "not an ECDSA key")
+	}
 	now := time.Now().Add(f.ahead)
-	chain, err := f.ca.Sign("/ns/default/agent/"+agent, instance, r.PublicKey.(*ecdsa.PublicKey), now.Add(-2*time.Hour), f.ahead+f.life+time.Second) // whole seconds
+	chain, err := f.ca.Sign("/ns/default/agent/"+agent, instance, key, now.Add(-2*time.Hour), f.ahead+f.life+time.Second) // whole seconds
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +263,7 @@ func (m *memory) set(fault error) {
 func quick() pace {
 	return pace{
 		call: 5 * time.Second, retryMin: 2 * time.Millisecond, retryMax: 20 * time.Millisecond, look: 5 * time.Millisecond,
-		first: 5 * time.Second, doubt: time.Nanosecond,
+		first: 5 * time.Second, doubt: 30 * time.Second,
 	}
 }
 

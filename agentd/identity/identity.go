@@ -57,7 +57,7 @@ type pace struct {
 	retryMax time.Duration // also at most a twentieth of the certificate's life
 	look     time.Duration // how often the clocks are looked at, at least
 	first    time.Duration // how long Dial waits for a first identity
-	doubt    time.Duration // a certificate younger than this isn't renewed because a stream was refused
+	doubt    time.Duration // between two renewals because a stream was refused
 }
 
 func (p pace) orDefault() pace {
@@ -91,6 +91,7 @@ type Keeper struct {
 	conns    map[*Conn]*held
 	newKey   *pending // of the call that has not been answered yet
 	doubtful bool     // it was refused somewhere: a renewal will tell
+	doubted  bool     // so was the one before it
 }
 
 // counts are of this process.
@@ -212,7 +213,8 @@ func (k *Keeper) take(h *held, unsaved bool) {
 	if k.now == nil {
 		close(k.first)
 	}
-	k.now, k.unsaved, k.problem, k.doubtful = h, unsaved, "", false
+	k.doubted, k.doubtful = k.doubtful, false
+	k.now, k.unsaved, k.problem = h, unsaved, ""
 	k.mu.Unlock()
 	k.sessions.reset(h)
 }

@@ -35,11 +35,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// onDoubt makes a renewal due, unless the identity is so young that another would be refused as well.
+// onDoubt makes a renewal due, unless that was done a moment ago and didn't help.
 func (k *Keeper) onDoubt() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.now != nil && (k.counts.issued == 0 || k.now.age(k.cfg.clock()) > k.cfg.pace.doubt) {
+	if k.now != nil && (!k.doubted || k.now.age(k.cfg.clock()) > k.cfg.pace.doubt) {
 		k.doubtful = true
 	}
 }
