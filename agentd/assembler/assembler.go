@@ -39,8 +39,8 @@ type Config struct {
 	Capabilities []string
 	// ModelBaseURL replaces every spec's model.baseUrl, which a WARNING says; empty: it doesn't.
 	ModelBaseURL string
-	// Permit judges a model's endpoint, which isn't probed, without connecting to it; it may look a name up, within a second. nil: all
-	// are fine.
+	// Permit judges a model's endpoint, which isn't probed, without connecting to it; it may look a name up for a moment, unless ctx has
+	// ended. nil: all are fine.
 	Permit   func(ctx context.Context, url string) error
 	Models   ModelFactory
 	Servers  ServerFactory

@@ -178,13 +178,21 @@ func (b *build) permit(ctx context.Context) {
 	if b.a.cfg.Permit == nil {
 		return
 	}
-	if err := b.a.cfg.Permit(ctx, b.next.baseURL); err != nil {
-		f := phase.Fault{Resource: b.self, Field: "model.baseUrl", Code: phase.Invalid, Message: err.Error(), Severity: phase.Error}
-		if b.unproven(b.agentLine) {
-			b.faults = append(b.faults, f)
-		} else {
-			b.degraded = append(b.degraded, f)
-		}
+	refuses := b.unproven(b.agentLine)
+	if !refuses { // what can't refuse isn't waited for
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		ctx = ended
+	}
+	err := b.a.cfg.Permit(ctx, b.next.baseURL)
+	if err == nil {
+		return
+	}
+	f := phase.Fault{Resource: b.self, Field: "model.baseUrl", Code: phase.Invalid, Message: err.Error(), Severity: phase.Error}
+	if refuses {
+		b.faults = append(b.faults, f)
+	} else {
+		b.degraded = append(b.degraded, f)
 	}
 }
 
