@@ -139,6 +139,9 @@ func (v *Verifier) metadata(ctx context.Context) (*metadata, error) {
 	if v.failure != nil && v.cfg.Now().Before(v.retry) {
 		return nil, v.failure
 	}
+	// A caller who goes away must not make the provider look as if it were down to the others.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerWait)
+	defer cancel()
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, v.cfg.Client), v.cfg.Issuer)
 	var said struct {
 		Keys       string   `json:"jwks_uri"`
