@@ -124,6 +124,18 @@ func checkBinding(b Binding) error {
 			fault(err.Error())
 		}
 	}
+	checkPlace(b, fault)
+	if len(b.Condition) > maxCondition {
+		fault("condition: longer than 1024 bytes")
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return errs.New(errs.Invalid, "binding %q: %s", b.Name, strings.Join(faults, "; "))
+}
+
+// checkPlace looks at the objects that a binding is for.
+func checkPlace(b Binding, fault func(string)) {
 	if b.Kind != "" && !slices.Contains(kinds(), b.Kind) {
 		fault("kind: one of " + strings.Join(kinds(), ", ") + ", or empty for all")
 	}
@@ -146,13 +158,6 @@ func checkBinding(b Binding) error {
 			fault("selector: pairs of key=value")
 		}
 	}
-	if len(b.Condition) > maxCondition {
-		fault("condition: longer than 1024 bytes")
-	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return errs.New(errs.Invalid, "binding %q: %s", b.Name, strings.Join(faults, "; "))
 }
 
 // CheckSubject answers errs.Invalid for what is no subject of a binding.

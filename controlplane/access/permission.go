@@ -19,7 +19,7 @@ import (
 )
 
 // CredentialUse is the permission to name a credential in a spec. No method asks for it as a whole: the handlers that write specs do.
-const CredentialUse = "credential.use"
+const CredentialUse = "credential.use" //nolint:gosec // a permission, no credential
 
 // Permission is one thing that a caller may hold.
 type Permission struct {

@@ -258,7 +258,7 @@ func (p *Policy) covers(h Holder, pattern string, in Region) bool {
 		namespace = ""
 	}
 	covers := func(e entry) bool {
-		if !e.set.covers(bounded(pattern, in.Kind)) || !e.Grant.covers(in) {
+		if !e.set.covers(bounded(pattern, in.Kind)) || !e.covers(in) {
 			return false
 		}
 		o := Object{Namespace: namespace, Kind: in.Kind}

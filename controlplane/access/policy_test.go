@@ -8,19 +8,19 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
-func compiler(t testing.TB) *Compiler {
-	t.Helper()
+func compiler(tb testing.TB) *Compiler {
+	tb.Helper()
 	c, err := NewCompiler()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
 
 // policyOf makes a policy; bindings get names where they have none.
-func policyOf(t testing.TB, roles []Role, bindings ...Binding) *Policy {
-	t.Helper()
-	c := compiler(t)
+func policyOf(tb testing.TB, roles []Role, bindings ...Binding) *Policy {
+	tb.Helper()
+	c := compiler(tb)
 	var grants []*Grant
 	for i, b := range bindings {
 		if b.Name == "" {
@@ -28,7 +28,7 @@ func policyOf(t testing.TB, roles []Role, bindings ...Binding) *Policy {
 		}
 		g, err := c.Grant(b)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		grants = append(grants, g)
 	}

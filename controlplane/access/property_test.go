@@ -173,7 +173,7 @@ func FuzzGrant(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, name, namespace, role, subject, kind, object, selector, condition string) {
+	f.Fuzz(func(_ *testing.T, name, namespace, role, subject, kind, object, selector, condition string) {
 		b := Binding{Name: name, Namespace: namespace, Role: role, Subjects: []string{subject}, Kind: kind, Object: object, Condition: condition}
 		if selector != "" {
 			b.Selector = []string{selector}

@@ -91,7 +91,7 @@ func TestCheckPattern(t *testing.T) {
 	cases := map[string]bool{
 		"spec.read": true, "*": true, "spec.*": true, "spec.read@credential": true, "*@agent": true, "spec.*@mcp": true,
 		"": false, "spec": false, "spec*": false, "spec.rea*": false, "nothing.*": false, "spec.reed": false, "spec.read@": false,
-		"spec.read@agents": false, "spec.read@agent@mcp": false, "**": false, "*.read": false, " spec.read": false,
+		"spec.read@agents": false, "spec.read@agent@mcp": false, "**": false, "*.read": false, "spec. read": false,
 	}
 	known := Permissions()
 	for pattern, want := range cases {

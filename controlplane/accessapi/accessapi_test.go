@@ -205,26 +205,27 @@ func TestCanI(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := w.by(v.Reveal())
+	by := map[string]context.Context{"ada": ada, "token": token, "dev": w.dev()}
 	cases := map[string]struct {
-		ctx    context.Context
+		by     string
 		ask    *accessv1.CanIRequest
 		want   bool
 		reason string
 	}{
-		"by a label":         {ada, &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "helper"}, true, "binding team of namespace default gives role editor to group:team-a"},
-		"by its permission":  {ada, &accessv1.CanIRequest{Permission: "spec.write", Namespace: "default", Kind: "agent", Name: "helper"}, true, "binding team"},
-		"without the label":  {ada, &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "other"}, false, "no binding gives user:ada spec.write on agent default/other"},
-		"on some":            {ada, &accessv1.CanIRequest{Permission: "apply"}, false, "on some objects, but not on namespace default"},
-		"nowhere":            {ada, &accessv1.CanIRequest{Permission: "rollback"}, false, "no binding"},
-		"another namespace":  {ada, &accessv1.CanIRequest{Permission: "get", Namespace: "other"}, true, "binding all"},
-		"the installation":   {ada, &accessv1.CanIRequest{Permission: "get", Namespace: "*"}, false, "not on the installation"},
-		"a token's scopes":   {token, &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "helper"}, false, "scopes"},
-		"a token's own part": {token, &accessv1.CanIRequest{Permission: "get", Kind: "agent", Name: "helper"}, true, "binding team"},
-		"the token file":     {w.dev(), &accessv1.CanIRequest{Permission: "access.write", Namespace: "*"}, true, "dev holds every permission"},
+		"by a label":         {"ada", &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "helper"}, true, "binding team of namespace default gives role editor to group:team-a"},
+		"by its permission":  {"ada", &accessv1.CanIRequest{Permission: "spec.write", Namespace: "default", Kind: "agent", Name: "helper"}, true, "binding team"},
+		"without the label":  {"ada", &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "other"}, false, "no binding gives user:ada spec.write on agent default/other"},
+		"on some":            {"ada", &accessv1.CanIRequest{Permission: "apply"}, false, "on some objects, but not on namespace default"},
+		"nowhere":            {"ada", &accessv1.CanIRequest{Permission: "rollback"}, false, "no binding"},
+		"another namespace":  {"ada", &accessv1.CanIRequest{Permission: "get", Namespace: "other"}, true, "binding all"},
+		"the installation":   {"ada", &accessv1.CanIRequest{Permission: "get", Namespace: "*"}, false, "not on the installation"},
+		"a token's scopes":   {"token", &accessv1.CanIRequest{Permission: "apply", Kind: "agent", Name: "helper"}, false, "scopes"},
+		"a token's own part": {"token", &accessv1.CanIRequest{Permission: "get", Kind: "agent", Name: "helper"}, true, "binding team"},
+		"the token file":     {"dev", &accessv1.CanIRequest{Permission: "access.write", Namespace: "*"}, true, "dev holds every permission"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			resp, err := w.CanI(c.ctx, req(c.ask))
+			resp, err := w.CanI(by[c.by], req(c.ask))
 			if err != nil || resp.Msg.GetAllowed() != c.want || !strings.Contains(resp.Msg.GetReason(), c.reason) {
 				t.Errorf("got %v, %v", resp, err)
 			}

@@ -38,7 +38,7 @@ func verbs() map[string]string {
 		"access.read":       "bindings",
 		"access.write":      "bind",
 	} {
-		for _, w := range strings.Fields(words) {
+		for w := range strings.FieldsSeq(words) {
 			out[w] = permission
 		}
 	}

@@ -61,11 +61,11 @@ func (s *Service) RevokeToken(ctx context.Context, req *connect.Request[accessv1
 		return nil, err
 	}
 	given := req.Msg.GetToken()
-	any := access.Check(ctx, write, access.Object{}) == nil
+	anyones := access.Check(ctx, write, access.Object{}) == nil
 	var id string
 	for _, t := range s.cfg.Directory.Tokens(func(t directory.Token) bool { return t.ID == given || t.Name == given }) {
 		own := s.cfg.Directory.Own(who, t)
-		if t.ID == given && (own || any) {
+		if t.ID == given && (own || anyones) {
 			id = t.ID
 			break
 		}

@@ -69,7 +69,7 @@ func newProvider(t *testing.T) (*provider, *http.Client) {
 			"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
 		})
 	})
-	mux.HandleFunc("/keys", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.keysDown {
