@@ -108,9 +108,17 @@ func (t *trail) close() {
 	}
 }
 
+// Fold gives everything that was told so far its place in the chain.
+func (t *trail) Fold(ctx context.Context) error {
+	return errors.Join(t.queue.Flush(ctx), t.chainer.Fold(ctx))
+}
+
+// Attend says that somebody follows the log.
+func (t *trail) Attend() (leave func()) { return t.chainer.Attend() }
+
 // mount puts the service that reads the log on the people door.
 func (t *trail) mount(p *people) error {
-	svc, err := auditapi.New(auditapi.Config{Store: t.plain, Chainer: t.chainer, Logger: t.log})
+	svc, err := auditapi.New(auditapi.Config{Store: t.plain, Chainer: t, Logger: t.log})
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,8 @@ type QueueConfig struct {
 // Queue takes events from callers that mustn't wait and writes their entries. It is safe for concurrent use.
 type Queue struct {
 	cfg   QueueConfig
-	ready chan struct{} // one token while something waits
+	ready chan struct{}      // one token while something waits
+	asked chan chan struct{} // who waits for all of it to be written
 
 	mu      sync.Mutex // guards what follows
 	waiting []Event
@@ -53,7 +54,7 @@ func NewQueue(cfg QueueConfig) (*Queue, error) {
 	}
 	cfg.Size = cmp.Or(cfg.Size, 4096)
 	cfg.Span = cmp.Or(cfg.Span, 10*time.Second)
-	return &Queue{cfg: cfg, ready: make(chan struct{}, 1)}, nil
+	return &Queue{cfg: cfg, ready: make(chan struct{}, 1), asked: make(chan chan struct{})}, nil
 }
 
 // Record takes an event. Where the queue is full it only counts it.
@@ -70,6 +71,22 @@ func (q *Queue) Record(e Event) {
 	}
 	q.mu.Unlock()
 	poke(q.ready)
+}
+
+// Flush returns when everything that was recorded before has its entry, or is counted as a repeat. Run must run.
+func (q *Queue) Flush(ctx context.Context) error {
+	written := make(chan struct{})
+	select {
+	case q.asked <- written:
+	case <-ctx.Done():
+		return errs.New(errs.Timeout, "write audit entries: %w", ctx.Err())
+	}
+	select {
+	case <-written:
+		return nil
+	case <-ctx.Done():
+		return errs.New(errs.Timeout, "write audit entries: %w", ctx.Err())
+	}
 }
 
 // Dropped counts the events that didn't fit since the start.
@@ -90,16 +107,26 @@ func (q *Queue) Run(ctx context.Context) error {
 			wait = max(at.Sub(q.now()), 0)
 		}
 		timer.Reset(wait)
+		var asked chan struct{}
 		select {
 		case <-ctx.Done():
 			continue
 		case <-timer.C:
+		case asked = <-q.asked:
 		case <-q.ready:
-			pause(ctx, timer, gather)
+			timer.Reset(gather)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			case asked = <-q.asked:
+			}
 		}
 		w.collect(q.now())
 		for wait := retryMin; ctx.Err() == nil && !w.write(ctx); wait = min(2*wait, retryMax) {
 			pause(ctx, timer, wait)
+		}
+		if asked != nil && len(w.out) == 0 {
+			close(asked)
 		}
 	}
 	w.collect(q.now())

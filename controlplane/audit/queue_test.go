@@ -153,3 +153,29 @@ func TestCallersWithoutEndMakeNoEntriesWithoutEnd(t *testing.T) {
 		t.Errorf("%d due, %d windows left", len(due), len(c.windows))
 	}
 }
+
+func TestWhoReadsFindsWhatWasJustTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		q, stop := running(t, s, 0)
+		began := time.Now()
+		for i := range 3 {
+			q.Record(denied(fmt.Sprintf("user:u%d", i), "/Apply"))
+			if err := q.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(pendingIn(t, s)); got != i+1 {
+				t.Errorf("%d entries after %d", got, i+1)
+			}
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("waited %s", waited)
+		}
+		stop()
+		late, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Flush(late); !errs.Is(err, errs.Timeout) {
+			t.Errorf("after its end: %v", err)
+		}
+	})
+}
