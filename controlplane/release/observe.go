@@ -78,6 +78,16 @@ func (o *observer) known(h manifest.Hash) (Config, bool) {
 	return c, ok
 }
 
+// desired finds what Build gives an instance. Revisions of equal content have one hash: of those the instance's target is meant.
+func (o *observer) desired(in Instance) (Config, bool) {
+	for _, c := range []*Config{o.e.Stable, o.e.Candidate, o.e.Held} {
+		if c != nil && c.Revision == in.Target && c.Hash == in.Desired && !in.Desired.IsZero() {
+			return *c, true
+		}
+	}
+	return o.known(in.Desired)
+}
+
 // own gives the own-spec line of a config.
 func own(c Config) manifest.Hash {
 	for _, l := range c.Lines {
@@ -261,7 +271,7 @@ func (o *observer) clearRefusal() {
 		return
 	}
 	for _, in := range o.e.Instances {
-		c, ok := o.known(in.Desired)
+		c, ok := o.desired(in)
 		if !ok || in.Running != in.Desired || in.Desired == l.Fallback || c.Generation <= l.Generation {
 			return
 		}

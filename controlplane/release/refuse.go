@@ -52,7 +52,7 @@ func (o *observer) base(in Instance) (Config, bool) {
 
 // verdictAt is semantics.md 7.2: the progress deadline from the newest write among the heads whose lines differ.
 func (o *observer) verdictAt(in Instance) time.Time {
-	c, ok := o.known(in.Desired)
+	c, ok := o.desired(in)
 	if !ok {
 		return o.e.At
 	}
@@ -91,7 +91,7 @@ func (o *observer) refusals() {
 		}
 	}
 	for _, in := range o.e.Instances {
-		c, ok := o.known(in.Desired)
+		c, ok := o.desired(in)
 		if !ok || in.Running == in.Desired {
 			continue
 		}

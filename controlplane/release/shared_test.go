@@ -169,8 +169,8 @@ func TestVetoes(t *testing.T) {
 				Applied:   []Config{c1, config(3, "two", "3")},
 				Instances: []Instance{refuses(silent("i", config(3, "two", "3"), config(2, "two", "4")))},
 			},
-			want: "stable 3 proven 3 candidate 2 refusal 3 held 0 veto prompt/p [4] use 3 | 1:superseded 2:candidate 3:stable",
-			does: []string{"refusal 3", "veto 2->2"},
+			want: "stable 3 proven 3 candidate 2 refusal 2 held 0 veto prompt/p [4] use 3 | 1:superseded 2:candidate 3:stable",
+			does: []string{"refusal 2", "veto 2->2"},
 		},
 		"7.3: the agent's next apply removes it": {
 			given: veto2(),
