@@ -100,7 +100,17 @@ func (t *token) principal() access.Principal {
 	if t.Kind == KindSession {
 		return access.Principal{Name: t.Owner, Kind: access.User, Groups: t.Groups, TokenID: t.ID, Expires: t.Expires}
 	}
-	return access.Principal{Name: "token:" + t.Name, Kind: access.Token, TokenID: t.ID, Expires: t.Expires}
+	return access.Principal{Name: t.actor(), Kind: access.Token, Groups: t.Groups, TokenID: t.ID, Expires: t.Expires}
+}
+
+// actor is how history and audit name an API token. Names are their owners' own, so that the owner belongs to it, or else anybody could
+// act under the name of another's token.
+func (t *token) actor() string {
+	name := ownerToken + t.Name
+	if t.Owner == devName || t.Owner == ownerToken+t.ID {
+		return name
+	}
+	return name + " of " + t.Owner
 }
 
 // Authenticate gives who shows a bearer token: the token file's, a session's or an API token's. Anything else, and what has ended,

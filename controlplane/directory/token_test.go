@@ -24,7 +24,7 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("session: %+v", ada)
 		}
 		_, ci, api := create(t, d, ada, NewToken{Name: "ci", TTL: 48 * time.Hour})
-		if ci.Name != "token:ci" || ci.Kind != access.Token || ci.TokenID == "" || ci.Admin {
+		if ci.Name != "token:ci of user:ada" || ci.Kind != access.Token || ci.TokenID == "" || ci.Admin {
 			t.Errorf("api token: %+v", ci)
 		}
 		for _, bearer := range []string{"", "agt_", "x", devSecret + "0", session[:len(session)-1], "agb_" + strings.TrimPrefix(api, "agt_"), api + " "} {
