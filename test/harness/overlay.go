@@ -13,7 +13,7 @@ import (
 // Change is one change of the tree for BuildVariant: Old, which must be there exactly once, becomes New; an empty Old makes New a whole
 // new file.
 type Change struct {
-	File string // relative to the module's root
+	File string // relative to the module's root, or absolute
 	Old  string
 	New  string
 }
@@ -32,7 +32,7 @@ func BuildVariant(ctx context.Context, root, dir, program string, changes []Chan
 	for _, c := range changes {
 		text, seen := contents[c.File]
 		if !seen && c.Old != "" {
-			b, err := os.ReadFile(filepath.Join(root, c.File)) //nolint:gosec // the suite's own tree
+			b, err := os.ReadFile(within(root, c.File)) //nolint:gosec // the suite's own tree
 			if err != nil {
 				return "", err
 			}
@@ -54,7 +54,7 @@ func BuildVariant(ctx context.Context, root, dir, program string, changes []Chan
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			return "", err
 		}
-		replace[filepath.Join(root, file)] = name
+		replace[within(root, file)] = name
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -71,4 +71,48 @@ func BuildVariant(ctx context.Context, root, dir, program string, changes []Chan
 		return "", fmt.Errorf("go build -overlay %s: %w\n%s", program, err, b)
 	}
 	return out, nil
+}
+
+func within(root, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(root, file)
+}
+
+// SkewVar is the variable by which a program built with SkewedClock has a wrong clock, in seconds.
+const SkewVar = "TEST_SKEW_SECONDS"
+
+// SkewedClock gives the changes of the standard library that make a program's clock wrong; what is measured between two moments stays
+// right.
+func SkewedClock(ctx context.Context) ([]Change, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	dir := filepath.Join(strings.TrimSpace(string(out)), "src", "time")
+	now := "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+	return []Change{
+		{File: filepath.Join(dir, "time.go"), Old: now, New: now + "\tsec += testSkew\n"},
+		{File: filepath.Join(dir, "testskew.go"), New: `package time
+
+import "syscall"
+
+var testSkew = func() int64 {
+	text, _ := syscall.Getenv("` + SkewVar + `")
+	n, negative := int64(0), false
+	for i := range len(text) {
+		if text[i] == '-' {
+			negative = true
+			continue
+		}
+		n = n*10 + int64(text[i]-'0')
+	}
+	if negative {
+		return -n
+	}
+	return n
+}()
+`},
+	}, nil
 }
