@@ -37,8 +37,12 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			ctx = audit.With(ctx, audit.NewDraft(g.about(c, msg)))
 		}
 		resp, err := next(ctx, req)
-		if connect.CodeOf(err) == connect.CodePermissionDenied && err != nil {
+		switch {
+		case err == nil:
+		case connect.CodeOf(err) == connect.CodePermissionDenied:
 			g.recordDenial(c, msg, err)
+		case connect.CodeOf(err) == connect.CodeUnauthenticated && c.rule.on == accessv1.On_ON_PUBLIC:
+			g.recordFailedLogin(c, msg, err)
 		}
 		return resp, err
 	}
@@ -145,6 +149,14 @@ func (g *Gate) recordDenial(c *call, msg proto.Message, err error) {
 		e.Objects = []string{about.Object}
 	}
 	g.audit.Record(e)
+}
+
+// recordFailedLogin tells the audit log of a proof that a public method didn't accept. Logins are limited by address, so these are, too.
+func (g *Gate) recordFailedLogin(c *call, msg proto.Message, err error) {
+	g.audit.Record(audit.Event{
+		Type: audit.Unauthenticated, Call: g.about(c, msg), Message: g.redact.Redact(err.Error()),
+		Outcome: connect.CodeUnauthenticated.String(), Time: g.now(),
+	})
 }
 
 // about says what a call is about, for the audit log.
