@@ -177,11 +177,12 @@ func TestManyStreamsInLine(t *testing.T) {
 		w.set(config(int64(r), int64(r), fmt.Sprintf("agent/x=%d", r)))
 	}
 	all.Wait()
-	w.hub.line.mu.Lock()
-	defer w.hub.line.mu.Unlock()
-	if len(w.hub.line.waiting) != 0 {
-		t.Errorf("%d still in line", len(w.hub.line.waiting))
-	}
+	// Who learnt of the newest by an answer may still stand there: the line is slower on a busy machine.
+	w.until("nobody in line", func([]fleet.Instance) bool {
+		w.hub.line.mu.Lock()
+		defer w.hub.line.mu.Unlock()
+		return len(w.hub.line.waiting) == 0
+	})
 }
 
 // A change to one agent is sent before what is left of a change to many.
