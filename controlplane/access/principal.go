@@ -1,3 +1,6 @@
+// Package access decides who may do what: principals, roles, bindings with conditions, and what a token leaves of its owner's
+// permissions. Everything is denied that no binding allows. The gate and the handlers of the people door ask it, by the Rules that a
+// Principal carries; package directory keeps the records that it decides by. But for the token file it does no I/O.
 package access
 
 import (
@@ -20,7 +23,8 @@ const (
 
 // Principal is an authenticated caller.
 type Principal struct {
-	// Name is what history and audit keep as actor, such as "user:ada@example.org", "token:ci", "dev" or "agent:default/helper".
+	// Name is what history and audit keep as actor, such as "user:ada@example.org", "token:ci of user:ada@example.org",
+	// "dev" or "agent:default/helper".
 	Name string
 	Kind Kind
 	// Groups are the OIDC provider's, without prefix.

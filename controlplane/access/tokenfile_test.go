@@ -18,7 +18,6 @@ import (
 	_ "github.com/agentry/agentry/gen/agentry/spec/v1"     // its services are checked
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/rpc"
-	"github.com/agentry/agentry/internal/secret"
 )
 
 func TestEveryMethodCarriesAPermission(t *testing.T) {
@@ -41,48 +40,6 @@ func TestEveryMethodCarriesAPermission(t *testing.T) {
 	})
 	if methods < 60 {
 		t.Errorf("only %d methods seen", methods)
-	}
-}
-
-func TestAuthenticate(t *testing.T) {
-	const token = "agt_0123456789abcdef"
-	g, err := New(secret.NewValue(token))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const apply = "/agentry.spec.v1.SpecService/Apply"
-	cases := map[string]struct {
-		method, bearer string
-		want           errs.Kind
-		ok             bool
-	}{
-		"right token":      {method: apply, bearer: token, ok: true},
-		"stream":           {method: "/agentry.push.v1.ConfigService/Stream", bearer: token, ok: true},
-		"no token":         {method: apply, want: errs.Unauthenticated},
-		"wrong token":      {method: apply, bearer: token + "0", want: errs.Unauthenticated},
-		"unknown method":   {method: "/agentry.spec.v1.SpecService/Drop", bearer: token, want: errs.Denied},
-		"unknown service":  {method: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", bearer: token, want: errs.Denied},
-		"no method at all": {method: "apply", bearer: token, want: errs.Denied},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			p, err := g.Authenticate(t.Context(), c.method, c.bearer)
-			if c.ok {
-				if err != nil || p.Name != "dev" || !p.Admin {
-					t.Errorf("got %+v, %v", p, err)
-				}
-				return
-			}
-			if !errs.Is(err, c.want) || p.Name != "" {
-				t.Errorf("got %+v, %v, want kind %v", p, err, c.want)
-			}
-			if c.bearer != "" && strings.Contains(err.Error(), c.bearer) {
-				t.Errorf("the error shows the token: %v", err)
-			}
-		})
-	}
-	if _, err := New(secret.NewValue("short")); !errs.Is(err, errs.Invalid) {
-		t.Errorf("short token: %v", err)
 	}
 }
 
