@@ -178,3 +178,6 @@ func (r *Reviewer) ask(ctx context.Context, token secret.Value) (_ reviewStatus,
 	}
 	return out.Status, nil
 }
+
+// Close ends idle connections.
+func (r *Reviewer) Close() { r.client.CloseIdleConnections() }
