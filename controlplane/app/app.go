@@ -265,7 +265,7 @@ func assemble(in parts) (*process, error) {
 	p.people = newPeople(guarded, in.log)
 	p.people.handle(specv1connect.NewSpecServiceHandler(specs, p.people.opts...))
 	p.people.handle(releasev1connect.NewStatusServiceHandler(p.status, p.people.opts...))
-	if err := in.trail.mount(p.people); err != nil {
+	if err := in.trail.mount(p.people, table); err != nil {
 		return nil, err
 	}
 	if err := mountRegistries(p.people, in, specs, p.status, table); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/agentry/agentry/controlplane/audit/filesink"
 	"github.com/agentry/agentry/controlplane/audit/otlpsink"
 	"github.com/agentry/agentry/controlplane/auditapi"
+	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/gen/agentry/audit/v1/auditv1connect"
@@ -43,6 +44,7 @@ type trail struct {
 	store   store.Store // writes every change with its entry
 	queue   *audit.Queue
 	chainer *audit.Chainer
+	busy    func() bool // whether a change is on its way to instances; set before anything runs
 	log     *slog.Logger
 	running []part
 	ends    []func(context.Context) error
@@ -55,12 +57,12 @@ func newTrail(s store.Store, replica string, redact *secret.Redactor, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	chainer, err := audit.NewChainer(audit.ChainerConfig{Store: s, Origin: origin, Logger: log})
+	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, log: log, busy: func() bool { return false }}
+	t.chainer, err = audit.NewChainer(audit.ChainerConfig{Store: s, Origin: origin, Logger: log, Busy: func() bool { return t.busy() }})
 	if err != nil {
 		return nil, err
 	}
-	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, chainer: chainer, log: log}
-	t.running = []part{{"audit queue", queue.Run}, {"audit chain", chainer.Run}}
+	t.running = []part{{"audit queue", queue.Run}, {"audit chain", t.chainer.Run}}
 	return t, nil
 }
 
@@ -116,8 +118,9 @@ func (t *trail) Fold(ctx context.Context) error {
 // Attend says that somebody follows the log.
 func (t *trail) Attend() (leave func()) { return t.chainer.Attend() }
 
-// mount puts the service that reads the log on the people door.
-func (t *trail) mount(p *people) error {
+// mount puts the service that reads the log on the people door, and has the log wait for the instances of a table.
+func (t *trail) mount(p *people, table *fleet.Table) error {
+	t.busy = func() bool { return oldestInFlight(table.All(), time.Now()) > 0 }
 	svc, err := auditapi.New(auditapi.Config{Store: t.plain, Chainer: t, Logger: t.log})
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type ChainerConfig struct {
 	// while a change is on its way to thousands of instances the store is left alone. Longest bounds the wait, default 30 s.
 	// Somebody who reads or follows the log doesn't wait for it.
 	Quiet, Longest time.Duration
+	// Busy says that a change is on its way to instances, so that chaining waits on, up to Longest; nil: never. It is asked rarely.
+	Busy func() bool
 	// Window is how many entries the store keeps, default 10,000, and WindowBytes how large they may be, default 64 MiB. Older ones
 	// are in the sinks only.
 	Window      int64
@@ -89,7 +91,7 @@ func (c *Chainer) Run(ctx context.Context) error {
 			continue
 		case <-timer.C:
 		}
-		if !any {
+		if !any || c.later(time.Now()) {
 			continue
 		}
 		err := c.Fold(ctx)
@@ -119,6 +121,20 @@ func (c *Chainer) wait(now time.Time) (time.Duration, bool) {
 		at = longest
 	}
 	return at.Sub(now), true
+}
+
+// later puts off what is due while a change is on its way, unless somebody follows the log or it waited for too long.
+func (c *Chainer) later(now time.Time) bool {
+	if c.cfg.Busy == nil || !c.cfg.Busy() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watchers > 0 || now.Sub(c.when.first) >= c.cfg.Longest {
+		return false
+	}
+	c.when.last = now
+	return true
 }
 
 // watch notes when entries come to wait.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +192,37 @@ func TestTheChainerWaitsForQuiet(t *testing.T) {
 		}
 		if err := c.Fold(t.Context()); err != nil || chained() != 38 { // who reads doesn't wait
 			t.Errorf("%d chained, %v", chained(), err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// While instances are still answering a change nothing is chained, but not without end.
+func TestTheChainerWaitsForInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		var busy atomic.Bool
+		c := newChainer(t, s, func(cfg *ChainerConfig) { cfg.Busy = busy.Load })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(ctx) }()
+		for _, step := range []struct {
+			busy bool
+			wait time.Duration
+			want int64
+		}{{true, 20 * time.Second, 0}, {true, 12 * time.Second, 1}, {false, 3 * time.Second, 2}} {
+			busy.Store(step.busy)
+			if step.want != 1 {
+				put(t, s, "one")
+			}
+			time.Sleep(step.wait)
+			synctest.Wait()
+			if head, _, err := ReadHead(t.Context(), s); err != nil || head.Seq != step.want {
+				t.Errorf("%d chained, want %d, %v", head.Seq, step.want, err)
+			}
 		}
 		cancel()
 		if err := <-ended; err != nil {
