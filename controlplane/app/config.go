@@ -43,6 +43,8 @@ type Config struct {
 	Access Access
 	// Identity is how instances prove who they are.
 	Identity Identity
+	// Rates bound what is asked at the people door.
+	Rates Rates
 	// Audit says where audit entries go beside the store.
 	Audit AuditConfig
 	// Timing is for tests.
@@ -61,6 +63,7 @@ func Default(env func(string) string) Config {
 		LogFormat:   "text",
 		Access:      accessDefaults(),
 		Identity:    defaultIdentity(),
+		Rates:       defaultRates(),
 		Timing:      timing(env),
 		Version:     version.String(),
 	}
@@ -95,6 +98,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets the chosen addresses as JSON once the doors are open")
 	egressFlags(fs, &c.Egress)
 	accessFlags(fs, &c.Access)
+	rateFlags(fs, &c.Rates)
 	auditFlags(fs, &c.Audit, env)
 	identityFlags(fs, &c.Identity)
 	var envErr error
@@ -161,6 +165,7 @@ func (c Config) Validate() error {
 		fault("--log-format: %q (text or json)", c.LogFormat)
 	}
 	c.Access.check(fault)
+	c.Rates.check(fault)
 	faults = append(faults, c.Identity.faults()...)
 	return errors.Join(append(faults, c.Timing.faults()...)...)
 }

@@ -36,6 +36,8 @@ type call struct {
 	client string // address
 	bearer string
 	who    access.Principal // zero: a public method
+	// changed is closed at the first change of access after the call was admitted; nil: there is none to hear of.
+	changed <-chan struct{}
 	// arrived ends the time that the body may take.
 	arrived func()
 }
@@ -65,15 +67,18 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, next http.Handler) 
 	c := &call{rule: rl, id: requestID(r), client: clientOf(r), bearer: rpc.BearerOf(r.Header.Get("Authorization"))}
 	w.Header().Set(requestIDHeader, c.id)
 	r.Header.Del("Authorization") // nobody behind the gate needs it
+	control := http.NewResponseController(w)
+	// Without support (a test's recorder) the server's own bounds are all there is.
+	_ = control.SetReadDeadline(time.Now().Add(g.limits.Body))
 	done, err := g.admit(r.Context(), c)
 	if err != nil {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // else the server reads the body before it answers
+		}
 		g.answer(w, r, c, err)
 		return
 	}
 	defer done()
-	control := http.NewResponseController(w)
-	// Without support (a test's recorder) the server's own bounds are all there is.
-	_ = control.SetReadDeadline(g.now().Add(g.limits.Body))
 	c.arrived = func() { _ = control.SetReadDeadline(time.Time{}) }
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	if c.who.Name != "" {
@@ -91,6 +96,7 @@ func (g *Gate) admit(ctx context.Context, c *call) (done func(), err error) {
 	case c.rule.on == accessv1.On_ON_PUBLIC:
 		return done, g.limited(g.clients, c.client)
 	}
+	c.changed = g.changed() // before anything is asked: a change in between isn't missed
 	c.who, err = g.auth.Authenticate(ctx, c.bearer)
 	if err != nil {
 		return nil, g.unknown(c, err)

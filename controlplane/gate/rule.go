@@ -62,7 +62,7 @@ func rulesOf(services []protoreflect.ServiceDescriptor) (map[string]*rule, error
 }
 
 func ruleOf(method string, m protoreflect.MethodDescriptor) (*rule, error) {
-	option, ok := rpc.Rule(method)
+	option, ok := rpc.RuleOf(m)
 	if !ok {
 		return nil, errs.New(errs.Internal, "gate: %s carries no rule: nobody may call it", method)
 	}

@@ -31,11 +31,10 @@ func (e *endedError) Error() string { return e.err.Error() }
 // watch begins to look after a stream's caller; stop must be called.
 func (g *Gate) watch(ctx context.Context, c *call) *watched {
 	w := &watched{begun: make(chan proto.Message, 1), done: make(chan struct{})}
-	changed := g.changed() // before anything is asked: a change in between isn't missed
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	go func() {
 		defer close(w.done)
-		if err := g.lookAfter(w.ctx, c, w.begun, changed); err != nil {
+		if err := g.lookAfter(w.ctx, c, w.begun); err != nil {
 			w.cancel(&endedError{err: err})
 		}
 	}()
@@ -58,7 +57,7 @@ func (w *watched) stop() error {
 }
 
 // lookAfter returns an error when the caller doesn't count any more, and nil when ctx ends.
-func (g *Gate) lookAfter(ctx context.Context, c *call, begun <-chan proto.Message, changed <-chan struct{}) error {
+func (g *Gate) lookAfter(ctx context.Context, c *call, begun <-chan proto.Message) error {
 	var expired <-chan time.Time
 	if !c.who.Expires.IsZero() {
 		t := time.NewTimer(c.who.Expires.Sub(g.now()))
@@ -66,6 +65,7 @@ func (g *Gate) lookAfter(ctx context.Context, c *call, begun <-chan proto.Messag
 		expired = t.C
 	}
 	var msg proto.Message
+	changed, missed := c.changed, false // missed: there was a change before msg was there
 	for {
 		select {
 		case <-ctx.Done():
@@ -73,11 +73,14 @@ func (g *Gate) lookAfter(ctx context.Context, c *call, begun <-chan proto.Messag
 		case <-expired:
 			return errs.New(errs.Unauthenticated, "what was shown as %s has expired: log in again", c.who.Name)
 		case msg = <-begun:
-		case <-changed:
-			changed = g.changed()
-			if err := g.again(ctx, c, msg); err != nil {
-				return err
+			if !missed {
+				continue
 			}
+		case <-changed:
+			changed, missed = g.changed(), msg == nil
+		}
+		if err := g.again(ctx, c, msg); err != nil {
+			return err
 		}
 	}
 }
@@ -97,7 +100,9 @@ func (g *Gate) again(ctx context.Context, c *call, msg proto.Message) error {
 	case msg == nil:
 		return nil
 	}
-	return g.decide(ctx, c, msg)
+	as := *c
+	as.who = now
+	return g.decide(access.With(ctx, now), &as, msg)
 }
 
 // same reports whether nothing of a principal changed that a handler may have kept. Bindings are asked for at every check.

@@ -29,6 +29,11 @@ func Rule(fullMethod string) (rule *accessv1.Access, ok bool) {
 	if md == nil {
 		return nil, false
 	}
+	return RuleOf(md)
+}
+
+// RuleOf is Rule for a method whose descriptor is at hand.
+func RuleOf(md protoreflect.MethodDescriptor) (rule *accessv1.Access, ok bool) {
 	access, isAccess := proto.GetExtension(md.Options(), accessv1.E_Access).(*accessv1.Access)
 	if !isAccess || access.GetOn() == accessv1.On_ON_UNSPECIFIED {
 		return nil, false
