@@ -15,7 +15,7 @@ import (
 
 // mountRegistries puts the services on the people door with which people move shared heads and steer releases.
 func mountRegistries(p *people, in parts, specs *specapi.Service, status *releaseapi.Service, table *fleet.Table) error {
-	anew, err := reseal.New(reseal.Config{Store: in.store, View: in.view, Vault: in.vault})
+	anew, err := reseal.New(reseal.Config{Store: in.store, View: in.view, Vault: in.vault, Others: []reseal.Source{in.authority}})
 	if err != nil {
 		return err
 	}

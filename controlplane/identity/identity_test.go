@@ -1,15 +1,18 @@
 package identity_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"log/slog"
 	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -60,17 +63,20 @@ type cluster struct {
 	store store.Store
 	kek   secret.KEK
 	clock *clock
+
+	kekFile string
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	kek, err := secret.CreateFileKEK(filepath.Join(t.TempDir(), "kek"))
+	path := filepath.Join(t.TempDir(), "kek")
+	kek, err := secret.CreateFileKEK(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := memstore.New()
 	t.Cleanup(func() { _ = s.Close() })
-	return &cluster{t: t, store: s, kek: kek, clock: &clock{t: time.Now().Truncate(time.Second)}}
+	return &cluster{t: t, store: s, kek: kek, kekFile: path, clock: &clock{t: time.Now().Truncate(time.Second)}}
 }
 
 // replica opens an authority and runs it until the test ends. tune may be nil.
@@ -285,12 +291,45 @@ func TestAuthorityIsSealed(t *testing.T) {
 	}
 }
 
+// TestReseal puts a new key on top of the key file, as its owner does, and takes the former away after it.
 func TestReseal(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	a := c.replica("r1", nil)
-	if sealed, again, err := a.Reseal(t.Context()); err != nil || sealed != 1 || again != 0 {
-		t.Errorf("%d, %d, %v", sealed, again, err)
+	before := c.replica("r1", nil)
+	pin := before.Roots()[0].Pin
+	if sealed, again, err := before.Reseal(t.Context()); err != nil || sealed != 1 || again != 0 {
+		t.Errorf("nothing to do: %d, %d, %v", sealed, again, err)
+	}
+	old, err := os.ReadFile(c.kekFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(content ...[]byte) *secret.FileKEK {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "kek")
+		if err := os.WriteFile(path, bytes.Join(content, nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k, err := secret.OpenFileKEK(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	fresh := []byte(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)) + "\n")
+	c.kek = open(fresh, old)
+	for i, want := range []int{1, 0} {
+		if sealed, again, err := c.replica("r2", nil).Reseal(t.Context()); err != nil || sealed != 1 || again != want {
+			t.Errorf("run %d: %d, %d, %v", i, sealed, again, err)
+		}
+	}
+	c.kek = open(fresh)
+	if got := c.replica("r3", nil).Roots()[0].Pin; got != pin {
+		t.Errorf("root %s, want %s", got, pin)
+	}
+	// A replica that hasn't got the new key yet goes on with what it read.
+	if got := kind(before.Verify(parse(t, give(t, before, helper("i1")).Chain), c.clock.now())); got != "" {
+		t.Errorf("a replica with the former key: %q", got)
 	}
 }
 
@@ -371,10 +410,8 @@ func TestCertificateAuthorityFromFiles(t *testing.T) {
 	}
 	root := ca("root", rootKey, nil, rootKey)
 	issuer := ca("issuer", issuerKey, root, rootKey)
-	former := ca("former", newKey(t), nil, newKey(t))
-	_ = former
 	formerKey := newKey(t)
-	former = ca("former", formerKey, nil, formerKey)
+	former := ca("former", formerKey, nil, formerKey)
 	text := func(certs ...*x509.Certificate) []byte {
 		var out []byte
 		for _, c := range certs {
