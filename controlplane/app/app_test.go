@@ -57,14 +57,15 @@ func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	return cmd, &out
 }
 
-func start(t *testing.T, dir string) *controlPlane {
+func start(t *testing.T, dir string, more ...string) *controlPlane {
 	t.Helper()
 	info := filepath.Join(dir, "info.json")
 	if err := os.Remove(info); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 	p := &controlPlane{t: t, dir: dir}
-	p.cmd, p.out = command(t, "--data-dir", filepath.Join(dir, "data"), "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0", "--info-file", info, "--log-level", "debug")
+	args := []string{"--data-dir", filepath.Join(dir, "data"), "--people-addr", "127.0.0.1:0", "--runtime-addr", "127.0.0.1:0", "--info-file", info, "--log-level", "debug"}
+	p.cmd, p.out = command(t, append(args, more...)...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -114,9 +115,13 @@ func (p *controlPlane) bearer() connect.Option {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	return bearer(token.Reveal())
+}
+
+func bearer(token string) connect.Option {
 	return connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
-			r.Header().Set("Authorization", "Bearer "+token.Reveal())
+			r.Header().Set("Authorization", "Bearer "+token)
 			return next(ctx, r)
 		}
 	}))
