@@ -34,6 +34,7 @@ func startServer(ctx context.Context, o options, name, dir string, content []byt
 	if err != nil {
 		return nil, err
 	}
+	env.CA, env.CACert, env.CAKey = o.ca.ca, o.ca.cert, o.ca.key
 	a := &agentry{env: env}
 	if err := a.start(ctx, o); err != nil {
 		a.close()
@@ -99,7 +100,7 @@ func (a *agentry) prompt(files harness.Files, key string) {
 }
 
 func (a *agentry) process() int { return a.cp.PID() }
-func (a *agentry) at() place    { return place{push: a.cp.Runtime, token: a.secret, profiles: a.debug} }
+func (a *agentry) at() place    { return place{push: a.cp.Runtime, tls: true, profiles: a.debug} }
 
 // change applies the next version of the prompt of a scope at the people door, as agentctl apply does.
 func (a *agentry) change(ctx context.Context, scope string) error {

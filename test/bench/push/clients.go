@@ -12,7 +12,6 @@ import (
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // The two instances beside the n: one whose agent has no other instance, and one that refuses when told to.
@@ -27,14 +26,15 @@ func agentName(i int) string { return fmt.Sprintf("agent-%05d", i) }
 type crowd struct {
 	system  string
 	target  string
-	token   string
 	members []*member
+	creds   *clientCreds
 
 	round     atomic.Pointer[round]
 	contents  atomic.Int64 // bytes of content received
 	arrivals  atomic.Int64 // messages received
 	refusing  atomic.Bool
 	refused   atomic.Int64 // how often something was sent that was or is refused
+	last      atomic.Int64 // when the newest of confirmed did
 	confirmed atomic.Int64 // members that answered something since they were opened; without the refuser, who may be told nothing
 }
 
@@ -63,8 +63,12 @@ type member struct {
 	refuses string        // version that it refuses
 }
 
-func runClients(ctx context.Context, system, target, token string, n, agents int) error {
-	c := &crowd{system: system, target: target, token: token}
+func runClients(ctx context.Context, system, target string, n, agents int) error {
+	creds, err := newClientCreds(os.Getenv)
+	if err != nil {
+		return err
+	}
+	c := &crowd{system: system, target: target, creds: creds}
 	for i := range n {
 		c.members = append(c.members, &member{crowd: c, index: i, agent: agentName(i % agents)})
 	}
@@ -86,11 +90,14 @@ func (c *crowd) do(ctx context.Context, cmd command) (reply, error) {
 	case "open":
 		err := c.open(ctx)
 		return reply{Content: c.members[0].first, Bytes: c.contents.Load()}, err
-	case "reopen":
+	case "leave":
 		c.close()
 		c.contents.Store(0)
+		c.creds.way(cmd.Scope)
+		return reply{}, nil
+	case "return":
 		err := c.open(ctx)
-		return reply{Bytes: c.contents.Load()}, err
+		return reply{Bytes: c.contents.Load(), Last: c.last.Load()}, err
 	case "arm":
 		r := &round{solo: cmd.Scope == soloAgent, at: make([]atomic.Int64, len(c.members)), done: make(chan struct{})}
 		r.left.Store(1)
@@ -171,7 +178,11 @@ func (c *crowd) wait(ctx context.Context) (reply, error) {
 }
 
 func (m *member) open(ctx context.Context) error {
-	conn, err := grpc.NewClient("passthrough:///"+m.crowd.target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	creds, err := m.crowd.creds.of(m.agent)
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+m.crowd.target, grpc.WithTransportCredentials(creds),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
 	if err != nil {
 		return err
@@ -198,6 +209,12 @@ func (m *member) open(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// answered counts the first answer on a stream.
+func (c *crowd) answered() {
+	c.last.Store(int64(now()))
+	c.confirmed.Add(1)
 }
 
 // acked records the acknowledgement of a version.

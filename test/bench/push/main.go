@@ -37,6 +37,8 @@ type options struct {
 	asJSON            bool
 	keep              bool
 	scenario          string
+	tls               bool
+	ca                authority
 }
 
 func main() {
@@ -54,6 +56,7 @@ func main() {
 	flag.StringVar(&o.profiles, "profiles", "", "folder for CPU and heap profiles of the servers; \"\": none")
 	flag.BoolVar(&o.keep, "keep", false, "keep the run's folder with the logs")
 	flag.StringVar(&o.scenario, "scenario", "", "run stuck, restart, shared or latency against agentry alone instead of the comparison")
+	flag.BoolVar(&o.tls, "tls", true, "mutual TLS for the two to compare with, too; agentry's is always on")
 	role := flag.String("role", "", "internal: serve or clients")
 	system := flag.String("system", "", "internal: which one this process is for")
 	target := flag.String("target", "", "internal: where the clients connect")
@@ -65,7 +68,7 @@ func main() {
 		case "serve":
 			err = serve(ctx, *system)
 		case "clients":
-			err = runClients(ctx, *system, *target, os.Getenv("BENCH_TOKEN"), o.n, o.agents)
+			err = runClients(ctx, *system, *target, o.n, o.agents)
 		default:
 			err = run(ctx, o, os.Stdout)
 		}
@@ -102,6 +105,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		fmt.Fprintln(os.Stderr, "folder:", dir)
 	} else {
 		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	if o.ca, err = newAuthority(dir); err != nil {
+		return err
 	}
 	if o.profiles != "" {
 		if err := os.MkdirAll(o.profiles, 0o750); err != nil {

@@ -21,23 +21,31 @@ type server interface {
 	close()
 }
 
-// place is where a server is reached; token "" means none, profiles is the host:port of its pprof.
-type place struct{ push, token, profiles string }
+// place is where a server is reached, and whether by mutual TLS; profiles is the host:port of its pprof.
+type place struct {
+	push, profiles string
+	tls            bool
+}
 
 // The scopes of a change.
 const scopeAll = "all"
 
 // result is one system's line of the frozen document, and what only the table shows.
 type result struct {
-	Name         string  `json:"name"`
-	LastACK      float64 `json:"last_ack_ms"`
-	P50          float64 `json:"p50_ms"`
-	P99          float64 `json:"p99_ms"`
-	CPU          float64 `json:"cpu_us_per_instance"`
-	RSS          float64 `json:"rss_kb_per_instance"`
-	Single       float64 `json:"single_p50_ms"`
-	ResumeBytes  int64   `json:"resume_bytes"`
-	RefusedSent  int64   `json:"refused_sent"`
+	Name        string  `json:"name"`
+	LastACK     float64 `json:"last_ack_ms"`
+	P50         float64 `json:"p50_ms"`
+	P99         float64 `json:"p99_ms"`
+	CPU         float64 `json:"cpu_us_per_instance"`
+	RSS         float64 `json:"rss_kb_per_instance"`
+	Single      float64 `json:"single_p50_ms"`
+	ResumeBytes int64   `json:"resume_bytes"`
+	RefusedSent int64   `json:"refused_sent"`
+	// All come back at once: with TLS sessions to resume, and without.
+	Reconnect    float64 `json:"reconnect_ms"`
+	ReconnectCPU float64 `json:"reconnect_cpu_us_per_instance"`
+	Anew         float64 `json:"reconnect_full_ms"`
+	AnewCPU      float64 `json:"reconnect_full_cpu_us_per_instance"`
 	write        float64 // of a change to all, ms
 	singleWrite  float64
 	rounds       []float64
@@ -96,12 +104,55 @@ func measureOne(ctx context.Context, o options, name, dir string, content []byte
 	if err := r.refuse(ctx, srv, clients); err != nil {
 		return r, nil, err
 	}
-	again, err := clients.ask(command{Op: "reopen"})
-	if err != nil {
+	if err := r.reconnect(ctx, o, srv, clients); err != nil {
 		return r, nil, err
 	}
-	r.ResumeBytes = again.Bytes
 	return r, opened.Content, nil
+}
+
+// reconnects is how often all come back in each way; the median counts.
+const reconnects = 3
+
+// reconnect has all instances leave and come back at once: until the last has confirmed what it runs, and what that cost the server.
+// What their leaving costs isn't in it.
+func (r *result) reconnect(ctx context.Context, o options, srv server, clients *clients) error {
+	back := func(way string) (took, cpu float64, bytes int64, err error) {
+		var times, costs []float64
+		for i := range reconnects + 1 {
+			if _, err := clients.ask(command{Op: "leave", Scope: way}); err != nil {
+				return 0, 0, 0, err
+			}
+			if err := quiet(ctx, srv.process()); err != nil {
+				return 0, 0, 0, err
+			}
+			before, err := cpuOf(srv.process())
+			if err != nil {
+				return 0, 0, 0, err
+			}
+			began := now()
+			reply, err := clients.ask(command{Op: "return"})
+			if err != nil {
+				return 0, 0, 0, err
+			}
+			after, err := cpuOf(srv.process())
+			if err != nil {
+				return 0, 0, 0, err
+			}
+			bytes = reply.Bytes
+			if i == 0 {
+				continue // the sessions to resume are made by it
+			}
+			times = append(times, float64(time.Duration(reply.Last)-began)/float64(time.Millisecond))
+			costs = append(costs, float64((after-before).Nanoseconds())/1e3/float64(o.n))
+		}
+		return median(times), median(costs), bytes, nil
+	}
+	var err error
+	if r.Anew, r.AnewCPU, _, err = back(wayAnew); err != nil {
+		return err
+	}
+	r.Reconnect, r.ReconnectCPU, r.ResumeBytes, err = back(wayResumed)
+	return err
 }
 
 // fanOut measures changes to all.

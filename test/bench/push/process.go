@@ -81,7 +81,7 @@ func (c *child) close() {
 type clients struct{ *child }
 
 func startClients(o options, name string, srv server) (*clients, error) {
-	c, _, err := startChild([]string{"BENCH_TOKEN=" + srv.at().token}, "-role", "clients", "-system", name, "-target", srv.at().push,
+	c, _, err := startChild(o.ca.env(srv.at().tls), "-role", "clients", "-system", name, "-target", srv.at().push,
 		"-n", fmt.Sprint(o.n), "-agents", fmt.Sprint(o.agents))
 	if err != nil {
 		return nil, err
@@ -111,6 +111,7 @@ func (c *clients) round(ctx context.Context, srv server, scope string) (times, e
 type compared struct {
 	*child
 
+	tls     bool
 	hello   reply
 	agents  map[string][]string
 	content []byte
@@ -118,11 +119,11 @@ type compared struct {
 }
 
 func startCompared(o options, name string, content []byte) (*compared, error) {
-	c, hello, err := startChild(nil, "-role", "serve", "-system", name)
+	c, hello, err := startChild(o.ca.env(o.tls), "-role", "serve", "-system", name)
 	if err != nil {
 		return nil, err
 	}
-	s := &compared{child: c, hello: hello, content: content, agents: map[string][]string{soloAgent: {soloAgent}, refuserAgent: {refuserAgent}}}
+	s := &compared{child: c, tls: o.tls, hello: hello, content: content, agents: map[string][]string{soloAgent: {soloAgent}, refuserAgent: {refuserAgent}}}
 	for i := range o.agents {
 		s.agents[scopeAll] = append(s.agents[scopeAll], agentName(i))
 	}
@@ -136,7 +137,7 @@ func startCompared(o options, name string, content []byte) (*compared, error) {
 }
 
 func (s *compared) process() int { return s.cmd.Process.Pid }
-func (s *compared) at() place    { return place{push: s.hello.Addr, profiles: s.hello.Pprof} }
+func (s *compared) at() place    { return place{push: s.hello.Addr, tls: s.tls, profiles: s.hello.Pprof} }
 
 func (s *compared) change(_ context.Context, scope string) error {
 	s.version++

@@ -70,7 +70,7 @@ func (s *scene) tell(key string, value any) {
 
 // herd starts simulated instances and waits until all are served.
 func (s *scene) herd(prefix string, n int, agents ...string) (*herd.Herd, error) {
-	h, err := herd.Start(herd.Config{Target: s.cp.Runtime, Token: s.secret, N: n, Agents: agents, Prefix: prefix})
+	h, err := herd.Start(herd.Config{Target: s.cp.Runtime, CACert: s.o.ca.cert, CAKey: s.o.ca.key, N: n, Agents: agents, Prefix: prefix})
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,11 @@ func answer(in io.Reader, out io.Writer, f func(command) (reply, error)) error {
 
 // serve is the process of one of the two servers to compare with. It has the gRPC settings of the control plane's own door.
 func serve(ctx context.Context, system string) error {
-	srv, err := rpc.NewServer(rpc.Config{Logger: slog.New(slog.DiscardHandler), Auth: rpc.Open})
+	door, err := serverTLS(os.Getenv)
+	if err != nil {
+		return err
+	}
+	srv, err := rpc.NewServer(rpc.Config{Logger: slog.New(slog.DiscardHandler), Auth: rpc.Open, TLS: door})
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,10 @@ func table(out io.Writer, o options, content int, results []result) {
 	row("single change p50, ms", func(r result) float64 { return r.Single })
 	row("  of that the write, ms", func(r result) float64 { return r.singleWrite })
 	row("reconnect of all, content bytes", func(r result) float64 { return float64(r.ResumeBytes) })
+	row("reconnect of all, resumed, ms", func(r result) float64 { return r.Reconnect })
+	row("  server CPU, us/instance", func(r result) float64 { return r.ReconnectCPU })
+	row("reconnect, full handshakes, ms", func(r result) float64 { return r.Anew })
+	row("  server CPU, us/instance", func(r result) float64 { return r.AnewCPU })
 	row("refused version, times sent", func(r result) float64 { return float64(r.RefusedSent) })
 	for _, r := range results {
 		fmt.Fprintf(out, "%s: last ACK of the rounds %.0f to %.0f ms\n", r.Name, slices.Min(r.rounds), slices.Max(r.rounds))

@@ -10,15 +10,11 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
 // runPush is an instance of ours: it acknowledges every snapshot with APPLIED at once, and comes back when it is told to.
 func (m *member) runPush(ctx context.Context, started chan<- error) error {
-	if m.crowd.token != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+m.crowd.token)
-	}
 	started <- nil
 	for {
 		after, err := m.session(ctx)
@@ -66,7 +62,7 @@ func (m *member) session(ctx context.Context) (after time.Duration, err error) {
 		}
 		if first {
 			first = false
-			m.crowd.confirmed.Add(1)
+			m.crowd.answered()
 		}
 	}
 	return 0, err
@@ -151,7 +147,7 @@ func (m *member) runXDS(ctx context.Context, started chan<- error) error {
 		m.acked(in.GetVersionInfo())
 		if first {
 			first = false
-			m.crowd.confirmed.Add(1)
+			m.crowd.answered()
 		}
 	}
 	return err

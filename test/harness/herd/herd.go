@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/agentry/agentry/test/harness/pki"
 )
@@ -24,8 +23,6 @@ type Config struct {
 	// CACert and CAKey are the files of the control plane's authority (pki.CA.WriteFiles): each agent's instances share a certificate.
 	CACert string `json:"caCert"`
 	CAKey  string `json:"caKey"`
-	// Token is used without TLS where there is no authority.
-	Token string `json:"token"`
 	N     int    `json:"n"`
 	// Agents are the names that the instances are spread over in turn; Prefix begins their ids.
 	Agents []string `json:"agents"`
@@ -82,17 +79,11 @@ func newGroup(cfg Config) (*group, error) {
 
 // transports gives the TLS settings of each agent's instances, which resume sessions as agentd does.
 func transports(cfg Config) (map[string]credentials.TransportCredentials, error) {
-	out := map[string]credentials.TransportCredentials{}
-	if cfg.CACert == "" {
-		for _, agent := range cfg.Agents {
-			out[agent] = insecure.NewCredentials()
-		}
-		return out, nil
-	}
 	ca, err := pki.Load(cfg.CACert, cfg.CAKey)
 	if err != nil {
 		return nil, err
 	}
+	out := map[string]credentials.TransportCredentials{}
 	for _, agent := range cfg.Agents {
 		leaf, err := ca.Agent("default", agent, "")
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
@@ -59,7 +58,7 @@ func (m *member) session(ctx context.Context) (after time.Duration, answered boo
 		return 0, false
 	}
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+m.group.cfg.Token))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := pushv1.NewConfigServiceClient(conn).Stream(ctx)
 	if err != nil {
