@@ -23,7 +23,7 @@ type Config struct {
 	// CACert and CAKey are the files of the control plane's authority (pki.CA.WriteFiles): each agent's instances share a certificate.
 	CACert string `json:"caCert"`
 	CAKey  string `json:"caKey"`
-	N     int    `json:"n"`
+	N      int    `json:"n"`
 	// Agents are the names that the instances are spread over in turn; Prefix begins their ids.
 	Agents []string `json:"agents"`
 	Prefix string   `json:"prefix"`
