@@ -130,8 +130,8 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	if err != nil {
 		return Config{}, fmt.Errorf("--egress-allow: %w", err)
 	}
-	if c.Egress = policy; c.ModelBaseURL != "" {
-		c.Egress = policy.WithURL(c.ModelBaseURL)
+	if c.Egress = policy.For(c.Namespace); c.ModelBaseURL != "" {
+		c.Egress = c.Egress.WithURL(c.ModelBaseURL)
 	}
 	if c.StateDir == "" {
 		c.StateDir = filepath.Join(c.dataDir, "agentd", c.Namespace, c.Agent)

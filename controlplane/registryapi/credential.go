@@ -169,7 +169,7 @@ func (s *Service) List(ctx context.Context, req *connect.Request[registryv1.List
 			}
 		}
 		resp.Credentials = append(resp.Credentials, &registryv1.Credential{
-			Name: e.Head.Name, Version: e.Head.Version, Rotated: e.Head.Rotated, Agents: int32(min(used, math.MaxInt32)), //nolint:gosec // bounded here
+			Name: e.Head.Name, Version: e.Head.Version, Rotated: e.Head.Rotated, Agents: int32(min(used, math.MaxInt32)),
 			AllowedOrigins: e.Head.AllowedOrigins, Updated: timestamppb.New(e.Head.Updated), UpdatedBy: e.Head.By, StoreRevision: e.ModRevision,
 		})
 	}

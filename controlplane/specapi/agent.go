@@ -131,6 +131,9 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		if err := st.err(); err != nil {
 			return nil, err
 		}
+		if err := s.bound(namespace, head, st.state.Desired(), e.Pin); err != nil {
+			return nil, err
+		}
 		resp = &specv1.RollbackResponse{From: head.State.Desired(), To: st.state.Desired()}
 		resp.Aborted = st.moved != nil && st.moved.Move == release.MoveAbort
 		if !config {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/errs"
 )
 
 // boundFile is a credential document; origins "" leaves them out.
@@ -127,6 +128,27 @@ func TestCredentialsAreBoundToOrigins(t *testing.T) {
 				t.Error("something was stored")
 			}
 		})
+	}
+}
+
+// A rollback doesn't lead back to where a credential may no longer go.
+func TestRollbackHoldsCredentialsToTheirOrigins(t *testing.T) {
+	r := newRig(t)
+	turn := func(address string) []*specv1.File {
+		return files(basePath, base, promptPath, promptA, modelPath, boundModel(address))
+	}
+	r.mustApply(append(turn("https://old.example.com/v1"), files(credentialPath, boundFile("sk-canary-bound-1", ""))...))
+	r.mustApply(turn("https://new.example.com/v1"))
+	r.mustApply(files(credentialPath, boundFile("", `"https://new.example.com"`)))
+	before := r.newest()
+	_, err := r.Rollback(r.ctx(), connect.NewRequest(&specv1.RollbackRequest{Name: "bot", To: "1", Force: true}))
+	want := "revision 1 can't be delivered: credential key may not be sent to https://old.example.com, only to https://new.example.com (model.apiKey)"
+	if !errs.Is(err, errs.Precondition) || err.Error() != want || r.newest() != before {
+		t.Errorf("%v", err)
+	}
+	r.mustApply(files(credentialPath, boundFile("", `"https://new.example.com", "https://old.example.com"`)))
+	if _, err := r.Rollback(r.ctx(), connect.NewRequest(&specv1.RollbackRequest{Name: "bot", To: "1", Force: true})); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/agentry/agentry/controlplane/release"
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/specfile"
 )
@@ -43,6 +45,21 @@ func (p *plan) elsewhere(a *spec.Agent) []elsewhere {
 		}
 	}
 	return out
+}
+
+// bound refuses to go back to a revision that sends a credential to where it may not go (any more). Of a pin the snapshot judges.
+func (s *Service) bound(namespace string, head view.AgentHead, revision int64, pin *release.Pin) error {
+	if pin != nil || revision == 0 {
+		return nil
+	}
+	a, err := s.decodeAgent(head, revision)
+	if err != nil {
+		return err
+	}
+	if all := s.newPlan(namespace, s.itself(), nil).elsewhere(a); len(all) > 0 {
+		return errs.New(errs.Precondition, "revision %d can't be delivered: %s (%s)", revision, all[0].text(), all[0].Path)
+	}
+	return nil
 }
 
 // destinations faults the places of an agent that send a credential to where it may not go.
