@@ -33,6 +33,13 @@ type root struct {
 	// between are the certificates that lead from the issuer to the root, without both.
 	between [][]byte
 	pin     string
+	pool    *x509.CertPool // of this root alone
+}
+
+func poolOf(c *x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(c)
+	return p
 }
 
 // newSerial gives 159 random bits.

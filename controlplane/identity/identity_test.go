@@ -59,7 +59,7 @@ func (c *clock) add(d time.Duration) {
 
 // cluster is a store with replicas that share it.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	store store.Store
 	kek   secret.KEK
 	clock *clock
@@ -67,7 +67,7 @@ type cluster struct {
 	kekFile string
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kek")
 	kek, err := secret.CreateFileKEK(path)
@@ -104,7 +104,7 @@ func (c *cluster) replica(id string, tune func(*identity.Config)) *identity.Auth
 	return a
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -117,7 +117,7 @@ func helper(instance string) identity.Subject {
 	return identity.Subject{Namespace: "default", Agent: "helper", Instance: instance}
 }
 
-func parse(t *testing.T, chain [][]byte) []*x509.Certificate {
+func parse(t testing.TB, chain [][]byte) []*x509.Certificate {
 	t.Helper()
 	var out []*x509.Certificate
 	for _, der := range chain {
@@ -131,7 +131,7 @@ func parse(t *testing.T, chain [][]byte) []*x509.Certificate {
 }
 
 // give enrolls an instance past any proof.
-func give(t *testing.T, a *identity.Authority, s identity.Subject) identity.Certificate {
+func give(t testing.TB, a *identity.Authority, s identity.Subject) identity.Certificate {
 	t.Helper()
 	c, err := a.Enroll(t.Context(), identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal}, s.Instance, &newKey(t).PublicKey)
 	if err != nil {

@@ -110,7 +110,7 @@ func (r rootRecord) parse() (*root, error) {
 	if out.signer, err = parseSigner(r.Cert, r.Key); err != nil {
 		return nil, err
 	}
-	out.pin = pinOf(out.cert)
+	out.pin, out.pool = pinOf(out.cert), poolOf(out.cert)
 	out.issuer, err = parseSigner(r.Issuer, r.IssuerKey)
 	return out, err
 }
@@ -256,9 +256,9 @@ func (a *Authority) fromFiles(f Files) (*trust, error) {
 				between, at = append(between, c.Raw), c
 			}
 		case t.active() == nil && (at == c || at.CheckSignatureFrom(c) == nil):
-			t.roots = append(t.roots, &root{state: Active, signer: signer{cert: c}, issuer: issuer, between: between, pin: pinOf(c)})
+			t.roots = append(t.roots, &root{state: Active, signer: signer{cert: c}, issuer: issuer, between: between, pin: pinOf(c), pool: poolOf(c)})
 		default:
-			t.roots = append(t.roots, &root{state: Former, signer: signer{cert: c}, pin: pinOf(c)})
+			t.roots = append(t.roots, &root{state: Former, signer: signer{cert: c}, pin: pinOf(c), pool: poolOf(c)})
 		}
 	}
 	if t.active() == nil {

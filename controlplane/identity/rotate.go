@@ -166,6 +166,7 @@ func (a *Authority) activate(ctx context.Context, out *authorityRecord, next *ro
 			r.State, r.Key, r.IssuerKey, r.LeavesTill = Former, nil, nil, till.Unix()
 		case Next:
 			r.State = Active
+		default: // there is no former one: it was retired before
 		}
 	}
 	return nil

@@ -246,7 +246,7 @@ func TestJoinTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	tok, text = make1()
+	_, text = make1()
 	c.clock.add(10 * time.Minute)
 	if err := spend(text, helper("i1")); !errs.Is(err, errs.Unauthenticated) {
 		t.Errorf("run out: %v", err)

@@ -34,13 +34,15 @@ func (s Subject) Check() error {
 	return nil
 }
 
-// ValidInstance reports whether s can name an instance.
+// ValidInstance reports whether s can name an instance, by the rule of the push stream.
 func ValidInstance(s string) bool {
 	if s == "" || len(s) > maxInstance {
 		return false
 	}
-	for _, r := range s {
-		if !strings.ContainsRune("-_.:", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+	for i, r := range s {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		inner := i > 0 && i < len(s)-1 && (r == '-' || r == '_' || r == '.')
+		if !alnum && !inner {
 			return false
 		}
 	}

@@ -50,11 +50,9 @@ func (a *Authority) Chain(chain []*x509.Certificate) (Peer, error) {
 		between.AddCert(c)
 	}
 	for _, r := range a.trust.Load().roots {
-		roots := x509.NewCertPool()
-		roots.AddCert(r.cert)
 		// As of the leaf's last second: whether it counts now is for Standing to say.
 		if _, err := leaf.Verify(x509.VerifyOptions{
-			Roots: roots, Intermediates: between, CurrentTime: leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			Roots: r.pool, Intermediates: between, CurrentTime: leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		}); err == nil {
 			return Peer{Subject: s, Serial: serialOf(leaf), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, root: r.pin}, nil
 		}

@@ -38,21 +38,26 @@ func (o only) Somewhere(_ access.Principal, permission, _ string) bool {
 	return false
 }
 
-func admin(t *testing.T) context.Context {
+// person gives the context of a caller.
+type person func(t *testing.T) context.Context
+
+func ada(t *testing.T) context.Context {
 	t.Helper()
 	return access.With(t.Context(), access.Principal{Name: "user:ada", Kind: access.User, Admin: true})
 }
 
-func as(t *testing.T, rules ...string) context.Context {
-	t.Helper()
-	return access.With(t.Context(), access.Principal{Name: "user:bob", Kind: access.User, Rules: only(rules)})
+func bob(rules ...string) person {
+	return func(t *testing.T) context.Context {
+		t.Helper()
+		return access.With(t.Context(), access.Principal{Name: "user:bob", Kind: access.User, Rules: only(rules)})
+	}
 }
 
 func TestJoinTokensOfPeople(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	create := func(agent string, ttl *durationpb.Duration) (*identityv1.CreateJoinTokenResponse, error) {
-		r, err := w.service.CreateJoinToken(admin(t), connect.NewRequest(&identityv1.CreateJoinTokenRequest{Namespace: "default", Agent: agent, Ttl: ttl}))
+		r, err := w.service.CreateJoinToken(ada(t), connect.NewRequest(&identityv1.CreateJoinTokenRequest{Namespace: "default", Agent: agent, Ttl: ttl}))
 		if err != nil {
 			return nil, err
 		}
@@ -93,20 +98,20 @@ func TestJoinTokensOfPeople(t *testing.T) {
 		return out
 	}
 	for name, tc := range map[string]struct {
-		ctx  context.Context
+		who  person
 		r    *identityv1.ListJoinTokensRequest
 		want []string
 	}{
-		"all":                {admin(t), &identityv1.ListJoinTokensRequest{AllNamespaces: true}, []string{"default/helper", "default/other"}},
-		"another namespace":  {admin(t), &identityv1.ListJoinTokensRequest{Namespace: "prod"}, []string{}},
-		"only what is yours": {as(t, "identity.read helper"), &identityv1.ListJoinTokensRequest{Namespace: "default"}, []string{"default/helper"}},
-		"nothing is yours":   {as(t), &identityv1.ListJoinTokensRequest{Namespace: "default"}, []string{}},
+		"all":                {ada, &identityv1.ListJoinTokensRequest{AllNamespaces: true}, []string{"default/helper", "default/other"}},
+		"another namespace":  {ada, &identityv1.ListJoinTokensRequest{Namespace: "prod"}, []string{}},
+		"only what is yours": {bob("identity.read helper"), &identityv1.ListJoinTokensRequest{Namespace: "default"}, []string{"default/helper"}},
+		"nothing is yours":   {bob(), &identityv1.ListJoinTokensRequest{Namespace: "default"}, []string{}},
 	} {
-		if diff := cmp.Diff(tc.want, list(tc.ctx, tc.r)); diff != "" {
+		if diff := cmp.Diff(tc.want, list(tc.who(t), tc.r)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if _, err := w.service.ListJoinTokens(admin(t), connect.NewRequest(&identityv1.ListJoinTokensRequest{})); !errs.Is(err, errs.Invalid) {
+	if _, err := w.service.ListJoinTokens(ada(t), connect.NewRequest(&identityv1.ListJoinTokensRequest{})); !errs.Is(err, errs.Invalid) {
 		t.Errorf("no namespace: %v", err)
 	}
 	remove := func(ctx context.Context, namespace string) error {
@@ -117,19 +122,19 @@ func TestJoinTokensOfPeople(t *testing.T) {
 		err  error
 		want errs.Kind
 	}{
-		"not yours":         {remove(as(t, "identity.join other"), "default"), errs.NotFound},
-		"yours to see":      {remove(as(t, "identity.read helper", "spec.read helper"), "default"), errs.Denied},
-		"another namespace": {remove(admin(t), "prod"), errs.NotFound},
-		"no namespace":      {remove(admin(t), ""), errs.NotFound},
+		"not yours":         {remove(bob("identity.join other")(t), "default"), errs.NotFound},
+		"yours to see":      {remove(bob("identity.read helper", "spec.read helper")(t), "default"), errs.Denied},
+		"another namespace": {remove(ada(t), "prod"), errs.NotFound},
+		"no namespace":      {remove(ada(t), ""), errs.NotFound},
 	} {
 		if !errs.Is(tc.err, tc.want) {
 			t.Errorf("%s: %v", name, tc.err)
 		}
 	}
-	if err := remove(as(t, "identity.join helper"), "default"); err != nil {
+	if err := remove(bob("identity.join helper")(t), "default"); err != nil {
 		t.Fatal(err)
 	}
-	if err := remove(admin(t), "default"); !errs.Is(err, errs.NotFound) {
+	if err := remove(ada(t), "default"); !errs.Is(err, errs.NotFound) {
 		t.Errorf("twice: %v", err)
 	}
 }
@@ -141,7 +146,7 @@ func TestIdentitiesAndRevocations(t *testing.T) {
 	w.join("default", "helper", "i2")
 	w.join("default", "helperling", "i1") // whose name begins the same way
 	w.join("prod", "helper", "i1")
-	resp, err := w.service.Revoke(admin(t), connect.NewRequest(&identityv1.RevokeRequest{Namespace: "default", Agent: "helper", Instance: "i1", Message: "lost"}))
+	resp, err := w.service.Revoke(ada(t), connect.NewRequest(&identityv1.RevokeRequest{Namespace: "default", Agent: "helper", Instance: "i1", Message: "lost"}))
 	if err != nil || resp.Msg.GetCertificates() != 1 || resp.Msg.GetRevocation().GetRevokedBy() != "user:ada" || resp.Msg.GetRevocation().GetMessage() != "lost" {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -165,24 +170,24 @@ func TestIdentitiesAndRevocations(t *testing.T) {
 		return out
 	}
 	for name, tc := range map[string]struct {
-		ctx  context.Context
+		who  person
 		r    *identityv1.ListIdentitiesRequest
 		want []string
 	}{
-		"a namespace": {admin(t), &identityv1.ListIdentitiesRequest{Namespace: "default"}, []string{
+		"a namespace": {ada, &identityv1.ListIdentitiesRequest{Namespace: "default"}, []string{
 			"default/helper/i1 join_token revoked", "default/helper/i2 join_token", "default/helperling/i1 join_token", "- default/helper/i1",
 		}},
-		"one agent":          {admin(t), &identityv1.ListIdentitiesRequest{Namespace: "default", Agent: "helperling"}, []string{"default/helperling/i1 join_token"}},
-		"one agent of all":   {admin(t), &identityv1.ListIdentitiesRequest{AllNamespaces: true, Agent: "helperling"}, []string{"default/helperling/i1 join_token"}},
-		"another namespace":  {admin(t), &identityv1.ListIdentitiesRequest{Namespace: "prod"}, []string{"prod/helper/i1 join_token"}},
-		"only what is yours": {as(t, "identity.read helperling"), &identityv1.ListIdentitiesRequest{AllNamespaces: true}, []string{"default/helperling/i1 join_token"}},
-		"nothing is yours":   {as(t), &identityv1.ListIdentitiesRequest{AllNamespaces: true}, []string{}},
+		"one agent":          {ada, &identityv1.ListIdentitiesRequest{Namespace: "default", Agent: "helperling"}, []string{"default/helperling/i1 join_token"}},
+		"one agent of all":   {ada, &identityv1.ListIdentitiesRequest{AllNamespaces: true, Agent: "helperling"}, []string{"default/helperling/i1 join_token"}},
+		"another namespace":  {ada, &identityv1.ListIdentitiesRequest{Namespace: "prod"}, []string{"prod/helper/i1 join_token"}},
+		"only what is yours": {bob("identity.read helperling"), &identityv1.ListIdentitiesRequest{AllNamespaces: true}, []string{"default/helperling/i1 join_token"}},
+		"nothing is yours":   {bob(), &identityv1.ListIdentitiesRequest{AllNamespaces: true}, []string{}},
 	} {
-		if diff := cmp.Diff(tc.want, list(tc.ctx, tc.r)); diff != "" {
+		if diff := cmp.Diff(tc.want, list(tc.who(t), tc.r)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if _, err := w.service.Revoke(admin(t), connect.NewRequest(&identityv1.RevokeRequest{Namespace: "default"})); !errs.Is(err, errs.Invalid) {
+	if _, err := w.service.Revoke(ada(t), connect.NewRequest(&identityv1.RevokeRequest{Namespace: "default"})); !errs.Is(err, errs.Invalid) {
 		t.Errorf("revoke nobody: %v", err)
 	}
 }
@@ -197,7 +202,7 @@ func TestAuthorityAndItsRotation(t *testing.T) {
 	w.mu.Unlock()
 	get := func() *identityv1.GetAuthorityResponse {
 		t.Helper()
-		r, err := w.service.GetAuthority(as(t), connect.NewRequest(&identityv1.GetAuthorityRequest{}))
+		r, err := w.service.GetAuthority(bob()(t), connect.NewRequest(&identityv1.GetAuthorityRequest{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +213,7 @@ func TestAuthorityAndItsRotation(t *testing.T) {
 		t.Errorf("authority %v", a)
 	}
 	rotate := func(step identityv1.RotationStep, force bool) (identityv1.RotationStep, error) {
-		r, err := w.service.RotateAuthority(admin(t), connect.NewRequest(&identityv1.RotateAuthorityRequest{Step: step, Force: force}))
+		r, err := w.service.RotateAuthority(ada(t), connect.NewRequest(&identityv1.RotateAuthorityRequest{Step: step, Force: force}))
 		if err != nil {
 			return 0, err
 		}

@@ -86,7 +86,7 @@ func newWorld(tb testing.TB, tune func(*Config)) *world {
 			}
 			return secret.NewValue(v), nil
 		},
-		Greet: func(context.Context) error { w.mu.Lock(); defer w.mu.Unlock(); w.greets++; return nil },
+		Greet:    func(context.Context) error { w.mu.Lock(); defer w.mu.Unlock(); w.greets++; return nil },
 		Identify: w.identify,
 	}
 	if tune != nil {

@@ -137,13 +137,16 @@ func TestAttest(t *testing.T) {
 
 // TestAPIServerFaults: what says nothing about the token is never taken for an answer about it.
 func TestAPIServerFaults(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
 		"forbidden": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) },
 		"garbage":   func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
 		"another kind": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"kind": "Status", "status": {"authenticated": true}}`))
 		},
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://example.org/", http.StatusFound) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://example.org/", http.StatusFound)
+		},
 		"hangs": func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():
