@@ -12,7 +12,7 @@ type Type string
 // The types.
 const (
 	Changed         Type = "change"
-	CredentialUse   Type = "credential_use"
+	CredentialUse   Type = "credential_use" //nolint:gosec // G101: a word, no credential
 	Unauthenticated Type = "unauthenticated"
 	Denied          Type = "denied"
 	// Lost tells how many events this log doesn't have, and why.

@@ -79,8 +79,8 @@ func (c *Chainer) Run(ctx context.Context) error {
 	timer, failed := time.NewTimer(time.Hour), time.Duration(0)
 	defer timer.Stop()
 	for {
-		wait, any := c.wait(time.Now())
-		if !any {
+		wait, due := c.wait(time.Now())
+		if !due {
 			wait = time.Hour
 		}
 		timer.Reset(max(wait, failed))
@@ -91,7 +91,7 @@ func (c *Chainer) Run(ctx context.Context) error {
 			continue
 		case <-timer.C:
 		}
-		if !any || c.later(time.Now()) {
+		if !due || c.later(time.Now()) {
 			continue
 		}
 		err := c.Fold(ctx)

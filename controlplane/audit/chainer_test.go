@@ -156,37 +156,37 @@ func TestTheChainerWaitsForQuiet(t *testing.T) {
 			return head.Seq
 		}
 		put(t, s, "one")
-		time.Sleep(1900 * time.Millisecond)
+		pass(1900 * time.Millisecond)
 		if n := chained(); n != 0 {
 			t.Errorf("%d chained before it was quiet", n)
 		}
-		time.Sleep(400 * time.Millisecond)
+		pass(400 * time.Millisecond)
 		if n := chained(); n != 1 {
 			t.Errorf("%d chained after it was quiet", n)
 		}
 		for range 25 {
 			put(t, s, "more")
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		if n := chained(); n != 1 {
 			t.Errorf("%d chained while more came", n)
 		}
 		for range 10 {
 			put(t, s, "more")
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		if n := chained(); n < 25 {
 			t.Errorf("%d chained although they never rest", n)
 		}
 		leave := c.Attend()
 		put(t, s, "seen")
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		if n := chained(); n != 37 {
 			t.Errorf("%d chained for who follows", n)
 		}
 		leave()
 		put(t, s, "unseen")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if n := chained(); n != 37 {
 			t.Errorf("%d chained after they left", n)
 		}
@@ -218,7 +218,7 @@ func TestTheChainerWaitsForInstances(t *testing.T) {
 			if step.want != 1 {
 				put(t, s, "one")
 			}
-			time.Sleep(step.wait)
+			pass(step.wait)
 			synctest.Wait()
 			if head, _, err := ReadHead(t.Context(), s); err != nil || head.Seq != step.want {
 				t.Errorf("%d chained, want %d, %v", head.Seq, step.want, err)
@@ -239,14 +239,14 @@ func TestTheChainerSurvivesItsStore(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		s.BreakWatches(context.DeadlineExceeded)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		put(t, s, "after a break")
 		for range 3 {
 			s.FailNext(context.DeadlineExceeded)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if _, entries := chainIn(t, s); len(entries) != 2 {
 			t.Errorf("chained %v", messages(entries))

@@ -3,11 +3,11 @@ package audit
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -19,7 +19,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// pass lets time pass in a synctest bubble, where nobody waits for it.
+func pass(d time.Duration) { <-time.After(d) }
 
 func origin() Origin { return Origin{Replica: "replica-1"} }
 

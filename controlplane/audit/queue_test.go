@@ -63,7 +63,7 @@ func TestRepeatsAreCounted(t *testing.T) {
 		for i := range 5000 {
 			q.Record(used(fmt.Sprintf("pod-%04d", i)))
 			if i%1000 == 999 {
-				time.Sleep(time.Second)
+				pass(time.Second)
 			}
 		}
 		synctest.Wait()
@@ -74,7 +74,7 @@ func TestRepeatsAreCounted(t *testing.T) {
 		if diff := cmp.Diff(first, told(pendingIn(t, s))); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(11 * time.Second)
+		pass(11 * time.Second)
 		synctest.Wait()
 		instances := make([]string, 20)
 		for i := range instances {
@@ -86,7 +86,7 @@ func TestRepeatsAreCounted(t *testing.T) {
 		if diff := cmp.Diff(want, told(pendingIn(t, s))); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		q.Record(denied("user:eve", "/Apply")) // a new window
 		q.Record(denied("user:eve", "/Apply"))
 		stop() // and what is counted at the end isn't lost
@@ -127,7 +127,7 @@ func TestEntriesWaitForTheStore(t *testing.T) {
 		q, stop := running(t, s, 0)
 		defer stop()
 		q.Record(denied("user:eve", "/Apply"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if got := pendingIn(t, s); len(got) != 1 {
 			t.Errorf("entries %v", got)

@@ -21,8 +21,8 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
-func headPut(name string) store.KV {
-	return store.KV{Key: view.HeadKey(manifest.KindAgent, "default", name), Value: []byte("{}")}
+func headPut() store.KV {
+	return store.KV{Key: view.HeadKey(manifest.KindAgent, "default", "helper"), Value: []byte("{}")}
 }
 
 func TestAChangeCarriesItsEntry(t *testing.T) {
@@ -47,7 +47,7 @@ func TestAChangeCarriesItsEntry(t *testing.T) {
 				d.Because("a better model")
 				return d
 			},
-			txn: store.Txn{Puts: []store.KV{blob, headPut("helper"), record}},
+			txn: store.Txn{Puts: []store.KV{blob, headPut(), record}},
 			want: []Entry{{
 				Type: Changed, Actor: "user:ada", Method: person.Method, Permission: "spec.write", Namespace: "default", RequestID: "r1",
 				Objects: []string{"agent/Helper"}, Message: "a better model", Outcome: OK, Replica: "replica-1",
@@ -58,14 +58,14 @@ func TestAChangeCarriesItsEntry(t *testing.T) {
 			}},
 		},
 		"an automatic rollback": {
-			txn: store.Txn{Puts: []store.KV{headPut("helper"), record}},
+			txn: store.Txn{Puts: []store.KV{headPut(), record}},
 			want: []Entry{{
 				Type: Changed, Actor: "system", Method: "releaser", Namespace: "default", Objects: []string{"agent/helper"},
 				Message: "policy: probe failed", Outcome: OK, Replica: "replica-1",
 				Changes: []Change{{Object: "agent/Helper", Path: "return", Before: "4", After: "3"}},
 			}},
 		},
-		"a head alone":             {txn: store.Txn{Puts: []store.KV{headPut("helper")}}, want: []Entry{{Type: Changed, Actor: "system", Namespace: "default", Objects: []string{"agent/helper"}, Outcome: OK, Replica: "replica-1"}}},
+		"a head alone":             {txn: store.Txn{Puts: []store.KV{headPut()}}, want: []Entry{{Type: Changed, Actor: "system", Namespace: "default", Objects: []string{"agent/helper"}, Outcome: OK, Replica: "replica-1"}}},
 		"records without a caller": {txn: store.Txn{Puts: []store.KV{{Key: view.AppliedPrefix + "default/helper/ab", Value: []byte("x")}}}},
 		"immutables of a caller":   {draft: func() *Draft { return NewDraft(person) }, txn: store.Txn{Puts: []store.KV{blob}}},
 		"a read of a caller":       {draft: func() *Draft { return NewDraft(person) }},
@@ -176,11 +176,11 @@ func TestAChangeFailsWithItsEntry(t *testing.T) {
 	s := Wrap(refusing{Store: inner, prefix: view.AuditPrefix}, origin())
 	d := NewDraft(Call{Actor: "user:ada"})
 	for name, ctx := range map[string]context.Context{"a person": With(t.Context(), d), "the system": t.Context()} {
-		if _, err := s.Commit(ctx, store.Txn{Puts: []store.KV{headPut("helper")}}); !errs.Is(err, errs.Exhausted) {
+		if _, err := s.Commit(ctx, store.Txn{Puts: []store.KV{headPut()}}); !errs.Is(err, errs.Exhausted) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := inner.Get(t.Context(), headPut("helper").Key); !errs.Is(err, errs.NotFound) {
+	if _, err := inner.Get(t.Context(), headPut().Key); !errs.Is(err, errs.NotFound) {
 		t.Errorf("the head is there: %v", err)
 	}
 	if d.Written() != 0 {
@@ -227,7 +227,7 @@ func TestAnEntryHoldsNoSecret(t *testing.T) {
 		Change{Object: "credential/key", Before: "3", After: "4"},
 		Change{Object: "agent/helper", Path: "model.baseUrl", Before: "http://x/" + canary, After: "http://y?k=" + canary[:14]},
 	)
-	if _, err := s.Commit(With(t.Context(), d), store.Txn{Puts: []store.KV{headPut("helper")}}); err != nil {
+	if _, err := s.Commit(With(t.Context(), d), store.Txn{Puts: []store.KV{headPut()}}); err != nil {
 		t.Fatal(err)
 	}
 	page, err := inner.List(t.Context(), pendingPrefix, store.ListOptions{})

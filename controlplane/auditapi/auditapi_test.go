@@ -3,7 +3,6 @@ package auditapi
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http/httptest"
 	"slices"
@@ -52,7 +51,7 @@ type world struct {
 
 func newWorld(t *testing.T, window int64) *world {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, store: memstore.New()}
 	w.audited = audit.Wrap(w.store, audit.Origin{Replica: "r"})
 	var err error
@@ -78,9 +77,12 @@ func admin(ctx context.Context) context.Context {
 	return access.With(ctx, access.Principal{Name: "dev", Admin: true})
 }
 
-func reader(ctx context.Context, namespace string) context.Context {
-	return access.With(ctx, access.Principal{Name: "user:ada", Rules: only(namespace)})
+// team is who may read the log of namespace team.
+func team(ctx context.Context) context.Context {
+	return access.With(ctx, access.Principal{Name: "user:ada", Rules: only("team")})
 }
+
+func nobody(ctx context.Context) context.Context { return ctx }
 
 func (w *world) list(ctx context.Context, m *auditv1.ListRequest) *auditv1.ListResponse {
 	w.t.Helper()
@@ -106,27 +108,27 @@ func TestListShowsWhatIsAskedForAndAllowed(t *testing.T) {
 		w.change([]string{"user:ada", "user:bob"}[i%2], []string{"default", "team", "other"}[i%3], fmt.Sprintf("a%d", i))
 	}
 	cases := map[string]struct {
-		ctx  context.Context
+		as   func(context.Context) context.Context
 		req  *auditv1.ListRequest
 		want []int64
 	}{
-		"all":                {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true}, []int64{6, 5, 4, 3, 2, 1}},
-		"default":            {admin(t.Context()), &auditv1.ListRequest{}, []int64{4, 1}},
-		"a namespace":        {admin(t.Context()), &auditv1.ListRequest{Namespace: "team"}, []int64{5, 2}},
-		"an actor":           {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true, Actor: "user:bob"}, []int64{6, 4, 2}},
-		"an object":          {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true, Object: "agent/A2"}, []int64{3}},
-		"a type":             {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true, Type: "denied"}, nil},
-		"since":              {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true, Since: timestamppb.New(time.Now().Add(time.Minute))}, nil},
-		"since an hour ago":  {admin(t.Context()), &auditv1.ListRequest{AllNamespaces: true, Since: timestamppb.New(time.Now().Add(-time.Hour))}, []int64{6, 5, 4, 3, 2, 1}},
-		"one's own":          {reader(t.Context(), "team"), &auditv1.ListRequest{AllNamespaces: true}, []int64{5, 2}},
-		"another's":          {reader(t.Context(), "team"), &auditv1.ListRequest{Namespace: "other"}, nil},
-		"nobody":             {t.Context(), &auditv1.ListRequest{AllNamespaces: true}, nil},
-		"nothing but a page": {reader(t.Context(), "team"), &auditv1.ListRequest{AllNamespaces: true, PageSize: 1}, []int64{5}},
+		"all":                {admin, &auditv1.ListRequest{AllNamespaces: true}, []int64{6, 5, 4, 3, 2, 1}},
+		"default":            {admin, &auditv1.ListRequest{}, []int64{4, 1}},
+		"a namespace":        {admin, &auditv1.ListRequest{Namespace: "team"}, []int64{5, 2}},
+		"an actor":           {admin, &auditv1.ListRequest{AllNamespaces: true, Actor: "user:bob"}, []int64{6, 4, 2}},
+		"an object":          {admin, &auditv1.ListRequest{AllNamespaces: true, Object: "agent/A2"}, []int64{3}},
+		"a type":             {admin, &auditv1.ListRequest{AllNamespaces: true, Type: "denied"}, nil},
+		"since":              {admin, &auditv1.ListRequest{AllNamespaces: true, Since: timestamppb.New(time.Now().Add(time.Minute))}, nil},
+		"since an hour ago":  {admin, &auditv1.ListRequest{AllNamespaces: true, Since: timestamppb.New(time.Now().Add(-time.Hour))}, []int64{6, 5, 4, 3, 2, 1}},
+		"one's own":          {team, &auditv1.ListRequest{AllNamespaces: true}, []int64{5, 2}},
+		"another's":          {team, &auditv1.ListRequest{Namespace: "other"}, nil},
+		"nobody":             {nobody, &auditv1.ListRequest{AllNamespaces: true}, nil},
+		"nothing but a page": {team, &auditv1.ListRequest{AllNamespaces: true, PageSize: 1}, []int64{5}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(c.want, seqs(w.list(c.ctx, c.req).GetEntries())); diff != "" {
+			if diff := cmp.Diff(c.want, seqs(w.list(c.as(t.Context()), c.req).GetEntries())); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -139,7 +141,7 @@ func TestPagesHoldEachEntryOnce(t *testing.T) {
 	for i := range 450 {
 		w.change("user:ada", []string{"default", "team"}[i%2], fmt.Sprintf("a%d", i))
 	}
-	ctx := reader(t.Context(), "team")
+	ctx := team(t.Context())
 	for _, size := range []int32{1, 7, 100, 225, 300} {
 		var got []int64
 		req := &auditv1.ListRequest{AllNamespaces: true, PageSize: size}
@@ -171,7 +173,7 @@ func TestPagesHoldEachEntryOnce(t *testing.T) {
 // client calls the service over HTTP as who a context names.
 func (w *world) client(as func(context.Context) context.Context) auditv1connect.AuditServiceClient {
 	w.t.Helper()
-	opts := rpc.HandlerOptions(slog.New(slog.NewTextHandler(io.Discard, nil)), func(ctx context.Context, _ string) (context.Context, error) { return as(ctx), nil })
+	opts := rpc.HandlerOptions(slog.New(slog.DiscardHandler), func(ctx context.Context, _ string) (context.Context, error) { return as(ctx), nil })
 	_, handler := auditv1connect.NewAuditServiceHandler(w.service, opts...)
 	srv := httptest.NewServer(handler)
 	w.t.Cleanup(srv.Close)
@@ -249,8 +251,8 @@ func TestWatchFollows(t *testing.T) {
 	for i := range 6 {
 		w.change("user:ada", []string{"default", "team"}[i%2], fmt.Sprintf("a%d", i))
 	}
-	team := w.client(func(ctx context.Context) context.Context { return reader(ctx, "team") })
-	stream, err := team.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{AllNamespaces: true, SinceSeq: 2}))
+	client := w.client(team)
+	stream, err := client.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{AllNamespaces: true, SinceSeq: 2}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +278,7 @@ func TestWatchFollows(t *testing.T) {
 	}
 	w.change("user:ada", "team", "last")
 	for since, want := range map[int64]connect.Code{1: connect.CodeOutOfRange, -1: connect.CodeInvalidArgument} {
-		late, err := team.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{AllNamespaces: true, SinceSeq: since}))
+		late, err := client.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{AllNamespaces: true, SinceSeq: since}))
 		if err != nil {
 			t.Fatal(err)
 		}

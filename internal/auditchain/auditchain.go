@@ -42,8 +42,8 @@ type Fault struct {
 	Why string
 }
 
-// Error gives the fault as a sentence.
-func (f *Fault) Error() string { return fmt.Sprintf("entry %d: %s", f.Seq, f.Why) }
+// String gives the fault as a sentence.
+func (f *Fault) String() string { return fmt.Sprintf("entry %d: %s", f.Seq, f.Why) }
 
 // Verifier takes the entries of a log one by one. It is for one goroutine.
 type Verifier struct{ at Point }

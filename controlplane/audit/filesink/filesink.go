@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/agentry/agentry/controlplane/audit"
@@ -71,7 +72,7 @@ func last(f *os.File) (auditchain.Point, int64, error) {
 		if _, err := f.ReadAt(part, from); err != nil && !errors.Is(err, io.EOF) {
 			return auditchain.Point{}, 0, err
 		}
-		text = append(part, text...)
+		text = slices.Concat(part, text)
 		end := bytes.LastIndexByte(text, '\n')
 		if end < 0 {
 			continue

@@ -3,7 +3,6 @@ package filesink
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ func chained(t *testing.T, n int) []audit.Chained {
 	t.Helper()
 	s := memstore.New()
 	w := audit.Wrap(s, audit.Origin{Replica: "r"})
-	c, err := audit.NewChainer(audit.ChainerConfig{Store: s, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	c, err := audit.NewChainer(audit.ChainerConfig{Store: s, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
