@@ -24,11 +24,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const devSecret = "agt_0123456789abcdef0123456789abcdef"
 
-// fakeProvider says yes to the ID token "good".
+// fakeProvider says yes to ID tokens that begin with "good".
 type fakeProvider struct{}
 
 func (fakeProvider) Verify(_ context.Context, idToken, nonce string) (string, []string, error) {
-	if idToken != "good" || nonce != "n" {
+	if !strings.HasPrefix(idToken, "good.") || nonce != "n" {
 		return "", nil, errs.New(errs.Unauthenticated, "the ID token doesn't hold")
 	}
 	return "ada", []string{"ops"}, nil
@@ -90,7 +90,7 @@ func (w world) dev() context.Context { return w.by(devSecret) }
 // user gives the context of a user's calls.
 func (w world) user(name string, groups ...string) context.Context {
 	w.t.Helper()
-	_, v, err := w.dir.CreateSession(w.t.Context(), name, groups)
+	_, v, err := w.dir.CreateSession(w.t.Context(), directory.NewSession{User: name, Groups: groups})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestLoginAndLogout(t *testing.T) {
 	}
 	_, err = w.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "bad", Nonce: "n"}))
 	wantKind(t, err, errs.Unauthenticated)
-	resp, err := w.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "good", Nonce: "n"}))
+	resp, err := w.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "good.one.signature", Nonce: "n"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +132,8 @@ func TestLoginAndLogout(t *testing.T) {
 	if left := time.Until(m.GetExpires().AsTime()); left < 11*time.Hour || left > 12*time.Hour {
 		t.Errorf("the session lasts %v", left)
 	}
+	_, err = w.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "good.one.another-spelling", Nonce: "n"}))
+	wantKind(t, err, errs.Unauthenticated)
 	ctx := w.by(m.GetToken())
 	if _, err := w.Logout(ctx, req(&accessv1.LogoutRequest{})); err != nil {
 		t.Fatal(err)
@@ -145,7 +147,7 @@ func TestLoginAndLogout(t *testing.T) {
 	wantKind(t, err, errs.Precondition)
 
 	without := newWorld(t, false)
-	_, err = without.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "good", Nonce: "n"}))
+	_, err = without.Login(t.Context(), req(&accessv1.LoginRequest{IdToken: "good.one.signature", Nonce: "n"}))
 	wantKind(t, err, errs.Precondition)
 }
 

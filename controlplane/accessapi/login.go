@@ -2,12 +2,14 @@ package accessapi
 
 import (
 	"context"
+	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/audit"
+	"github.com/agentry/agentry/controlplane/directory"
 	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
@@ -30,7 +32,12 @@ func (s *Service) Login(ctx context.Context, req *connect.Request[accessv1.Login
 	if err != nil {
 		return nil, err
 	}
-	session, value, err := s.cfg.Directory.CreateSession(ctx, user, groups)
+	// Whoever finds the ID token later, in a log or a history, can't use it again. Of a signature there may be several spellings.
+	signed := req.Msg.GetIdToken()
+	if i := strings.LastIndexByte(signed, '.'); i > 0 {
+		signed = signed[:i]
+	}
+	session, value, err := s.cfg.Directory.CreateSession(ctx, directory.NewSession{User: user, Groups: groups, Proof: signed})
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func (s *Service) RevokeToken(ctx context.Context, req *connect.Request[accessv1
 		}
 	}
 	if id == "" {
-		return nil, errs.New(errs.NotFound, "there is no token %q of %s", given, who.Name)
+		return nil, errs.New(errs.NotFound, "there is no token %q", given)
 	}
 	token, err := s.cfg.Directory.RevokeToken(ctx, id)
 	if err != nil {

@@ -29,6 +29,7 @@ const (
 	policyPrefix  = view.AccessPrefix + "policy/" // role/<name>, binding/<namespace>/<name>, bootstrap
 	tokenPrefix   = view.AccessPrefix + "token/"  // <id>
 	namePrefix    = view.AccessPrefix + "name/"   // <owner's hash>/<token's name>: reserves names; not watched
+	proofPrefix   = view.AccessPrefix + "proof/"  // <hash>: what made a session, with the time; not watched
 	roleKey       = "role/"
 	bindingKey    = "binding/"
 	bootstrapName = "bootstrap"

@@ -4,14 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
-	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
@@ -143,72 +140,6 @@ func (d *Directory) taken(ctx context.Context, id string) (bool, error) {
 	return kv.ModRevision != 0, err
 }
 
-// CreateSession makes the session of a user who logged in. The user's API tokens get the groups that the user has now.
-func (d *Directory) CreateSession(ctx context.Context, user string, groups []string) (Token, secret.Value, error) {
-	if err := checkUser(user, groups); err != nil {
-		return Token{}, secret.Value{}, err
-	}
-	now := d.cfg.Now().UTC()
-	value, sum, id := newSecret()
-	t := &token{Token: Token{
-		ID: id, Kind: KindSession, Name: "session-" + id, Owner: "user:" + user, Groups: groups, Created: now, Expires: now.Add(SessionTTL),
-	}, Hash: hex.EncodeToString(sum[:])}
-	note(ctx, "session/"+t.Owner, nil, t.told())
-	err := retrying(func() error {
-		txn := t.put(0)
-		d.refresh(t, &txn)
-		return d.commit(ctx, txn, d.tokens)
-	})
-	if err != nil {
-		return Token{}, secret.Value{}, err
-	}
-	return t.Token, value, nil
-}
-
-func checkUser(user string, groups []string) error {
-	if err := access.CheckSubjectName(user); err != nil {
-		return err
-	}
-	if len(groups) > maxGroups {
-		return errs.New(errs.Invalid, "user %s has %d groups, at most %d fit: have the provider send fewer", user, len(groups), maxGroups)
-	}
-	for _, g := range groups {
-		if err := access.CheckSubjectName(g); err != nil {
-			return fmt.Errorf("group: %w", err)
-		}
-	}
-	return nil
-}
-
-// maxGroups is how many groups a user may have.
-const maxGroups = 500
-
-// refresh puts the groups of a new session into its user's API tokens, and ends the oldest session where there are too many.
-func (d *Directory) refresh(session *token, into *store.Txn) {
-	rows, _ := d.tokens.All()
-	var oldest *token
-	var sessions int
-	for _, r := range rows {
-		t := r.Value
-		switch {
-		case t.Owner != session.Owner:
-		case t.Kind == KindSession:
-			sessions++
-			if oldest == nil || t.Created.Before(oldest.Created) {
-				oldest = t
-			}
-		case !slices.Equal(t.Groups, session.Groups):
-			next := *t
-			next.Groups = session.Groups
-			put := next.put(r.ModRevision)
-			into.If, into.Puts = append(into.If, put.If...), append(into.Puts, put.Puts...)
-		}
-	}
-	if sessions >= maxTokens {
-		into.Deletes = append(into.Deletes, tokenPrefix+oldest.ID)
-	}
-}
-
 func (d *Directory) count(owner, kind string) int {
 	n := 0
 	rows, _ := d.tokens.All()
@@ -287,35 +218,4 @@ func (d *Directory) remove(ctx context.Context, t *token) error {
 		}
 		return d.commit(ctx, txn, d.tokens)
 	})
-}
-
-// put gives the write of a record over the one at a ModRevision; 0: of a new one.
-func (t *token) put(over int64) store.Txn {
-	key := tokenPrefix + t.ID
-	return store.Txn{If: []store.Cond{{Key: key, ModRevision: over}}, Puts: []store.KV{{Key: key, Value: encode(t)}}}
-}
-
-// told is what the audit log says of a token.
-func (t *token) told() any { return t.Token }
-
-// encode gives the JSON of a record, all of which JSON can hold.
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("directory: encode %T: %v", v, err))
-	}
-	return b
-}
-
-// note says to the audit entry of a call what changes. nil: there was, or will be, nothing.
-func note(ctx context.Context, object string, before, after any) {
-	text := func(v any) string {
-		if v == nil {
-			return ""
-		}
-		return string(encode(v))
-	}
-	draft := audit.From(ctx)
-	draft.On(object)
-	draft.Changed(true, audit.Change{Object: object, Before: text(before), After: text(after)})
 }

@@ -78,7 +78,7 @@ func until(t *testing.T, d *Directory, what string, holds func() bool) {
 
 func login(t *testing.T, d *Directory, user string, groups ...string) (access.Principal, string) {
 	t.Helper()
-	_, value, err := d.CreateSession(t.Context(), user, groups)
+	_, value, err := d.CreateSession(t.Context(), NewSession{User: user, Groups: groups})
 	if err != nil {
 		t.Fatal(err)
 	}

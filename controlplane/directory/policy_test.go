@@ -118,7 +118,7 @@ func TestAWriteThatFailsIsTold(t *testing.T) {
 	ada := access.Principal{Name: "user:ada", Kind: access.User}
 	down := errs.New(errs.Unavailable, "down")
 	for name, write := range map[string]func() error{
-		"session": func() error { _, _, err := d.CreateSession(t.Context(), "ada", nil); return err },
+		"session": func() error { _, _, err := d.CreateSession(t.Context(), NewSession{User: "ada"}); return err },
 		"token":   func() error { _, _, err := d.CreateToken(t.Context(), ada, NewToken{Name: "a"}); return err },
 		"role": func() error {
 			return d.SetRole(t.Context(), access.Role{Name: "r", Permissions: []string{"spec.read"}})

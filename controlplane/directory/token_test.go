@@ -58,7 +58,7 @@ func TestTheStoreHoldsNoSecret(t *testing.T) {
 	d := running(t, audit.Wrap(s, audit.Origin{Replica: "r"}), "")
 	ctx := audit.With(t.Context(), audit.NewDraft(audit.Call{Actor: "user:ada", Method: "m"}))
 	var secrets []string
-	_, v, err := d.CreateSession(ctx, "ada", nil)
+	_, v, err := d.CreateSession(ctx, NewSession{User: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,11 +248,42 @@ func TestLoginRefuses(t *testing.T) {
 		"nobody": {"", nil}, "a line end": {"ada\n", nil}, "too long": {strings.Repeat("a", 300), nil},
 		"a group of nothing": {"ada", []string{""}}, "too many groups": {"ada", make([]string, maxGroups+1)},
 	} {
-		_, _, err := d.CreateSession(t.Context(), c.user, c.groups)
+		_, _, err := d.CreateSession(t.Context(), NewSession{User: c.user, Groups: c.groups})
 		if !errs.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func TestAProofMakesOneSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		replicas := []*Directory{running(t, s, ""), running(t, s, "")}
+		results := make(chan error)
+		for i := range 10 {
+			go func() {
+				_, _, err := replicas[i%2].CreateSession(t.Context(), NewSession{User: "ada", Proof: "header.payload"})
+				results <- err
+			}()
+		}
+		made := 0
+		for range 10 {
+			err := <-results
+			if err == nil {
+				made++
+				continue
+			}
+			wantKind(t, err, errs.Unauthenticated)
+		}
+		if made != 1 || strings.Contains(text(t, s), "header.payload") {
+			t.Errorf("%d sessions of one proof", made)
+		}
+		<-time.After(keepProofs + 2*sweepEvery)
+		synctest.Wait()
+		if strings.Contains(text(t, s), proofPrefix) {
+			t.Error("proofs are kept for ever")
+		}
+	})
 }
 
 func TestSessionsAreBounded(t *testing.T) {

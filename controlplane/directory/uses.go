@@ -2,10 +2,12 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -16,6 +18,8 @@ const (
 	// keepEnded is how long a token is kept after it expired, so that its owner hears why it doesn't count.
 	keepEnded = 24 * time.Hour
 	maxUses   = 10_000
+	// keepProofs is how long it is remembered that a proof made a session: longer than any proof holds.
+	keepProofs = time.Hour
 )
 
 // uses are the tokens that were used and whose records don't say so yet. When it is full, further ones wait for a later use.
@@ -96,5 +100,34 @@ func (d *Directory) sweep(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return d.forget(ctx)
+}
+
+// forget removes proofs that wouldn't hold any more.
+func (d *Directory) forget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	opts := store.ListOptions{Limit: 500}
+	for {
+		page, err := d.cfg.Store.List(ctx, proofPrefix, opts)
+		if err != nil {
+			return err
+		}
+		var txn store.Txn
+		for _, kv := range page.KVs {
+			var at time.Time
+			if err := json.Unmarshal(kv.Value, &at); err != nil || d.cfg.Now().Sub(at) > keepProofs {
+				txn.Deletes = append(txn.Deletes, kv.Key)
+			}
+		}
+		if len(txn.Deletes) > 0 {
+			if _, err := d.cfg.Store.Commit(ctx, txn); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		opts.From, opts.Revision = page.Next, page.Revision
+	}
 }
