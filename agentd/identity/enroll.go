@@ -167,7 +167,7 @@ func (k *Keeper) accept(ctx context.Context, proof string, p *pending, cert *ide
 	h, err := newHeld(document{
 		Chain: cert.GetChain(), Roots: cert.GetRoots(), NotAfter: cert.GetNotAfter().AsTime(),
 		Now: cert.GetNow().AsTime(), Here: now.Round(0).UTC(), Proof: proof,
-	}, p.key, k.id, now)
+	}, p.key, k.me(), now)
 	if err != nil {
 		return fmt.Errorf("the control plane's answer: %w", err)
 	}

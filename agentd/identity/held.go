@@ -41,8 +41,14 @@ type held struct {
 	recycle  time.Duration // the age from which connections that were made with it are made anew
 }
 
+// who an instance is: what a certificate must say.
+type who struct {
+	id       spiffeid.ID
+	instance string
+}
+
 // newHeld checks an identity: the leaf is of the key and of the instance, and its chain leads to the roots.
-func newHeld(doc document, key *ecdsa.PrivateKey, id spiffeid.ID, now time.Time) (*held, error) {
+func newHeld(doc document, key *ecdsa.PrivateKey, me who, now time.Time) (*held, error) {
 	certs, err := parse(doc.Chain)
 	if err != nil {
 		return nil, err
@@ -51,18 +57,21 @@ func newHeld(doc document, key *ecdsa.PrivateKey, id spiffeid.ID, now time.Time)
 	if err != nil {
 		return nil, err
 	}
-	bundle := x509bundle.FromX509Authorities(id.TrustDomain(), roots)
+	bundle := x509bundle.FromX509Authorities(me.id.TrustDomain(), roots)
 	got, _, err := x509svid.Verify(certs, bundle, x509svid.WithTime(doc.Now))
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "certificate: %w", err)
 	}
-	if got != id {
-		return nil, errs.New(errs.Invalid, "certificate is of %s, this instance is %s", got, id)
+	if got != me.id {
+		return nil, errs.New(errs.Invalid, "certificate is of %s, this instance is %s", got, me.id)
+	}
+	if name := certs[0].Subject.CommonName; name != "" && name != me.instance { // without a name it is any instance's
+		return nil, errs.New(errs.Invalid, "certificate is of instance %q, this one is %q, which needs a join token of its own", name, me.instance)
 	}
 	if pub, ok := certs[0].PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(&key.PublicKey) {
 		return nil, errs.New(errs.Invalid, "certificate is of another key")
 	}
-	h := &held{doc: doc, svid: &x509svid.SVID{ID: id, Certificates: certs, PrivateKey: key}, bundle: bundle, received: now}
+	h := &held{doc: doc, svid: &x509svid.SVID{ID: me.id, Certificates: certs, PrivateKey: key}, bundle: bundle, received: now}
 	if h.life() <= 0 {
 		return nil, errs.New(errs.Invalid, "certificate ends %s after it was made", h.life())
 	}
@@ -115,7 +124,7 @@ func (h *held) encode() (raw []byte, key secret.Value, err error) {
 }
 
 // decodeHeld reads what encode gave, perhaps by a process long ended: how old it is now only the wall's clock can say.
-func decodeHeld(raw []byte, key secret.Value, id spiffeid.ID, now time.Time) (*held, error) {
+func decodeHeld(raw []byte, key secret.Value, me who, now time.Time) (*held, error) {
 	var doc document
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
@@ -134,7 +143,7 @@ func decodeHeld(raw []byte, key secret.Value, id spiffeid.ID, now time.Time) (*h
 	if !ok {
 		return nil, errs.New(errs.Invalid, "stored key: it is no ECDSA key")
 	}
-	h, err := newHeld(doc, private, id, now)
+	h, err := newHeld(doc, private, me, now)
 	if err != nil {
 		return nil, fmt.Errorf("stored identity: %w", err)
 	}

@@ -136,7 +136,7 @@ func (k *Keeper) load() error {
 	document, key, err := k.cfg.Store.LoadIdentity()
 	if err == nil {
 		var h *held
-		if h, err = decodeHeld(document, key, k.id, k.cfg.clock()); err == nil {
+		if h, err = decodeHeld(document, key, k.me(), k.cfg.clock()); err == nil {
 			k.take(h, false)
 			return nil
 		}
@@ -157,6 +157,8 @@ func (k *Keeper) load() error {
 	}
 	return nil
 }
+
+func (k *Keeper) me() who { return who{id: k.id, instance: k.cfg.Instance} }
 
 // hint is the command that gives a join token.
 func (k *Keeper) hint() string {

@@ -366,6 +366,22 @@ func TestStoredIdentityThatIsNotOurs(t *testing.T) {
 	})
 }
 
+// An instance that was given another id needs another identity.
+func TestStoredIdentityOfAnotherInstance(t *testing.T) {
+	f, store := newFake(t), &memory{}
+	k, stop := start(t, config(f, store, Proof{JoinToken: f.joinToken()}))
+	until(t, k, "enrolled", has)
+	stop()
+	cfg := config(f, store, Proof{})
+	cfg.Instance = "helper-2"
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), `instance "helper-1"`) || !strings.Contains(err.Error(), "join-token create") {
+		t.Errorf("error %v", err)
+	}
+	cfg.Proof = Proof{JoinToken: f.joinToken()}
+	k, _ = start(t, cfg)
+	until(t, k, "enrolled", has)
+}
+
 // A certificate for somebody else's key, or of another agent, is not taken.
 func TestAnswersThatAreNotForUs(t *testing.T) {
 	f := newFake(t)
