@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -69,7 +70,11 @@ func (c *cli) showCaller(out output, d callerDoc) error {
 		return err
 	}
 	if len(d.Bindings) == 0 {
-		c.note("No binding names you: you may do nothing yet. An administrator makes one: agentctl binding set NAME --role viewer --subject %s", d.Name)
+		who := d.Name
+		if d.Kind == "token" { // its bindings name it by its id, or name its owner
+			who = "token:ID"
+		}
+		c.note("No binding names you: you may do nothing yet. An administrator makes one: agentctl binding set NAME --role viewer --subject %s", who)
 		return nil
 	}
 	_, _ = fmt.Fprintln(c.env.Stdout)
@@ -87,17 +92,22 @@ type canIDoc struct {
 
 func (c *cli) canICmd() *cobra.Command {
 	var out output
+	var all bool
 	cmd := &cobra.Command{
 		Use: "can-i VERB [KIND[/NAME]]", Short: `Whether you may; "no" is exit code 1`,
 		Long:    "VERB is a permission, such as spec.write, or a verb of agentctl: get, apply, delete, rollback, ... Without KIND the whole namespace is meant, without /NAME every object of the kind.",
-		Example: "  agentctl can-i apply agent/mse-nacos-helper\n  agentctl can-i credential.use credential/weather-key -n team-a\n  agentctl can-i get prompt -q && echo yes", Args: args(1, 2),
+		Example: "  agentctl can-i apply agent/mse-nacos-helper\n  agentctl can-i credential.use credential/weather-key -n team-a\n  agentctl can-i get prompt -q && echo yes\n  agentctl can-i access.write -A", Args: args(1, 2),
+		ValidArgsFunction: c.completeCanI,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			cl, _, err := c.begin(out, nil)
 			if err != nil {
 				return err
 			}
 			d := canIDoc{Permission: words[0], Namespace: cl.namespace}
-			req := &accessv1.CanIRequest{Permission: words[0], Namespace: cl.namespace}
+			if all {
+				d.Namespace = "*"
+			}
+			req := &accessv1.CanIRequest{Permission: words[0], Namespace: d.Namespace}
 			if len(words) == 2 {
 				if req.Kind, req.Name, err = kindAndName(words[1]); err != nil {
 					return err
@@ -122,8 +132,24 @@ func (c *cli) canICmd() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "in every namespace, and on the installation itself")
 	out.bind(cmd)
 	return cmd
+}
+
+func (c *cli) completeCanI(cmd *cobra.Command, words []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(words) > 0 {
+		return c.completer("")(cmd, words[1:], typed)
+	}
+	return c.completeNames(func(ctx context.Context, cl *client) (names []string) {
+		resp, err := cl.access.ListPermissions(ctx, connect.NewRequest(&accessv1.ListPermissionsRequest{}))
+		if err == nil {
+			for _, p := range resp.Msg.GetPermissions() {
+				names = append(names, p.GetName())
+			}
+		}
+		return names
+	})(cmd, words, typed)
 }
 
 func (c *cli) sayCanI(d canIDoc) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,9 @@ func (c *cli) auditCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := a.check(cmd.Flags().Changed); err != nil {
+				return err
+			}
 			if a.follow {
 				return c.followAudit(cmd, cl, a)
 			}
@@ -95,13 +99,34 @@ func (c *cli) auditCmd() *cobra.Command {
 	f.BoolVarP(&a.all, "all-namespaces", "A", false, "of every namespace, and of the installation")
 	f.DurationVar(&a.since, "since", 0, "only what is younger, such as 1h")
 	f.StringVar(&a.actor, "actor", "", "only by this caller, such as user:ada@example.org")
-	f.StringVar(&a.typ, "type", "", "change, credential_use, unauthenticated or denied")
+	f.StringVar(&a.typ, "type", "", "change, credential_use, unauthenticated, denied or lost")
 	f.StringVar(&a.what, "object", "", "only about this object, such as agent/mse-nacos-helper")
 	f.IntVar(&a.limit, "limit", 100, "the most entries")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"change", "credential_use", "unauthenticated", "denied"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(auditTypes(), cobra.ShellCompDirectiveNoFileComp))
 	a.out.bind(cmd)
 	cmd.AddCommand(c.auditVerifyCmd())
 	return cmd
+}
+
+func auditTypes() []string {
+	return []string{"change", "credential_use", "unauthenticated", "denied", "lost"}
+}
+
+// check refuses what would count for nothing.
+func (a auditing) check(given func(string) bool) error {
+	switch {
+	case a.typ != "" && !slices.Contains(auditTypes(), a.typ):
+		return usagef("--type %q: %s", a.typ, strings.Join(auditTypes(), ", "))
+	case a.limit < 1:
+		return usagef("--limit %d: at least 1", a.limit)
+	case a.since < 0 || a.sinceSeq < 0:
+		return usagef("--since and --since-seq count from 0 up")
+	case a.follow && (given("since") || given("limit")):
+		return usagef("with -f, new entries are printed, from --since-seq on: --since and --limit have no meaning")
+	case !a.follow && given("since-seq"):
+		return usagef("--since-seq is for -f")
+	}
+	return nil
 }
 
 func (c *cli) listAudit(cmd *cobra.Command, cl *client, a auditing) error {
@@ -141,17 +166,27 @@ func (c *cli) followAudit(cmd *cobra.Command, cl *client, a auditing) error {
 		if !a.wants(d) {
 			continue
 		}
-		if a.out.machine() {
-			if err := printLine(c.env.Stdout, d); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := fmt.Fprintln(c.env.Stdout, strings.Join(d.cells(d.Time.Local().Format(time.TimeOnly))[:8], "   ")); err != nil {
+		if err := c.printAudit(a.out, d); err != nil {
 			return err
 		}
 	}
 	return cl.ended(ctx, stream.Err())
+}
+
+func (c *cli) printAudit(out output, d auditDoc) error {
+	cells := d.cells(d.Time.Local().Format(time.TimeOnly))
+	switch {
+	case out == "json":
+		return printLine(c.env.Stdout, d)
+	case out.machine():
+		return printDoc(c.env.Stdout, out, d)
+	case out == "name" || c.flags.quiet:
+		cells = []string{"audit/" + itoa(d.Seq)}
+	case out != "wide":
+		cells = cells[:8]
+	}
+	_, err := fmt.Fprintln(c.env.Stdout, strings.Join(cells, "   "))
+	return err
 }
 
 // wants filters what a watch sends as List filters what it lists.
@@ -162,12 +197,7 @@ func (a auditing) wants(d auditDoc) bool {
 	if a.what == "" {
 		return true
 	}
-	for _, o := range d.Objects {
-		if o == a.what {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(d.Objects, a.what)
 }
 
 // verifiedDoc is what verify found.
@@ -257,7 +287,10 @@ func (c *cli) verifyServer(cmd *cobra.Command) (verifiedDoc, error) {
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return verifiedDoc{}, err
+		return verifiedDoc{}, cl.caller.explain(err)
+	}
+	if v.chain == nil {
+		return verifiedDoc{}, failf(exitUnreachable, "ask again", "the control plane at %s ended the answer before it began", cl.server)
 	}
 	v.ends(end)
 	return v.done(), nil
@@ -294,12 +327,16 @@ func verifyFile(path string) (verifiedDoc, error) {
 
 // verifying takes links one by one.
 type verifying struct {
-	chain *auditchain.Verifier
-	doc   verifiedDoc
+	chain  *auditchain.Verifier
+	doc    verifiedDoc
+	broken bool
 }
 
 // begin says what the first link goes on from.
 func (v *verifying) begin(from auditchain.Point) {
+	if from.Seq == 0 { // the beginning of a log is known: what is said of it doesn't count
+		from = auditchain.Point{}
+	}
 	v.chain = auditchain.NewVerifier(from)
 	v.doc.First = from.Seq + 1
 }
@@ -315,20 +352,18 @@ func (v *verifying) next(l auditchain.Link) bool {
 
 // ends says where the chain must end.
 func (v *verifying) ends(at auditchain.Point) {
-	if v.chain != nil {
-		v.holds(v.chain.End(at))
-	}
+	v.holds(v.chain.End(at))
 }
 
 func (v *verifying) holds(f *auditchain.Fault) bool {
 	if f != nil {
-		v.doc.BadSeq, v.doc.Why = f.Seq, f.Why
+		v.broken, v.doc.BadSeq, v.doc.Why = true, f.Seq, f.Why
 	}
 	return f == nil
 }
 
 func (v *verifying) done() verifiedDoc {
-	v.doc.Whole = v.doc.BadSeq == 0
+	v.doc.Whole = !v.broken
 	if v.chain != nil {
 		v.doc.Last, v.doc.Hash = v.chain.At().Seq, v.chain.At().Hash
 	}

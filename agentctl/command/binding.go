@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -92,7 +93,7 @@ func (c *cli) bindingSetCmd() *cobra.Command {
 		Use: "set NAME", Short: "Give a role to users, groups or tokens",
 		Example: "  agentctl binding set team-a --role editor --subject group:team-a -n team-a\n  agentctl binding set weather-owner --role editor --subject user:ada@example.org --on agent/weather\n" +
 			"  agentctl binding set web-team --role operator --subject group:web --on agent --selector team=web\n  agentctl binding set admins --role admin --subject group:platform --all-namespaces",
-		Args: args(1, 1),
+		Args: args(1, 1), ValidArgsFunction: c.completeBindings(),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if b.GetRole() == "" || len(b.GetSubjects()) == 0 {
 				return usagef("a binding needs --role and at least one --subject")
@@ -129,6 +130,10 @@ func (c *cli) bindingSetCmd() *cobra.Command {
 	f.StringVar(&b.Condition, "condition", "", "a CEL expression over principal, request and object that must be true")
 	f.BoolVarP(&all, "all-namespaces", "A", false, "in every namespace")
 	f.StringVar(&message, "message", "", "why; kept in the audit log")
+	_ = cmd.RegisterFlagCompletionFunc("role", c.completeRoles(false))
+	_ = cmd.RegisterFlagCompletionFunc("on", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return c.completer("")(cmd, nil, typed)
+	})
 	out.bind(cmd)
 	return cmd
 }
@@ -145,7 +150,9 @@ func (c *cli) bindingDeleteCmd() *cobra.Command {
 	var message string
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Take a binding away, at once and in running watches too; asks first", Example: "  agentctl binding delete team-a -n team-a --yes", Args: args(1, 1),
+		ValidArgsFunction: c.completeBindings(),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			name := strings.TrimPrefix(names[0], "binding/")
 			cl, err := c.connect()
 			if err != nil {
 				return err
@@ -154,17 +161,29 @@ func (c *cli) bindingDeleteCmd() *cobra.Command {
 			if all {
 				namespace = "*"
 			}
-			if err := c.confirm(yes, "Delete binding "+names[0]+" of "+place(namespace)+"?"); err != nil {
+			if err := c.confirm(yes, "Delete binding "+name+" of "+place(namespace)+"?"); err != nil {
 				return err
 			}
-			if _, err := cl.access.DeleteBinding(cmd.Context(), connect.NewRequest(&accessv1.DeleteBindingRequest{Namespace: namespace, Name: names[0], Message: message})); err != nil {
+			if _, err := cl.access.DeleteBinding(cmd.Context(), connect.NewRequest(&accessv1.DeleteBindingRequest{Namespace: namespace, Name: name, Message: message})); err != nil {
 				return err
 			}
-			return c.did("", "binding/"+names[0], "deleted")
+			return c.did("", "binding/"+name, "deleted")
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "one that is on every namespace")
 	cmd.Flags().StringVar(&message, "message", "", "why; kept in the audit log")
 	return cmd
+}
+
+func (c *cli) completeBindings() cobra.CompletionFunc {
+	return c.completeNames(func(ctx context.Context, cl *client) (names []string) {
+		resp, err := cl.access.ListBindings(ctx, connect.NewRequest(&accessv1.ListBindingsRequest{Namespace: cl.namespace}))
+		if err == nil {
+			for _, b := range resp.Msg.GetBindings() {
+				names = append(names, b.GetName())
+			}
+		}
+		return names
+	})
 }

@@ -56,10 +56,16 @@ func (c *cli) connect() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.connectTo(ctx, c.token)
+}
+
+// tokenFinder gives the token for a server; local says that it is this machine.
+type tokenFinder func(ctx contextEntry, server string, local bool) (secret.Value, error)
+
+// connectTo is connect in a context and with a token of the caller's choice.
+func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
 	server := first(c.flags.server, c.env.Getenv("AGENTCTL_SERVER"), ctx.Server, defaultServer)
-	if !strings.Contains(server, "://") {
-		server = "http://" + server
-	}
+	server = serverURL(server)
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, failf(exitUsage, "write it as http://HOST:PORT", "server %q is no address", server)
@@ -68,7 +74,7 @@ func (c *cli) connect() (*client, error) {
 	if !spec.ValidName(namespace) {
 		return nil, usagef("namespace %q is no name (letters, digits, - _ . inside, at most 64)", namespace)
 	}
-	token, err := c.token(ctx, loopback(u.Hostname()))
+	token, err := find(ctx, server, loopback(u.Hostname()))
 	if err != nil {
 		return nil, err
 	}
@@ -112,23 +118,31 @@ func (c *cli) connect() (*client, error) {
 	}, nil
 }
 
+// serverURL completes a server's address as people write it.
+func serverURL(text string) string {
+	text = strings.TrimSuffix(text, "/")
+	if strings.Contains(text, "://") {
+		return text
+	}
+	return "http://" + text
+}
+
 func (c *cli) namespace(ctx contextEntry) string {
 	return first(c.flags.namespace, c.env.Getenv("AGENTCTL_NAMESPACE"), ctx.Namespace, "default")
 }
 
-// token finds the token. The data directory's own is offered to this machine only.
-func (c *cli) token(ctx contextEntry, local bool) (secret.Value, error) {
+// token finds the token. A context's own is for the context's server, the data directory's for this machine only.
+func (c *cli) token(ctx contextEntry, server string, local bool) (secret.Value, error) {
 	if c.flags.tokenFile == "" {
 		if t := c.env.Getenv("AGENTCTL_TOKEN"); t != "" {
 			return secret.NewValue(strings.TrimSpace(t)), nil
 		}
 	}
-	if file := first(c.flags.tokenFile, c.env.Getenv("AGENTRY_TOKEN_FILE"), ctx.TokenFile); file != "" {
-		b, err := os.ReadFile(filepath.Clean(file))
-		if err != nil {
-			return secret.Value{}, failf(exitPermission, "the control plane writes it at its first start", "read the token: %w", err)
-		}
-		return secret.NewValue(strings.TrimSpace(string(b))), nil
+	if file := first(c.flags.tokenFile, c.env.Getenv("AGENTRY_TOKEN_FILE")); file != "" {
+		return readToken(file, "a control plane in dev mode writes it at its first start")
+	}
+	if ctx.TokenFile != "" && (ctx.Server == "" || serverURL(ctx.Server) == server) {
+		return readToken(ctx.TokenFile, "log in anew: agentctl login")
 	}
 	if !local {
 		return secret.Value{}, nil
@@ -136,6 +150,14 @@ func (c *cli) token(ctx contextEntry, local bool) (secret.Value, error) {
 	b, err := os.ReadFile(filepath.Join(c.stateDir(), "token"))
 	if err != nil {
 		return secret.Value{}, nil //nolint:nilerr // no token there: the server will say what it wants
+	}
+	return secret.NewValue(strings.TrimSpace(string(b))), nil
+}
+
+func readToken(file, hint string) (secret.Value, error) {
+	b, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return secret.Value{}, failf(exitPermission, hint, "read the token: %w", err)
 	}
 	return secret.NewValue(strings.TrimSpace(string(b))), nil
 }
@@ -208,9 +230,15 @@ func (*caller) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 func (i *caller) explain(err error) error {
 	cause := err
 	op := (*net.OpError)(nil)
+	untrusted := (*tls.CertificateVerificationError)(nil)
+	plain := tls.RecordHeaderError{}
 	switch {
 	case err == nil || connect.IsWireError(err):
 		return err
+	case errors.As(err, &untrusted):
+		return failf(exitUnreachable, "name the file with its authority: --ca-file or AGENTCTL_CA_FILE", "the certificate of %s is not trusted: %w", i.server, untrusted.Err)
+	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http keeps the type to itself
+		return failf(exitUnreachable, "write it as http://", "what answers at %s speaks no TLS", i.server)
 	case connect.CodeOf(err) == connect.CodeUnimplemented: // by HTTP's status: the server itself would have said it in its own words
 		return failf(exitUnreachable, "is it the people door? an agent's door and the runtime door have other ports",
 			"what answers at %s is no control plane: %w", i.server, err)

@@ -62,7 +62,7 @@ func (c *cli) credentialWriteCmd(rotate bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			value, err := c.readValue(file, names[0])
+			value, err := c.readValue(file, "Value of credential "+names[0])
 			if err != nil {
 				return err
 			}
@@ -125,7 +125,7 @@ func (d *credentialDoc) rotate(ctx context.Context, cl *client, m mutation, valu
 }
 
 // readValue reads a secret: from a file, from standard input, or from a person without echo.
-func (c *cli) readValue(file, name string) ([]byte, error) {
+func (c *cli) readValue(file, what string) ([]byte, error) {
 	var value []byte
 	var err error
 	switch {
@@ -136,7 +136,7 @@ func (c *cli) readValue(file, name string) ([]byte, error) {
 			err = errors.Join(err, f.Close())
 		}
 	case file == "" && isTTY(c.env.Stdin):
-		value, err = c.askValue(name)
+		value, err = c.askValue(what)
 	default:
 		value, err = readBounded(c.env.Stdin)
 	}
@@ -158,12 +158,12 @@ func readBounded(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-func (c *cli) askValue(name string) ([]byte, error) {
+func (c *cli) askValue(what string) ([]byte, error) {
 	f, ok := c.env.Stdin.(*os.File)
 	if !ok {
 		return nil, errors.New("no terminal")
 	}
-	_, _ = fmt.Fprintf(c.env.Stderr, "Value of credential %s (not shown): ", name)
+	_, _ = fmt.Fprintf(c.env.Stderr, "%s (not shown): ", what)
 	b, err := term.ReadPassword(int(f.Fd()))
 	_, _ = fmt.Fprintln(c.env.Stderr)
 	return b, err
@@ -250,6 +250,10 @@ and restart again. It is safe to repeat, and nothing is lost when it stops half-
 			d := resealDoc{KeyID: resp.Msg.GetKeyId(), Sealed: resp.Msg.GetSealed(), Resealed: resp.Msg.GetResealed()}
 			if out.machine() {
 				return printDoc(c.env.Stdout, out, d)
+			}
+			if out == "name" || c.flags.quiet {
+				_, err = fmt.Fprintln(c.env.Stdout, d.KeyID)
+				return err
 			}
 			_, err = fmt.Fprintf(c.env.Stdout, "%d of %d sealed values were sealed anew; all are sealed with key %s\n", d.Resealed, d.Sealed, d.KeyID)
 			return err

@@ -35,7 +35,7 @@ type exitMeaning struct {
 func exitCodes() []exitMeaning {
 	return []exitMeaning{
 		{exitOK, "ok"},
-		{exitNo, `the question's answer is "no": diff has differences, wait's condition can't come, apply --wait was refused or rolled back`},
+		{exitNo, `the question's answer is "no": diff has differences, wait's condition can't come, apply --wait was refused or rolled back, can-i says no, audit verify finds a break`},
 		{exitFailure, "any other failure"},
 		{exitNotFound, "not found"},
 		{exitConflict, "conflict: the revision moved, the content was refused before, or --force is needed"},
@@ -146,8 +146,10 @@ func (c *cli) report(err error) int {
 	switch {
 	case f != nil:
 		hint = f.hint
+	case connect.CodeOf(err) == connect.CodePermissionDenied:
+		hint = "agentctl whoami says who you are and what you may; agentctl login logs in as somebody else"
 	case code == exitPermission:
-		hint = "name a token with --token-file, AGENTCTL_TOKEN or AGENTRY_TOKEN_FILE; a control plane in dev mode keeps it as \"token\" in its data directory"
+		hint = "log in: agentctl login; or name a token with --token-file, AGENTCTL_TOKEN or AGENTRY_TOKEN_FILE; a control plane in dev mode keeps one as \"token\" in its data directory"
 	}
 	if hint != "" {
 		_, _ = fmt.Fprintf(c.env.Stderr, "hint: %s\n", hint)

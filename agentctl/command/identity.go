@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ func (c *cli) joinTokenCreateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if ttl < 0 {
+				return usagef("--ttl %s: a token counts from now on", ttl)
+			}
 			req := &identityv1.CreateJoinTokenRequest{Namespace: cl.namespace, Agent: strings.TrimPrefix(names[0], "agent/"), Message: message}
 			if ttl != 0 {
 				req.Ttl = durationpb.New(ttl)
@@ -99,7 +103,7 @@ func (c *cli) joinTokenListCmd() *cobra.Command {
 			for _, x := range resp.Msg.GetTokens() {
 				d := toJoinToken(x)
 				docs = append(docs, d)
-				t.add("join-token/"+d.ID, d.ID, d.Namespace, d.Agent, "in "+short(d.Expires.Sub(c.now())), d.CreatedBy)
+				t.add("join-token/"+d.ID, d.ID, d.Namespace, d.Agent, c.until(d.Expires), d.CreatedBy)
 			}
 			return c.print(out, docs, t)
 		},
@@ -112,6 +116,15 @@ func (c *cli) joinTokenListCmd() *cobra.Command {
 func (c *cli) joinTokenDeleteCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete ID", Short: "Make a token useless", Example: "  agentctl identity join-token delete ID", Args: args(1, 1),
+		ValidArgsFunction: c.completeNames(func(ctx context.Context, cl *client) (ids []string) {
+			resp, err := cl.identity.ListJoinTokens(ctx, connect.NewRequest(&identityv1.ListJoinTokensRequest{Namespace: cl.namespace}))
+			if err == nil {
+				for _, t := range resp.Msg.GetTokens() {
+					ids = append(ids, t.GetId())
+				}
+			}
+			return ids
+		}),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			cl, err := c.connect()
 			if err != nil {
@@ -225,7 +238,10 @@ func (c *cli) identityRevokeCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			agent, instance, _ := strings.Cut(strings.TrimPrefix(names[0], "agent/"), "/")
+			agent, instance, one := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(names[0], "identity/"), "agent/"), "/")
+			if one && instance == "" { // not a way to say all of them
+				return usagef("%q: no instance behind the /", names[0])
+			}
 			what := "all instances of agent " + agent
 			if instance != "" {
 				what = "instance " + instance + " of agent " + agent

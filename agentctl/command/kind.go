@@ -138,6 +138,22 @@ func (c *cli) completer(kind string) cobra.CompletionFunc {
 	}
 }
 
+// completeNames completes one argument with the names that ask gives; none where the server doesn't answer at once.
+func (c *cli) completeNames(ask func(context.Context, *client) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(words) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		cl, err := c.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+		defer cancel()
+		return ask(ctx, cl), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // names asks the server for the names of a kind; none where it doesn't answer at once.
 func (c *cli) names(ctx context.Context, kind string) []string {
 	cl, err := c.connect()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -89,7 +90,7 @@ func (p *provider) exchange(ctx context.Context, code, verifier string) (string,
 	defer cancel()
 	token, err := p.config.Exchange(ctx, code, oauth2.VerifierOption(verifier))
 	if err != nil {
-		return "", failf(exitPermission, "", "log in: %w", err)
+		return "", refused(err)
 	}
 	return idTokenOf(token)
 }
@@ -103,20 +104,29 @@ func (p *provider) byDevice(ctx context.Context, c *cli) (string, error) {
 	defer cancel()
 	asked, err := p.config.DeviceAuth(ctx)
 	if err != nil {
-		return "", failf(exitPermission, "", "log in: %w", err)
+		return "", refused(err)
 	}
 	c.note("Open %s and enter the code %s", asked.VerificationURI, asked.UserCode)
 	if asked.VerificationURIComplete != "" {
 		c.note("or open %s", asked.VerificationURIComplete)
 	}
 	token, err := p.config.DeviceAccessToken(ctx, asked)
+	late := (*oauth2.RetrieveError)(nil)
 	switch {
-	case ctx.Err() != nil:
-		return "", failf(exitTimeout, "try again", "nobody entered the code within %s", loginWait)
+	case ctx.Err() != nil || (errors.As(err, &late) && late.ErrorCode == "expired_token"):
+		return "", failf(exitTimeout, "try again", "nobody entered the code in time")
 	case err != nil:
-		return "", failf(exitPermission, "", "log in: %w", err)
+		return "", refused(err)
 	}
 	return idTokenOf(token)
+}
+
+// refused tells a provider that says no from one that isn't reached.
+func refused(err error) error {
+	if gone := (*url.Error)(nil); errors.As(err, &gone) {
+		return failf(exitUnreachable, "is the OIDC provider up, and reachable from here?", "log in: %w", err)
+	}
+	return failf(exitPermission, "", "log in: %w", err)
 }
 
 func idTokenOf(t *oauth2.Token) (string, error) {

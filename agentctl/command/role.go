@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -97,6 +98,7 @@ func (c *cli) roleSetCmd() *cobra.Command {
 	var description, message string
 	cmd := &cobra.Command{
 		Use: "set NAME", Short: "Make or change a role", Example: "  agentctl role set labeller --permission spec.read --permission prompt.label --description 'moves labels'", Args: args(1, 1),
+		ValidArgsFunction: c.completeOwnRoles(),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(permissions) == 0 {
 				return usagef("a role without a permission gives nothing: name at least one --permission (see agentctl role permissions)")
@@ -130,21 +132,49 @@ func (c *cli) roleDeleteCmd() *cobra.Command {
 	var message string
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a role that no binding names; asks first", Example: "  agentctl role delete labeller --yes", Args: args(1, 1),
+		ValidArgsFunction: c.completeOwnRoles(),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			name := strings.TrimPrefix(names[0], "role/")
 			cl, err := c.connect()
 			if err != nil {
 				return err
 			}
-			if err := c.confirm(yes, "Delete role "+names[0]+"?"); err != nil {
+			if err := c.confirm(yes, "Delete role "+name+"?"); err != nil {
 				return err
 			}
-			if _, err := cl.access.DeleteRole(cmd.Context(), connect.NewRequest(&accessv1.DeleteRoleRequest{Name: names[0], Message: message})); err != nil {
+			if _, err := cl.access.DeleteRole(cmd.Context(), connect.NewRequest(&accessv1.DeleteRoleRequest{Name: name, Message: message})); err != nil {
 				return err
 			}
-			return c.did("", "role/"+names[0], "deleted")
+			return c.did("", "role/"+name, "deleted")
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	cmd.Flags().StringVar(&message, "message", "", "why; kept in the audit log")
 	return cmd
+}
+
+// completeRoles completes the names of roles, of the installation's own alone or of all.
+func (c *cli) completeRoles(own bool) cobra.CompletionFunc {
+	ask := c.completeNames(func(ctx context.Context, cl *client) (names []string) {
+		resp, err := cl.access.ListRoles(ctx, connect.NewRequest(&accessv1.ListRolesRequest{}))
+		if err == nil {
+			for _, r := range resp.Msg.GetRoles() {
+				if !own || !r.GetBuiltIn() {
+					names = append(names, r.GetName())
+				}
+			}
+		}
+		return names
+	})
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) { return ask(cmd, nil, typed) }
+}
+
+// completeOwnRoles completes one argument with the installation's own roles.
+func (c *cli) completeOwnRoles() cobra.CompletionFunc {
+	return func(cmd *cobra.Command, words []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(words) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return c.completeRoles(true)(cmd, words, typed)
+	}
 }

@@ -2,6 +2,9 @@ package command_test
 
 import (
 	"context"
+	"encoding/pem"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,6 +34,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txtar. Besides the usual verbs there are:
 //
 //	fake DIR [TOKEN]    a control plane that answers from DIR/*.json; AGENTCTL_SERVER names it
+//	securefake DIR      the same over TLS; its authority is in $WORK/ca.pem, and $SECURE names it too
 //	door DIR            an instance's HTTP door: DIR/answers.yaml, DIR/config.json, DIR/status; $DOOR names it
 //	code N COMMAND...   run COMMAND and insist on exit code N
 func TestScripts(t *testing.T) {
@@ -45,7 +49,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fake": fake, "door": door, "code": code},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fake": fake, "securefake": secureFake, "door": door, "code": code},
 	})
 }
 
@@ -58,6 +62,17 @@ func fake(ts *testscript.TestScript, _ bool, args []string) {
 	hs := httptest.NewServer(s.Handler())
 	ts.Defer(hs.Close)
 	ts.Setenv("AGENTCTL_SERVER", hs.URL)
+}
+
+func secureFake(ts *testscript.TestScript, _ bool, args []string) {
+	hs := httptest.NewUnstartedServer(commandtest.New(ts.MkAbs(args[0]), "").Handler())
+	hs.Config.ErrorLog = log.New(io.Discard, "", 0) // that a client doesn't trust it is what is tested
+	hs.StartTLS()
+	ts.Defer(hs.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hs.Certificate().Raw})
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), ca, 0o600))
+	ts.Setenv("AGENTCTL_SERVER", hs.URL)
+	ts.Setenv("SECURE", hs.URL)
 }
 
 func door(ts *testscript.TestScript, _ bool, args []string) {

@@ -93,6 +93,15 @@ func (c *cli) ago(t time.Time) string {
 	return short(c.now().Sub(t)) + " ago"
 }
 
+// until gives a coming time as people read it.
+func (c *cli) until(t time.Time) string {
+	left := t.Sub(c.now())
+	if left <= 0 {
+		return "expired"
+	}
+	return "in " + short(left)
+}
+
 // short gives a duration in its largest unit.
 func short(d time.Duration) string {
 	switch {

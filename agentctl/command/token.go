@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -55,6 +56,9 @@ func (c *cli) tokenCreateCmd() *cobra.Command {
 		Long:    "The token may do what you may, and of that only what --scope leaves. It is printed once and kept nowhere: the control plane has its hash.",
 		Example: "  agentctl token create ci --scope editor@team-a\n  agentctl token create ci -q > token   # the secret alone", Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if ttl < 0 {
+				return usagef("--ttl %s: a token counts from now on", ttl)
+			}
 			req := &accessv1.CreateTokenRequest{Name: names[0]}
 			for _, text := range scopes {
 				role, namespace, _ := strings.Cut(text, "@")
@@ -89,8 +93,10 @@ func (c *cli) tokenCreateCmd() *cobra.Command {
 			return err
 		},
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.Flags().StringArrayVar(&scopes, "scope", nil, "bound it to ROLE, or to ROLE@NAMESPACE; may be repeated")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it counts, at most 2160h; default 2160h (90 days)")
+	_ = cmd.RegisterFlagCompletionFunc("scope", c.completeRoles(false))
 	out.bind(cmd)
 	return cmd
 }
@@ -118,7 +124,7 @@ func (c *cli) tokenListCmd() *cobra.Command {
 				if d.LastUsed != nil {
 					used = c.ago(*d.LastUsed)
 				}
-				t.add("token/"+d.ID, dash(d.Name), d.ID, d.Kind, d.Owner, dash(strings.Join(d.Scopes, ",")), "in "+short(d.Expires.Sub(c.now())), used)
+				t.add("token/"+d.ID, dash(d.Name), d.ID, d.Kind, d.Owner, dash(strings.Join(d.Scopes, ",")), c.until(d.Expires), used)
 			}
 			return c.print(out, docs, t)
 		},
@@ -132,12 +138,13 @@ func (c *cli) tokenRevokeCmd() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use: "revoke NAME|ID", Short: "End a token: it counts no more, on any replica", Example: "  agentctl token revoke ci", Args: args(1, 1),
+		ValidArgsFunction: c.completeTokens(),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			cl, _, err := c.begin(out, nil)
 			if err != nil {
 				return err
 			}
-			resp, err := cl.access.RevokeToken(cmd.Context(), connect.NewRequest(&accessv1.RevokeTokenRequest{Token: names[0]}))
+			resp, err := cl.access.RevokeToken(cmd.Context(), connect.NewRequest(&accessv1.RevokeTokenRequest{Token: strings.TrimPrefix(names[0], "token/")}))
 			if err != nil {
 				return err
 			}
@@ -150,6 +157,19 @@ func (c *cli) tokenRevokeCmd() *cobra.Command {
 	}
 	out.bind(cmd)
 	return cmd
+}
+
+// completeTokens completes the names of the caller's tokens.
+func (c *cli) completeTokens() cobra.CompletionFunc {
+	return c.completeNames(func(ctx context.Context, cl *client) (names []string) {
+		resp, err := cl.access.ListTokens(ctx, connect.NewRequest(&accessv1.ListTokensRequest{}))
+		if err == nil {
+			for _, t := range resp.Msg.GetTokens() {
+				names = append(names, first(t.GetName(), t.GetId()))
+			}
+		}
+		return names
+	})
 }
 
 // did says in one line what became of an object.
