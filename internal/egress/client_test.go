@@ -199,16 +199,16 @@ func TestAnswersAreBounded(t *testing.T) {
 		defer func() { _ = resp.Body.Close() }()
 		return io.Copy(io.Discard, resp.Body)
 	}
-	quick := egress.Config{MaxBody: 1000, IdleTimeout: 50 * time.Millisecond}
+	small, quick := egress.Config{MaxBody: 1000}, egress.Config{MaxBody: 1000, IdleTimeout: 500 * time.Millisecond}
 	cases := map[string]struct {
 		cfg  egress.Config
 		want error
 		n    int64
 	}{
-		"/exact":    {cfg: quick, n: 1000},
-		"/declared": {cfg: quick, want: egress.ErrTooLarge},
-		"/endless":  {cfg: quick, want: egress.ErrTooLarge, n: 1000},
-		"/bomb":     {cfg: quick, want: egress.ErrTooLarge, n: 1000},
+		"/exact":    {cfg: small, n: 1000},
+		"/declared": {cfg: small, want: egress.ErrTooLarge},
+		"/endless":  {cfg: small, want: egress.ErrTooLarge, n: 1000},
+		"/bomb":     {cfg: small, want: egress.ErrTooLarge, n: 1000},
 		"/stalls":   {cfg: quick, want: egress.ErrIdle, n: 10},
 	}
 	for path, c := range cases {
