@@ -17,6 +17,9 @@ import (
 	"github.com/agentry/agentry/internal/rpc"
 )
 
+// maxCalls bounds the calls of one connection, which is one instance's: its stream, the one that replaces it, and an enrollment.
+const maxCalls = 8
+
 // runtimeDoor is where instances enroll and connect: TLS 1.3 always.
 type runtimeDoor struct {
 	srv *grpc.Server
@@ -26,7 +29,9 @@ type runtimeDoor struct {
 }
 
 func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub) (*runtimeDoor, error) {
-	srv, err := rpc.NewServer(rpc.Config{Logger: log, Credentials: ids.door.Credentials(), Auth: ids.door.Authenticate})
+	srv, err := rpc.NewServer(rpc.Config{
+		Logger: log, Credentials: ids.door.Credentials(), Auth: ids.door.Authenticate, MaxStreams: maxCalls,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -94,11 +94,24 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	} else if err := a.found(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.ofDomain(); err != nil {
+		return nil, err
+	}
 	a.table, err = records.Open(ctx, records.Config[record]{Store: cfg.Store, Prefix: trustPrefix, Decode: a.decode, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err
 	}
 	return a, a.serve()
+}
+
+// ofDomain refuses an authority that was made for another trust domain: its certificates would say nothing here.
+func (a *Authority) ofDomain() error {
+	for _, u := range a.trust.Load().active().cert.URIs {
+		if id, err := spiffeid.FromURI(u); err == nil && id.TrustDomain() != a.domain {
+			return errs.New(errs.Precondition, "the certificate authority is of trust domain %q, not %q: --trust-domain can't change while it is in use", id.TrustDomain(), a.domain)
+		}
+	}
+	return nil
 }
 
 // Run follows the store and renews what grows old until ctx ends.

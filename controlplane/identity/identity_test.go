@@ -289,6 +289,12 @@ func TestAuthorityIsSealed(t *testing.T) {
 	if !errs.Is(err, errs.Precondition) {
 		t.Errorf("opened with another key: %v", err)
 	}
+	_, err = identity.Open(t.Context(), identity.Config{
+		Store: c.store, Logger: slog.New(slog.DiscardHandler), KEK: c.kek, TrustDomain: "example.com", ReplicaID: "r",
+	})
+	if !errs.Is(err, errs.Precondition) {
+		t.Errorf("opened for another trust domain: %v", err)
+	}
 }
 
 // TestReseal puts a new key on top of the key file, as its owner does, and takes the former away after it.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -163,11 +162,7 @@ func TestKillingTheControlPlaneLosesNothingAcknowledged(t *testing.T) {
 func TestExternalEtcdGone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "etcdserver")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../etcdserver")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build etcdserver: %v\n%s", err, out)
-	}
+	bin := buildEtcd(t, dir)
 	addr, err := harness.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
