@@ -27,9 +27,10 @@ type Table[T any] struct {
 	cfg Config[T]
 
 	mu       sync.RWMutex
-	rows     map[string]Row[T] // by key without prefix; guarded by mu, like the two below
+	rows     map[string]Row[T] // by key without prefix; guarded by mu, like the three below
 	revision int64
-	changed  chan struct{} // closed at the next change
+	changed  chan struct{} // closed at the next change of a row
+	moved    chan struct{} // closed when revision moves, which it also does by changes of other keys
 }
 
 // Row is one record with the store revision of its last write, for a compare-and-swap.
@@ -43,7 +44,7 @@ func Open[T any](ctx context.Context, cfg Config[T]) (*Table[T], error) {
 	if cfg.Store == nil || cfg.Decode == nil || cfg.Logger == nil || !strings.HasSuffix(cfg.Prefix, "/") {
 		return nil, errs.New(errs.Invalid, "records: something required is missing")
 	}
-	t := &Table[T]{cfg: cfg, rows: map[string]Row[T]{}, changed: make(chan struct{})}
+	t := &Table[T]{cfg: cfg, rows: map[string]Row[T]{}, changed: make(chan struct{}), moved: make(chan struct{})}
 	opts := store.ListOptions{Limit: 1000}
 	for {
 		page, err := cfg.Store.List(ctx, cfg.Prefix, opts)
@@ -76,8 +77,12 @@ func (t *Table[T]) Run(ctx context.Context) error {
 			t.put(ctx, e.KV)
 		}
 		t.revision = b.Revision
-		close(t.changed)
-		t.changed = make(chan struct{})
+		close(t.moved)
+		t.moved = make(chan struct{})
+		if len(b.Events) > 0 {
+			close(t.changed)
+			t.changed = make(chan struct{})
+		}
 		return nil
 	})
 }
@@ -108,7 +113,7 @@ func (t *Table[T]) All() (rows map[string]Row[T], revision int64) {
 	return maps.Clone(t.rows), t.revision
 }
 
-// Changed gives a channel that is closed once the table is newer than now.
+// Changed gives a channel that is closed once a row has changed.
 func (t *Table[T]) Changed() <-chan struct{} {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -119,13 +124,13 @@ func (t *Table[T]) Changed() <-chan struct{} {
 func (t *Table[T]) WaitFor(ctx context.Context, revision int64) error {
 	for {
 		t.mu.RLock()
-		have, changed := t.revision, t.changed
+		have, moved := t.revision, t.moved
 		t.mu.RUnlock()
 		if have >= revision {
 			return nil
 		}
 		select {
-		case <-changed:
+		case <-moved:
 		case <-ctx.Done():
 			return errs.New(errs.Timeout, "catch up with the store: %w", ctx.Err())
 		}
