@@ -97,10 +97,14 @@ func measure(ctx context.Context, bin string, runs int, idle time.Duration, out 
 	return nil
 }
 
-// coldStart starts an agentd with an empty state directory and polls /readyz every millisecond.
+// coldStart starts an agentd with an empty state directory and a join token, and polls /readyz every millisecond.
 func coldStart(ctx context.Context, env *harness.Env, cp *harness.ControlPlane, i int) (*harness.Agent, time.Duration, error) {
+	token, err := cp.JoinToken(ctx, "default", "bench")
+	if err != nil {
+		return nil, 0, err
+	}
 	began := time.Now()
-	a, err := env.StartAgent(cp, "bench", harness.AgentOptions{Instance: "bench-" + strconv.Itoa(i)})
+	a, err := env.StartAgent(cp, "bench", harness.AgentOptions{Instance: "bench-" + strconv.Itoa(i), Vars: []string{"AGENTD_JOIN_TOKEN=" + token}})
 	if err != nil {
 		return nil, 0, err
 	}
