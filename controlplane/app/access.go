@@ -104,6 +104,9 @@ func openDirectory(ctx context.Context, cfg Config, s store.Store, redact *secre
 			return nil, err
 		}
 		redact.Add(dev)
+		if cfg.PeopleTLS.on() {
+			log.LogAttrs(ctx, slog.LevelWarn, "the bearer of the token file is administrator on a door that others may reach: bind people to roles, and leave --dev-token out")
+		}
 	}
 	return directory.Open(ctx, directory.Config{Store: s, Logger: log, Now: time.Now, Dev: dev})
 }

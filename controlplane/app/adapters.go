@@ -153,10 +153,11 @@ func writeInfo(cfg Config, peopleAddr, runtimeAddr net.Addr) error {
 	if cfg.InfoFile == "" {
 		return nil
 	}
-	b, err := json.Marshal(map[string]any{
-		"people": cfg.PeopleTLS.url(peopleAddr), "runtime": runtimeAddr.String(),
-		"tokenFile": filepath.Join(cfg.DataDir, "token"), "pid": os.Getpid(),
-	})
+	info := map[string]any{"people": cfg.PeopleTLS.url(peopleAddr), "runtime": runtimeAddr.String(), "pid": os.Getpid()}
+	if cfg.devToken() {
+		info["tokenFile"] = filepath.Join(cfg.DataDir, "token")
+	}
+	b, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}

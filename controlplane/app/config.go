@@ -33,7 +33,7 @@ type Config struct {
 	KEKFile   string
 	LogLevel  string // debug, info (default), warn, error
 	LogFormat string // text (default) or json
-	// InfoFile, when set, gets {"people","runtime","tokenFile","pid"} once the doors are open.
+	// InfoFile, when set, gets {"people","runtime","pid"}, and "tokenFile" where that counts, once the doors are open.
 	InfoFile string
 	// PprofAddr, when set, is the loopback host:port on which Go's profiles are served.
 	PprofAddr string
