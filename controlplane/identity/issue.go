@@ -65,6 +65,10 @@ type Attested struct {
 	// Spent and Until are a join token's hash and end.
 	Spent string
 	Until time.Time
+	// Revision is the store revision at which the proof was made, for one that the store holds; Made is when, for another. A proof
+	// that isn't known to be younger than a revocation doesn't count.
+	Revision int64
+	Made     time.Time
 }
 
 // Enroll gives an instance a certificate and writes it down, in one transaction with the spending of its proof. A proof that
@@ -73,6 +77,9 @@ func (a *Authority) Enroll(ctx context.Context, by Attested, instance string, ke
 	s := Subject{Namespace: by.Namespace, Agent: by.Agent, Instance: instance}
 	if err := s.Check(); err != nil {
 		return Certificate{}, err
+	}
+	if by.Proof != ByRenewal && a.outdated(s, by) {
+		return Certificate{}, errs.New(errs.Unauthenticated, "%s/%s, instance %s, was revoked after the proof was made", s.Namespace, s.Agent, s.Instance)
 	}
 	c, err := a.Issue(s, key)
 	if err != nil {

@@ -145,7 +145,7 @@ func (a *Authority) AttestJoin(ctx context.Context, token secret.Value, claimed 
 		return Attested{}, errs.New(errs.Unauthenticated, "join token %s ran out at %s", t.ID, t.Expires.Format(time.RFC3339))
 	}
 	return Attested{
-		Namespace: t.Namespace, Agent: t.Agent, Proof: ByJoinToken, Spent: hash, Until: t.Expires,
+		Namespace: t.Namespace, Agent: t.Agent, Proof: ByJoinToken, Spent: hash, Until: t.Expires, Revision: kv.CreateRevision,
 		If: []store.Cond{{Key: at, ModRevision: kv.ModRevision}}, Deletes: []string{at},
 	}, nil
 }
@@ -173,7 +173,7 @@ func (a *Authority) again(ctx context.Context, hash string, claimed Subject, key
 		return Attested{}, spent
 	}
 	return Attested{
-		Namespace: i.Namespace, Agent: i.Agent, Proof: ByJoinToken, Spent: hash, Until: i.Until,
+		Namespace: i.Namespace, Agent: i.Agent, Proof: ByJoinToken, Spent: hash, Until: i.Until, Revision: kv.ModRevision,
 		If: []store.Cond{{Key: at, ModRevision: kv.ModRevision}},
 	}, nil
 }

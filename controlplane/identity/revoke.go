@@ -45,6 +45,17 @@ func (a *Authority) revokedBefore(s Subject) time.Time {
 	return before
 }
 
+// outdated says whether a proof may be older than a revocation of its subject: whoever holds one from before it stays out.
+func (a *Authority) outdated(s Subject, by Attested) bool {
+	for _, key := range []string{revokedKey(Subject{Namespace: s.Namespace, Agent: s.Agent}), revokedKey(s)} {
+		row, ok := a.table.Get(key)
+		if ok && row.Value.revoked != nil && by.Revision < row.ModRevision && by.Made.Before(row.Value.revoked.At) {
+			return true
+		}
+	}
+	return false
+}
+
 func beforeOf(r record) time.Time {
 	if r.revoked == nil {
 		return time.Time{}

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"crypto/ecdsa"
 	"testing"
 	"time"
 
@@ -355,4 +356,54 @@ func TestSweep(t *testing.T) {
 	c.clock.add(100 * day)
 	tend(t, a)
 	eventually(t, a, func() bool { return count() == [2]int{0, 0} })
+}
+
+// TestProofsFromBeforeARevocation: whoever holds a proof that is older stays out, by whatever means.
+func TestProofsFromBeforeARevocation(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.replica("r1", nil)
+	before := c.clock.now().Add(-time.Minute)
+	join := func() secret.Value {
+		t.Helper()
+		_, text, err := a.CreateJoinToken(t.Context(), "default", "helper", 0, "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	attest := func(text secret.Value, key *ecdsa.PublicKey) identity.Attested {
+		t.Helper()
+		by, err := a.AttestJoin(t.Context(), text, helper("i1"), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return by
+	}
+	key := &newKey(t).PublicKey
+	old := join()
+	if _, _, err := a.Revoke(t.Context(), identity.Subject{Namespace: "default", Agent: "helper"}, "ada", ""); err != nil {
+		t.Fatal(err)
+	}
+	foreign := func(made time.Time) identity.Attested {
+		return identity.Attested{Namespace: "default", Agent: "helper", Proof: identity.ByKubernetes, Made: made}
+	}
+	for name, tc := range map[string]struct {
+		by   identity.Attested
+		want string
+	}{
+		"a join token of before":    {attest(old, key), "unauthenticated"},
+		"a token of before":         {foreign(before), "unauthenticated"},
+		"one that doesn't say when": {foreign(time.Time{}), "unauthenticated"},
+		"a join token made since":   {attest(join(), key), ""},
+		"a token made since":        {foreign(c.clock.now().Add(time.Second)), ""},
+	} {
+		_, err := a.Enroll(t.Context(), tc.by, "i1", key)
+		if got := kind(identity.Peer{}, err); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+	if _, err := a.Enroll(t.Context(), identity.Attested{Namespace: "default", Agent: "other", Proof: identity.ByKubernetes}, "i1", key); err != nil {
+		t.Errorf("another agent: %v", err)
+	}
 }

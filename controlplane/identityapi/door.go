@@ -113,7 +113,7 @@ func (d *Door) possession(chain []*x509.Certificate) *identity.Attested {
 	if !ok {
 		return nil
 	}
-	return &identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByX509}
+	return &identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByX509, Made: chain[0].NotBefore}
 }
 
 func hostOf(a net.Addr) string {

@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// dated is a token that says when it was made: {"iat":1700000000}.
+const dated = "e30.eyJpYXQiOjE3MDAwMDAwMDB9.c2ln"
+
 // fakeAPIServer answers TokenReviews the way that Kubernetes documents it. It is no Kubernetes: it knows a few tokens by heart.
 type fakeAPIServer struct {
 	*httptest.Server
@@ -70,7 +73,7 @@ func (f *fakeAPIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return map[string]any{"authenticated": true, "audiences": audiences, "user": map[string]any{"username": name}}
 	}
 	switch in.Spec.Token {
-	case "helper":
+	case "helper", dated:
 		status = user("system:serviceaccount:team-a:helper", "agentry")
 	case "no audience": // as an API server does that knows none
 		status = user("system:serviceaccount:team-a:helper")
@@ -109,6 +112,7 @@ func TestAttest(t *testing.T) {
 		kind           errs.Kind // Internal: none
 	}{
 		"by name":          {token: "helper", want: identity.Attested{Namespace: "team-a", Agent: "helper", Proof: identity.ByKubernetes}},
+		"dated":            {token: dated, want: identity.Attested{Namespace: "team-a", Agent: "helper", Proof: identity.ByKubernetes, Made: time.Unix(1700000000, 0)}},
 		"by the map":       {token: "helper", mapping: `{"team-a/helper": "prod/bot"}`, want: identity.Attested{Namespace: "prod", Agent: "bot", Proof: identity.ByKubernetes}},
 		"not in the map":   {token: "helper", mapping: `{"team-b/helper": "prod/bot"}`, kind: errs.Unauthenticated},
 		"unknown":          {token: "nothing", kind: errs.Unauthenticated},
