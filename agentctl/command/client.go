@@ -239,6 +239,8 @@ func (i *caller) explain(err error) error {
 		return failf(exitUnreachable, "name the file with its authority: --ca-file or AGENTCTL_CA_FILE", "the certificate of %s is not trusted: %w", i.server, untrusted.Err)
 	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http keeps the type to itself
 		return failf(exitUnreachable, "write it as http://", "what answers at %s speaks no TLS", i.server)
+	case strings.HasPrefix(i.server, "http://") && strings.HasSuffix(err.Error(), "400 Bad Request"): // what a TLS server answers to plain HTTP
+		return failf(exitUnreachable, "if it speaks TLS, write it as https://", "what answers at %s doesn't understand plain HTTP", i.server)
 	case connect.CodeOf(err) == connect.CodeUnimplemented: // by HTTP's status: the server itself would have said it in its own words
 		return failf(exitUnreachable, "is it the people door? an agent's door and the runtime door have other ports",
 			"what answers at %s is no control plane: %w", i.server, err)

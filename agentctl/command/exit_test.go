@@ -89,7 +89,13 @@ func TestReport(t *testing.T) {
 	}{
 		"hint":   {failf(2, "do that", "this broke"), "error: this broke\nhint: do that\n"},
 		"silent": {answered(1), ""},
-		"rpc":    {fmt.Errorf("get agent/x: %w", connect.NewError(connect.CodeNotFound, errors.New("no agent \"x\""))), "error: get agent/x: no agent \"x\"\n"},
+		"denied": {connect.NewError(connect.CodePermissionDenied, errors.New("no")), "error: no\nhint: agentctl whoami says who you are and what you may; agentctl login logs in as somebody else\n"},
+		"stranger": {
+			connect.NewError(connect.CodeUnauthenticated, errors.New("who?")),
+			"error: who?\nhint: log in: agentctl login; or name a token with --token-file, AGENTCTL_TOKEN or AGENTRY_TOKEN_FILE; " +
+				"a control plane in dev mode keeps one as \"token\" in its data directory\n",
+		},
+		"rpc": {fmt.Errorf("get agent/x: %w", connect.NewError(connect.CodeNotFound, errors.New("no agent \"x\""))), "error: get agent/x: no agent \"x\"\n"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -110,16 +116,20 @@ func TestEveryCommandShowsExamples(t *testing.T) {
 	c := &cli{env: Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: func(string) string { return "" }}}
 	root := c.root()
 	want := []string{
-		"apply", "completion", "config", "context", "credential", "delete", "describe", "diff", "events", "explain", "export", "get", "history",
-		"invoke", "mcp", "model", "prompt", "rollback", "status", "up", "validate", "version", "wait",
+		"apply", "audit", "binding", "can-i", "completion", "config", "context", "credential", "delete", "describe", "diff", "events", "explain", "export",
+		"get", "history", "identity", "invoke", "login", "logout", "mcp", "model", "prompt", "role", "rollback", "rollout", "status", "token", "up", "validate", "version",
+		"wait", "whoami",
 	}
 	for _, cmd := range root.Commands() {
 		if cmd.Example == "" || cmd.Short == "" {
 			t.Errorf("%s: no example or no short text", cmd.Name())
 		}
-		for _, sub := range cmd.Commands() {
-			if sub.Example == "" {
-				t.Errorf("%s: no example", sub.CommandPath())
+		below := cmd.Commands()
+		for len(below) > 0 {
+			sub := below[0]
+			below = append(below[1:], sub.Commands()...)
+			if sub.Example == "" || sub.Short == "" {
+				t.Errorf("%s: no example or no short text", sub.CommandPath())
 			}
 		}
 		want = slices.DeleteFunc(want, func(n string) bool { return n == cmd.Name() })

@@ -31,13 +31,17 @@ The session lies in a file of mode 0600 beside the context file and ends after 1
 logs in to another context, and makes it where there is none.`,
 		Example: "  agentctl login --server https://agentry.example.org:7700\n  agentctl login --device\n  agentctl login --with-token < token\n  agentctl login --bootstrap < bootstrap-token",
 		Args:    args(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.login(cmd.Context(), l) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (l.device && (l.withToken || l.bootstrap)) || (l.withToken && l.bootstrap) {
+				return usagef("--device, --with-token and --bootstrap are three ways: one at a time")
+			}
+			return c.login(cmd.Context(), l)
+		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&l.device, "device", false, "show a code to enter elsewhere, for a machine without a browser")
 	f.BoolVar(&l.withToken, "with-token", false, "keep the API token on standard input")
 	f.BoolVar(&l.bootstrap, "bootstrap", false, "spend the one-time bootstrap token on standard input for an administrator's token")
-	cmd.MarkFlagsMutuallyExclusive("device", "with-token", "bootstrap")
 	return cmd
 }
 

@@ -166,7 +166,9 @@ func (c *cli) completeRoles(own bool) cobra.CompletionFunc {
 		}
 		return names
 	})
-	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) { return ask(cmd, nil, typed) }
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return ask(cmd, nil, typed)
+	}
 }
 
 // completeOwnRoles completes one argument with the installation's own roles.

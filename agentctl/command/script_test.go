@@ -3,8 +3,7 @@ package command_test
 import (
 	"context"
 	"encoding/pem"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,8 +32,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script/*.txtar. Besides the usual verbs there are:
 //
-//	fake DIR [TOKEN]    a control plane that answers from DIR/*.json; AGENTCTL_SERVER names it
-//	securefake DIR      the same over TLS; its authority is in $WORK/ca.pem, and $SECURE names it too
+//	fake DIR [TOKEN]    a control plane that answers from DIR/*.json; AGENTCTL_SERVER names it, $PLAIN is its HOST:PORT
+//	securefake DIR      the same over TLS; its authority is in $WORK/ca.pem, and $SECURE is its HOST:PORT
 //	door DIR            an instance's HTTP door: DIR/answers.yaml, DIR/config.json, DIR/status; $DOOR names it
 //	code N COMMAND...   run COMMAND and insist on exit code N
 func TestScripts(t *testing.T) {
@@ -62,17 +61,18 @@ func fake(ts *testscript.TestScript, _ bool, args []string) {
 	hs := httptest.NewServer(s.Handler())
 	ts.Defer(hs.Close)
 	ts.Setenv("AGENTCTL_SERVER", hs.URL)
+	ts.Setenv("PLAIN", hs.Listener.Addr().String())
 }
 
 func secureFake(ts *testscript.TestScript, _ bool, args []string) {
 	hs := httptest.NewUnstartedServer(commandtest.New(ts.MkAbs(args[0]), "").Handler())
-	hs.Config.ErrorLog = log.New(io.Discard, "", 0) // that a client doesn't trust it is what is tested
+	hs.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // that a client doesn't trust it is what is tested
 	hs.StartTLS()
 	ts.Defer(hs.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hs.Certificate().Raw})
 	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), ca, 0o600))
 	ts.Setenv("AGENTCTL_SERVER", hs.URL)
-	ts.Setenv("SECURE", hs.URL)
+	ts.Setenv("SECURE", hs.Listener.Addr().String())
 }
 
 func door(ts *testscript.TestScript, _ bool, args []string) {
