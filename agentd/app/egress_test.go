@@ -289,3 +289,47 @@ func TestInboundAuthorizationIsNeverForwarded(t *testing.T) {
 		t.Error("the tool wasn't called")
 	}
 }
+
+// What may be connected to comes from the flag, else from the environment, and holds what --model-base-url names.
+func TestEgressAllow(t *testing.T) {
+	env := func(allow string) func(string) string {
+		return func(name string) string {
+			return map[string]string{"AGENT_NAME": "helper", "AGENT_NAMESPACE": "team-a", "HOME": t.TempDir(), "AGENTD_EGRESS_ALLOW": allow}[name]
+		}
+	}
+	cases := map[string]struct {
+		args    []string
+		env     string
+		allowed []string
+		denied  []string
+	}{
+		"nothing":              {denied: []string{"http://127.0.0.1:1", "http://10.0.0.1", "http://169.254.169.254"}, allowed: []string{"https://8.8.8.8"}},
+		"the environment":      {env: "loopback, 10.0.0.0/8", allowed: []string{"http://127.0.0.1:1", "http://10.0.0.1"}, denied: []string{"http://192.168.0.1"}},
+		"the flag wins":        {args: []string{"--egress-allow", "192.168.0.0/16"}, env: "loopback", allowed: []string{"http://192.168.0.1"}, denied: []string{"http://127.0.0.1:1"}},
+		"the model's override": {args: []string{"--model-base-url", "http://localhost:11434/v1"}, allowed: []string{"http://localhost:11434"}, denied: []string{"http://localhost:11435", "http://127.0.0.1:11434"}},
+		"by namespace":         {env: "team-a=10.0.0.1,team-b=10.0.0.2", allowed: []string{"http://10.0.0.1"}, denied: []string{"http://10.0.0.2"}},
+		"not by a word":        {env: "private,loopback", denied: []string{"http://169.254.169.254", "http://[fd00:ec2::254]", "http://168.63.129.16"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := ParseConfig(c.args, env(c.env), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			guard := egress.New(egress.Config{Policy: cfg.Egress})
+			for _, url := range c.allowed {
+				if err := guard.CheckURL(t.Context(), url); err != nil {
+					t.Errorf("%s: %v", url, err)
+				}
+			}
+			for _, url := range c.denied {
+				if err := guard.CheckURL(t.Context(), url); !errors.Is(err, egress.ErrDenied) {
+					t.Errorf("%s: %v", url, err)
+				}
+			}
+		})
+	}
+	if _, err := ParseConfig([]string{"--egress-allow", "loopback,10.0.0.0/99"}, env(""), io.Discard); err == nil || !strings.Contains(err.Error(), `--egress-allow: "10.0.0.0/99"`) {
+		t.Errorf("%v", err)
+	}
+}
