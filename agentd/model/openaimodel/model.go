@@ -16,7 +16,6 @@ import (
 	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/agentry/agentry/agentd/model"
-	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -104,7 +103,7 @@ func New(cfg Config) (*Model, error) {
 	oc.BaseURL = base
 	oc.EmptyMessagesLimit = 1 << 20 // comment lines keep a slow stream alive; the size cap bounds them
 	oc.HTTPClient = &http.Client{
-		Transport:     &roundTripper{next: transport, model: m, origin: egress.Origin(u)},
+		Transport:     &roundTripper{next: transport, model: m, endpoint: u},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	m.client = openai.NewClientWithConfig(oc)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -89,9 +90,9 @@ type exchangeKey struct{}
 
 // roundTripper finishes requests (real model name, parameters, key, headers), caps answers and maps `reasoning`.
 type roundTripper struct {
-	next   http.RoundTripper
-	model  *Model
-	origin string // of the endpoint: nothing of ours goes anywhere else
+	next     http.RoundTripper
+	model    *Model
+	endpoint *url.URL // nothing of ours goes to another origin
 }
 
 // RoundTrip is called by the client library only, with the attempt's exchange in the context.
@@ -100,7 +101,7 @@ func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("request without an exchange")
 	}
-	if egress.Origin(in.URL) != t.origin {
+	if in.URL.Scheme != t.endpoint.Scheme || in.URL.Host != t.endpoint.Host {
 		return nil, errElsewhere
 	}
 	body, err := io.ReadAll(in.Body)

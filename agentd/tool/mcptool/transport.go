@@ -54,7 +54,7 @@ type roundTripper struct {
 	next    *http.Transport
 	headers map[string]func() secret.Value
 	query   map[string]func() secret.Value
-	origins []string // of the endpoints: nothing of ours goes anywhere else
+	servers []*url.URL // the endpoints: nothing of ours goes to another origin
 }
 
 func newRoundTripper(cfg Config) *roundTripper {
@@ -67,7 +67,7 @@ func newRoundTripper(cfg Config) *roundTripper {
 	rt := &roundTripper{headers: cfg.Headers, query: cfg.Query, next: t}
 	for _, e := range cfg.Endpoints {
 		if u, err := url.Parse(e.URL); err == nil {
-			rt.origins = append(rt.origins, egress.Origin(u))
+			rt.servers = append(rt.servers, u)
 		}
 	}
 	return rt
@@ -80,7 +80,7 @@ func (t *roundTripper) client() *http.Client {
 
 // RoundTrip implements http.RoundTripper. The URL in a caller's error has no query parameter of ours.
 func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
-	if !slices.Contains(t.origins, egress.Origin(in.URL)) {
+	if !slices.ContainsFunc(t.servers, func(u *url.URL) bool { return in.URL.Scheme == u.Scheme && in.URL.Host == u.Host }) {
 		return nil, errElsewhere
 	}
 	ctx := in.Context()
