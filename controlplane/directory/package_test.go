@@ -22,27 +22,27 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const devSecret = "agt_0123456789abcdef0123456789abcdef"
 
 // open opens a directory without running it.
-func open(t *testing.T, s store.Store, dev string) *Directory {
-	t.Helper()
-	d, err := Open(t.Context(), Config{Store: s, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Dev: secret.NewValue(dev)})
+func open(tb testing.TB, s store.Store, dev string) *Directory {
+	tb.Helper()
+	d, err := Open(tb.Context(), Config{Store: s, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Dev: secret.NewValue(dev)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return d
 }
 
 // running opens a directory and runs it until the test ends.
-func running(t *testing.T, s store.Store, dev string) *Directory {
-	t.Helper()
-	d := open(t, s, dev)
-	start(t, d.Run)
+func running(tb testing.TB, s store.Store, dev string) *Directory {
+	tb.Helper()
+	d := open(tb, s, dev)
+	start(tb, d.Run)
 	return d
 }
 
 // start runs something until the test ends.
-func start(t *testing.T, run func(context.Context) error) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+func start(tb testing.TB, run func(context.Context) error) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
 	var once sync.Once
@@ -50,11 +50,11 @@ func start(t *testing.T, run func(context.Context) error) (stop func()) {
 		once.Do(func() {
 			cancel()
 			if err := <-done; err != nil {
-				t.Errorf("run: %v", err)
+				tb.Errorf("run: %v", err)
 			}
 		})
 	}
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return stop
 }
 
