@@ -178,7 +178,7 @@ func TestTheAuditLogTellsEverything(t *testing.T) {
 
 	// The file has the same, and both are whole.
 	last := entries[len(entries)-1].Seq
-	eventually(t, 10*time.Second, func(ctx context.Context) error {
+	eventually(t, 10*time.Second, func(context.Context) error {
 		b, err := os.ReadFile(auditFile)
 		if err == nil && bytes.Count(b, []byte("\n")) < int(last) {
 			err = fmt.Errorf("%d lines, want %d", bytes.Count(b, []byte("\n")), last)
