@@ -59,16 +59,16 @@ type cluster struct {
 	kekFile string
 }
 
-func newCluster(t testing.TB) *cluster {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kek")
+func newCluster(tb testing.TB) *cluster {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "kek")
 	kek, err := secret.CreateFileKEK(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s := memstore.New()
-	t.Cleanup(func() { _ = s.Close() })
-	return &cluster{t: t, store: s, kek: kek, kekFile: path, clock: &clock{t: time.Now().Truncate(time.Second)}}
+	tb.Cleanup(func() { _ = s.Close() })
+	return &cluster{t: tb, store: s, kek: kek, kekFile: path, clock: &clock{t: time.Now().Truncate(time.Second)}}
 }
 
 // replica opens an authority and runs it until the test ends. tune may be nil.
@@ -96,11 +96,11 @@ func (c *cluster) replica(id string, tune func(*identity.Config)) *identity.Auth
 	return a
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
@@ -109,13 +109,13 @@ func helper(instance string) identity.Subject {
 	return identity.Subject{Namespace: "default", Agent: "helper", Instance: instance}
 }
 
-func parse(t testing.TB, chain [][]byte) []*x509.Certificate {
-	t.Helper()
+func parse(tb testing.TB, chain [][]byte) []*x509.Certificate {
+	tb.Helper()
 	var out []*x509.Certificate
 	for _, der := range chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, c)
 	}
@@ -123,11 +123,11 @@ func parse(t testing.TB, chain [][]byte) []*x509.Certificate {
 }
 
 // give enrolls an instance past any proof.
-func give(t testing.TB, a *identity.Authority, s identity.Subject) identity.Certificate {
-	t.Helper()
-	c, err := a.Enroll(t.Context(), identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal}, s.Instance, &newKey(t).PublicKey)
+func give(tb testing.TB, a *identity.Authority, s identity.Subject) identity.Certificate {
+	tb.Helper()
+	c, err := a.Enroll(tb.Context(), identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal}, s.Instance, &newKey(tb).PublicKey)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
