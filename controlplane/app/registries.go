@@ -20,7 +20,7 @@ func mountRegistries(p *people, in parts, specs *specapi.Service, status *releas
 		return err
 	}
 	registries, err := registryapi.New(registryapi.Config{
-		Store: in.store, View: in.view, Vault: in.vault, Reseal: anew, Fleet: table, Probe: guardedProbe(in.cfg.Egress), Now: time.Now, Logger: in.log,
+		Store: in.store, View: in.view, Vault: in.vault, Reseal: anew, Fleet: table, Probe: guardedProbe(in.cfg.Egress), Audit: in.trail.queue, Now: time.Now, Logger: in.log,
 	})
 	if err != nil {
 		return err

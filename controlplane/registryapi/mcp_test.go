@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/probe"
 	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
@@ -197,8 +198,15 @@ func TestProbe(t *testing.T) {
 	if diff := cmp.Diff([]string{"alpha on unpinned: a by probe"}, r.listed()); diff != "" {
 		t.Error(diff)
 	}
+	if len(r.heard) != 0 {
+		t.Errorf("a probe without credentials is told: %+v", r.heard)
+	}
 	if _, err := look("bot"); err != nil || r.target.Headers["X-Key"].Reveal() != "secret-value" || r.target.Headers["X-Number"].Reveal() != "7" {
 		t.Errorf("as an agent: %v, headers of %d", err, len(r.target.Headers))
+	}
+	if len(r.heard) != 1 || r.heard[0].Type != audit.CredentialUse || r.heard[0].Message != "sent to mcp/tools by a probe" ||
+		!strings.HasPrefix(strings.Join(r.heard[0].Objects, " "), "credential/") {
+		t.Errorf("the use of a credential is told as %+v", r.heard)
 	}
 	if _, err := look("nobody"); !errs.Is(err, errs.NotFound) {
 		t.Errorf("as nobody: %v", err)

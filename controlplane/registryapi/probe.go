@@ -116,6 +116,7 @@ func (s *Service) Probe(ctx context.Context, req *connect.Request[registryv1.Pro
 	default:
 		return nil, errs.New(errs.Exhausted, "%d probes are under way, try again", maxProbes)
 	}
+	s.used(ctx, namespace, entry.Name, ref)
 	timeout := probeTimeout
 	if d := m.GetTimeout().AsDuration(); d > 0 && d < timeout {
 		timeout = d

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/headwrite"
 	"github.com/agentry/agentry/controlplane/probe"
@@ -35,7 +36,7 @@ type Fleet interface {
 	ServerReports(namespace, agent, server string) []fleet.ServerReport
 }
 
-// Config is what a Service needs; everything is required.
+// Config is what a Service needs; everything but Audit is required.
 type Config struct {
 	Store  store.Store
 	View   *view.View
@@ -43,6 +44,8 @@ type Config struct {
 	Reseal Resealer
 	Fleet  Fleet
 	Probe  func(ctx context.Context, t probe.Target) probe.Result
+	// Audit hears of credentials that a probe sends.
+	Audit  audit.Recorder
 	Now    func() time.Time
 	Logger *slog.Logger
 }

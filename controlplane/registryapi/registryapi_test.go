@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/agentry/agentry/controlplane/access"
+	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/probe"
 	"github.com/agentry/agentry/controlplane/reseal"
@@ -60,7 +61,11 @@ type rig struct {
 	fleet  reports
 	target probe.Target // of the last probe
 	found  probe.Result // what a probe finds
+	heard  []audit.Event
 }
+
+// Record implements audit.Recorder.
+func (r *rig) Record(e audit.Event) { r.heard = append(r.heard, e) }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -91,7 +96,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Service, err = New(Config{Store: r.store, View: v, Vault: r.vault, Reseal: anew, Fleet: r.fleet, Probe: look, Logger: log, Now: time.Now}); err != nil {
+	if r.Service, err = New(Config{Store: r.store, View: v, Vault: r.vault, Reseal: anew, Fleet: r.fleet, Probe: look, Audit: r, Logger: log, Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
