@@ -79,7 +79,7 @@ func runClients(ctx context.Context, system, target string, n, agents int) error
 		return err
 	}
 	return answer(os.Stdin, os.Stdout, func(cmd command) (reply, error) {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 		defer cancel()
 		return c.do(ctx, cmd)
 	})

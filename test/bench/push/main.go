@@ -32,6 +32,7 @@ const (
 type options struct {
 	n, agents, rounds int
 	singles           int
+	reconnects        int
 	bin, profiles     string
 	systems           string
 	asJSON            bool
@@ -50,6 +51,7 @@ func main() {
 	flag.IntVar(&o.agents, "agents", 1, "agents that they are spread over; one prompt is shared by all")
 	flag.IntVar(&o.rounds, "rounds", 10, "changes to all that are measured")
 	flag.IntVar(&o.singles, "singles", 100, "changes to one instance that are measured")
+	flag.IntVar(&o.reconnects, "reconnects", 3, "how often all leave and come back, with TLS sessions to resume and without")
 	flag.BoolVar(&o.asJSON, "json", false, "print JSON instead of a table")
 	flag.StringVar(&o.bin, "bin", "../../../bin", "folder of the binaries")
 	flag.StringVar(&o.systems, "systems", nameAgentry+","+nameYardstick+","+nameXDS, "which are measured")
@@ -91,11 +93,11 @@ func raiseFiles() error {
 }
 
 // limit bounds one system's measurement.
-const limit = 8 * time.Minute
+const limit = 15 * time.Minute
 
 func run(ctx context.Context, o options, out io.Writer) error {
-	if o.n < 1 || o.agents < 1 || o.agents > o.n || o.rounds < 1 {
-		return errors.New("-n, -agents and -rounds must be positive and -agents not above -n")
+	if o.n < 1 || o.agents < 1 || o.agents > o.n || o.rounds < 1 || o.reconnects < 1 {
+		return errors.New("-n, -agents, -rounds and -reconnects must be positive and -agents not above -n")
 	}
 	dir, err := os.MkdirTemp("", "bench-push-")
 	if err != nil {

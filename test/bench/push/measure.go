@@ -110,15 +110,12 @@ func measureOne(ctx context.Context, o options, name, dir string, content []byte
 	return r, opened.Content, nil
 }
 
-// reconnects is how often all come back in each way; the median counts.
-const reconnects = 3
-
 // reconnect has all instances leave and come back at once: until the last has confirmed what it runs, and what that cost the server.
 // What their leaving costs isn't in it.
 func (r *result) reconnect(ctx context.Context, o options, srv server, clients *clients) error {
 	back := func(way string) (took, cpu float64, bytes int64, err error) {
 		var times, costs []float64
-		for i := range reconnects + 1 {
+		for i := range o.reconnects + 1 {
 			if _, err := clients.ask(command{Op: "leave", Scope: way}); err != nil {
 				return 0, 0, 0, err
 			}
@@ -151,8 +148,14 @@ func (r *result) reconnect(ctx context.Context, o options, srv server, clients *
 	if r.Anew, r.AnewCPU, _, err = back(wayAnew); err != nil {
 		return err
 	}
-	r.Reconnect, r.ReconnectCPU, r.ResumeBytes, err = back(wayResumed)
-	return err
+	profile, err := startProfile(ctx, o, r.Name+".reconnect", srv)
+	if err != nil {
+		return err
+	}
+	if r.Reconnect, r.ReconnectCPU, r.ResumeBytes, err = back(wayResumed); err != nil {
+		return err
+	}
+	return profile()
 }
 
 // fanOut measures changes to all.
