@@ -278,7 +278,7 @@ func assemble(in parts) (*process, error) {
 		return nil, err
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector))
+	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, in.trail.metrics()...))
 	return p, nil
 }
 

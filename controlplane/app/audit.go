@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/audit/filesink"
 	"github.com/agentry/agentry/controlplane/audit/otlpsink"
@@ -46,6 +48,7 @@ type trail struct {
 	chainer *audit.Chainer
 	busy    func() bool // whether a change is on its way to instances; set before anything runs
 	log     *slog.Logger
+	sinks   map[string]audit.Sink
 	running []part
 	ends    []func(context.Context) error
 }
@@ -57,7 +60,7 @@ func newTrail(s store.Store, replica string, redact *secret.Redactor, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, log: log, busy: func() bool { return false }}
+	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, log: log, sinks: map[string]audit.Sink{}, busy: func() bool { return false }}
 	t.chainer, err = audit.NewChainer(audit.ChainerConfig{Store: s, Origin: origin, Logger: log, Busy: func() bool { return t.busy() }})
 	if err != nil {
 		return nil, err
@@ -92,9 +95,23 @@ func (t *trail) openSinks(ctx context.Context, cfg Config, replica string) error
 }
 
 func (t *trail) forward(name string, sink audit.Sink) {
+	t.sinks[name] = sink
 	t.running = append(t.running, part{name, func(ctx context.Context) error {
 		return audit.Forward(ctx, audit.ForwardConfig{Store: t.plain, Name: name, Sink: sink, Recorder: t.queue, Logger: t.log})
 	}})
+}
+
+// metrics tells what was lost and how far the sinks are.
+func (t *trail) metrics() []prometheus.Collector {
+	out := []prometheus.Collector{prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "agentry_audit_lost_events_total", Help: "Events that this replica's audit queue had no room for.",
+	}, func() float64 { return float64(t.queue.Dropped()) })}
+	for name, sink := range t.sinks {
+		out = append(out, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "agentry_audit_sink_seq", Help: "Number of the newest audit entry that a sink has; negative: none yet.", ConstLabels: prometheus.Labels{"sink": name},
+		}, func() float64 { return float64(sink.Position()) }))
+	}
+	return out
 }
 
 // close ends the sinks.

@@ -25,7 +25,7 @@ type metrics struct {
 	desc      map[string]*prometheus.Desc
 }
 
-func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *stream.Hub, measured *meter, c *collector.Collector) http.Handler {
+func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *stream.Hub, measured *meter, c *collector.Collector, more ...prometheus.Collector) http.Handler {
 	m := &metrics{view: v, table: table, publisher: p, hub: hub, collector: c, desc: map[string]*prometheus.Desc{}}
 	for name, help := range map[string]string{
 		"agentry_push_streams":             "Open streams of instances.",
@@ -57,6 +57,7 @@ func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *str
 	r := prometheus.NewRegistry()
 	r.MustRegister(newUsageMetrics(table, func() bool { return table.Complete(time.Now()) }))
 	r.MustRegister(m, measured.applied, measured.refusals, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(more...)
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }
 
