@@ -61,7 +61,7 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 			return errNoGate
 		}
 		watched := g.watch(ctx, c)
-		defer watched.stop()
+		defer func() { _ = watched.stop() }()
 		err := next(watched.ctx, &asking{StreamingHandlerConn: conn, decide: func(msg proto.Message) error {
 			c.arrived()
 			if err := g.decide(ctx, c, msg); err != nil {

@@ -91,10 +91,8 @@ func (g *Gate) again(ctx context.Context, c *call, msg proto.Message) error {
 	switch {
 	case errs.Is(err, errs.Unauthenticated):
 		return errs.New(errs.Unauthenticated, "%s is logged in no longer", c.who.Name)
-	case err != nil && ctx.Err() == nil:
-		return err
 	case err != nil:
-		return nil
+		return err
 	case !same(now, c.who):
 		return errs.New(errs.Unavailable, "who you are has changed: connect again")
 	case msg == nil:

@@ -37,16 +37,16 @@ func TestOnlyWhatTheCallerMaySeeIsListed(t *testing.T) {
 	r := newRig(t)
 	r.put(t, release.State{Last: 1, Stable: 1, Unproven: true})
 	for name, c := range map[string]struct {
-		ctx  context.Context
+		who  func(*testing.T) context.Context
 		want []string
 	}{
-		"its own":     {ctx: as(t, "bot"), want: []string{"bot"}},
-		"another's":   {ctx: as(t, "other")},
-		"nobody":      {ctx: t.Context()},
-		"any, for it": {ctx: admin(t), want: []string{"bot"}},
+		"its own":     {who: func(t *testing.T) context.Context { return as(t, "bot") }, want: []string{"bot"}}, //nolint:thelper // a case's caller
+		"another's":   {who: func(t *testing.T) context.Context { return as(t, "other") }},                      //nolint:thelper // a case's caller
+		"nobody":      {who: (*testing.T).Context},
+		"any, for it": {who: admin, want: []string{"bot"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, err := r.ListStatus(c.ctx, connect.NewRequest(&releasev1.ListStatusRequest{}))
+			resp, err := r.ListStatus(c.who(t), connect.NewRequest(&releasev1.ListStatusRequest{}))
 			if err != nil {
 				t.Fatal(err)
 			}

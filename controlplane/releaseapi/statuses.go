@@ -66,7 +66,7 @@ func (s *Service) WatchStatus(ctx context.Context, req *connect.Request[releasev
 	w := statusWatch{
 		svc: s, namespace: namespaceOf(req.Msg.GetNamespace()), agent: req.Msg.GetAgent(), sent: map[view.AgentKey]*sentStatus{},
 		visible: func(namespace, agent string) bool { return s.visible(ctx, namespace, agent) },
-		send: func(st *releasev1.AgentStatus) error { return stream.Send(&releasev1.WatchStatusResponse{Status: st}) },
+		send:    func(st *releasev1.AgentStatus) error { return stream.Send(&releasev1.WatchStatusResponse{Status: st}) },
 	}
 	changes := s.cfg.View.Subscribe()
 	defer changes.Close()

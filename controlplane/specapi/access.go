@@ -12,12 +12,12 @@ import (
 	"github.com/agentry/agentry/internal/specfile"
 )
 
-// The permissions that only a handler can ask for: it alone knows the objects.
+// The permissions that only a handler can ask for: it alone knows the objects. The last two are about credentials.
 const (
-	permRead            = "spec.read"
-	permWrite           = "spec.write"
-	permUseCredential   = access.CredentialUse
-	permWriteCredential = "credential.write"
+	permRead  = "spec.read"
+	permWrite = "spec.write"
+	permUse   = access.CredentialUse
+	permPut   = "credential.write"
 )
 
 // caller is who calls, as handlers ask about single objects.
@@ -68,7 +68,7 @@ func (p *plan) authorize() error {
 		return p.readable()
 	}
 	for _, x := range p.set.Credentials {
-		if err := p.caller.hold(permWriteCredential, p.svc.objectOf(kindCredential, p.namespace, x.Name)); err != nil {
+		if err := p.caller.hold(permPut, p.svc.objectOf(kindCredential, p.namespace, x.Name)); err != nil {
 			return err
 		}
 	}
@@ -145,7 +145,7 @@ func ownOf(set *specfile.Set) map[headRef]bool {
 func (p *plan) visible(kind, name string) bool {
 	ref := headRef{kind, name}
 	return p.caller.all || p.own[ref] || p.before.refs[ref] || p.caller.sees(kind, p.namespace, name) ||
-		(kind == kindCredential && p.caller.may(permUseCredential, kind, p.namespace, name))
+		(kind == kindCredential && p.caller.may(permUse, kind, p.namespace, name))
 }
 
 // named is what an agent's revision names.
@@ -186,7 +186,7 @@ func (p *plan) uses(a *spec.Agent) error {
 			continue
 		}
 		if !p.own[headRef{kindCredential, name}] {
-			if err := p.caller.hold(permUseCredential, p.svc.objectOf(kindCredential, p.namespace, name)); err != nil {
+			if err := p.caller.hold(permUse, p.svc.objectOf(kindCredential, p.namespace, name)); err != nil {
 				return err
 			}
 		}
@@ -222,7 +222,7 @@ func changesOf(diffs []*specv1.ObjectDiff) []audit.Change {
 // splitable asks whether the caller may write the credential that a secret at a place becomes.
 func (p *plan) splitable(name, path string) error {
 	if !p.readOnly {
-		if err := p.caller.hold(permWriteCredential, p.svc.objectOf(kindCredential, p.namespace, name)); err != nil {
+		if err := p.caller.hold(permPut, p.svc.objectOf(kindCredential, p.namespace, name)); err != nil {
 			return errs.New(errs.Denied, "the secret at %s would become a credential: %w", path, err)
 		}
 	}

@@ -27,7 +27,7 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 	}
 	who := s.caller(ctx)
 	if m.GetKind() == kindCredential { // an editor may delete specs, not other people's secrets
-		if err := who.hold(permWriteCredential, s.objectOf(kindCredential, namespace, m.GetName())); err != nil {
+		if err := who.hold(permPut, s.objectOf(kindCredential, namespace, m.GetName())); err != nil {
 			return nil, err
 		}
 	}
