@@ -97,7 +97,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 
 type call func(context.Context, identityv1.EnrollServiceClient) (*identityv1.Certificate, error)
 
-// ask calls the control planes in turn until one gives a certificate, and takes it. Where one refused, that is the error.
+// ask calls the control planes in turn until one gives a certificate, and takes it. Where one that is trusted refused, that is the error.
 func (k *Keeper) ask(ctx context.Context, proof string, p *pending, cfg *tls.Config, f call) error {
 	var faults error
 	for _, address := range k.cfg.Addresses {
@@ -106,7 +106,8 @@ func (k *Keeper) ask(ctx context.Context, proof string, p *pending, cfg *tls.Con
 			return k.accept(ctx, proof, p, cert)
 		}
 		err = fmt.Errorf("control plane %s: %w", address, err)
-		if kind := errs.KindOf(err); kind == errs.Unauthenticated || kind == errs.Denied {
+		var u *untrustedError
+		if kind := errs.KindOf(err); !errors.As(err, &u) && (kind == errs.Unauthenticated || kind == errs.Denied) {
 			return err
 		}
 		faults = errors.Join(faults, err)

@@ -262,6 +262,17 @@ func TestAnotherAuthority(t *testing.T) {
 	}
 }
 
+// A server that isn't one of the control planes is passed over, and is never told the token.
+func TestOneAddressIsAnothersServer(t *testing.T) {
+	f, other := newFake(t), newFake(t)
+	cfg := config(f, &memory{}, Proof{JoinToken: f.joinToken()})
+	cfg.Addresses = []string{other.addr, f.addr}
+	k, _ := start(t, cfg)
+	if st := until(t, k, "enrolled", has); st.Failed != 0 || len(other.asked) != 0 {
+		t.Errorf("status %+v, the other server heard %d calls", st, len(other.asked))
+	}
+}
+
 // Sessions are resumed, and a new certificate begins with none: a resumed one would show the old.
 func TestResumption(t *testing.T) {
 	f := newFake(t)
