@@ -10,6 +10,8 @@ LINT := .tmp/golangci-lint-v2.12.2
 export GOLANGCI_LINT_CACHE := $(CURDIR)/.tmp/golangci-lint-cache
 # Packages that link etcd's server: too slow to build with the race detector, so they are tested without it.
 ETCD := ./controlplane/app ./controlplane/store/etcdstore
+# The OpenID provider of the whole-process suites, and what npm writes last when it is installed.
+OIDC := test/oidc/node_modules/.package-lock.json
 # Whole-process suites.
 SUITES := ./test/...
 
@@ -53,8 +55,14 @@ unit: ## unit tests, transcripts and testscripts under the race detector
 etcd-tests: ## the packages that link etcd's server, without the race detector
 	$(call stage,etcd packages,go test -timeout 10m $(ETCD))
 
+.PHONY: oidc-provider
+oidc-provider: $(OIDC) ## the real OpenID provider that the whole-process tests log in at (npm ci; nothing where that is done)
+
+$(OIDC): test/oidc/package-lock.json
+	$(call stage,npm ci,command -v npm >/dev/null || { echo "npm is needed for test/oidc: install Node.js"; exit 1; }; cd test/oidc && npm ci --ignore-scripts && touch node_modules/.package-lock.json)
+
 .PHONY: e2e
-e2e: build ## whole-process tests: real binaries, real etcd, real kills
+e2e: build $(OIDC) ## whole-process tests: real binaries, real etcd, real kills
 	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
 
 .PHONY: soak
