@@ -14,7 +14,6 @@ import (
 
 // TestIdentityFiles: what the flags name is read at the start, and what is wrong with it is told with the flag's name.
 func TestIdentityFiles(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	ca, err := pki.New()
 	if err != nil {

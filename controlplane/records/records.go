@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
@@ -45,27 +46,89 @@ func Open[T any](ctx context.Context, cfg Config[T]) (*Table[T], error) {
 		return nil, errs.New(errs.Invalid, "records: something required is missing")
 	}
 	t := &Table[T]{cfg: cfg, rows: map[string]Row[T]{}, changed: make(chan struct{}), moved: make(chan struct{})}
+	return t, t.list(ctx)
+}
+
+// list reads the whole prefix anew.
+func (t *Table[T]) list(ctx context.Context) error {
+	var all []store.KV
 	opts := store.ListOptions{Limit: 1000}
 	for {
-		page, err := cfg.Store.List(ctx, cfg.Prefix, opts)
+		page, err := t.cfg.Store.List(ctx, t.cfg.Prefix, opts)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, kv := range page.KVs {
-			t.put(ctx, kv)
-		}
-		t.revision, opts.Revision, opts.From = page.Revision, page.Revision, page.Next
+		all = append(all, page.KVs...)
+		opts.Revision, opts.From = page.Revision, page.Next
 		if page.Next == "" {
-			return t, nil
+			break
 		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.rows)
+	for _, kv := range all {
+		t.put(ctx, kv)
+	}
+	t.revision = opts.Revision
+	t.tell(true)
+	return nil
+}
+
+// tell wakes those who wait. The mutex is held.
+func (t *Table[T]) tell(changed bool) {
+	close(t.moved)
+	t.moved = make(chan struct{})
+	if changed {
+		close(t.changed)
+		t.changed = make(chan struct{})
 	}
 }
 
-// Run follows the store until ctx ends.
+// The wait after a watch that broke, at first and at most.
+const (
+	waitMin = 50 * time.Millisecond
+	waitMax = 5 * time.Second
+)
+
+// Run follows the store until ctx ends. While the store is away the table stays as it is; after a compaction it is read anew.
 func (t *Table[T]) Run(ctx context.Context) error {
+	wait := waitMin
+	for {
+		before := t.at()
+		err := t.watch(ctx, before)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end of ctx is how Run is asked to end
+		}
+		if errs.Is(err, errs.OutOfRange) {
+			if err = t.list(ctx); err == nil {
+				t.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "records listed again after a compaction", slog.String("prefix", t.cfg.Prefix))
+				continue
+			}
+		}
+		if t.at() > before {
+			wait = waitMin
+		}
+		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "records lost the store", slog.String("prefix", t.cfg.Prefix), slog.Any("error", err),
+			slog.Duration("retry_in", wait))
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		wait = min(2*wait, waitMax)
+	}
+}
+
+func (t *Table[T]) at() int64 {
 	t.mu.RLock()
-	after := t.revision
-	t.mu.RUnlock()
+	defer t.mu.RUnlock()
+	return t.revision
+}
+
+func (t *Table[T]) watch(ctx context.Context, after int64) error {
 	return t.cfg.Store.Watch(ctx, t.cfg.Prefix, after, func(b store.Batch) error {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -77,12 +140,7 @@ func (t *Table[T]) Run(ctx context.Context) error {
 			t.put(ctx, e.KV)
 		}
 		t.revision = b.Revision
-		close(t.moved)
-		t.moved = make(chan struct{})
-		if len(b.Events) > 0 {
-			close(t.changed)
-			t.changed = make(chan struct{})
-		}
+		t.tell(len(b.Events) > 0)
 		return nil
 	})
 }

@@ -137,3 +137,37 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a store that is down: %v", err)
 	}
 }
+
+// TestABrokenWatch: an etcd that was away for longer than its history reaches must not end the process, nor hide what was deleted.
+func TestABrokenWatch(t *testing.T) {
+	for name, compacted := range map[string]bool{"the store was away": false, "its history is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			s := memstore.New()
+			put(t, s, "a/gone", "v")
+			put(t, s, "a/stays", "v")
+			table := running(t, s, slog.New(slog.DiscardHandler))
+			kind := errs.Unavailable
+			if compacted {
+				kind = errs.OutOfRange
+			}
+			changed := table.Changed()
+			s.BreakWatches(errs.New(kind, "broken"))
+			if _, err := s.Commit(t.Context(), store.Txn{Deletes: []string{"a/gone"}}); err != nil {
+				t.Fatal(err)
+			}
+			rev := put(t, s, "a/new", "v")
+			if err := table.WaitFor(t.Context(), rev); err != nil {
+				t.Fatal(err)
+			}
+			<-changed
+			rows, _ := table.All()
+			if _, there := rows["gone"]; there || len(rows) != 2 {
+				t.Errorf("rows %v", rows)
+			}
+			rev = put(t, s, "a/later", "v")
+			if err := table.WaitFor(t.Context(), rev); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
