@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 
@@ -12,6 +13,7 @@ const (
 	maxCondition = 1024   // bytes of an expression
 	maxNodes     = 200    // of its syntax tree
 	maxCost      = 10_000 // of one evaluation, in CEL's units: about a comparison each
+	attributes   = "principal.name, principal.kind, principal.groups, request.permission, request.namespace, object.kind, object.name, object.labels"
 )
 
 // Compiler makes bindings ready to be asked. It is safe for concurrent use.
@@ -53,8 +55,8 @@ func (c *Compiler) condition(text string) (*condition, error) {
 		return nil, nil //nolint:nilnil // no condition is a condition that always holds
 	}
 	ast, issues := c.env.Compile(text)
-	if err := issues.Err(); err != nil {
-		return nil, errs.New(errs.Invalid, "condition: %w", err)
+	if issues.Err() != nil {
+		return nil, errs.New(errs.Invalid, "condition: %s (there are %s)", faultsOf(issues), attributes)
 	}
 	if !ast.OutputType().IsExactType(cel.BoolType) {
 		return nil, errs.New(errs.Invalid, "condition: it gives a %s, not true or false", ast.OutputType())
@@ -76,6 +78,15 @@ func (c *Compiler) condition(text string) (*condition, error) {
 		return nil, errs.New(errs.Invalid, "condition: %w", err)
 	}
 	return out, nil
+}
+
+// faultsOf gives on one line what CEL has to say, three faults at most.
+func faultsOf(issues *cel.Issues) string {
+	var out []string
+	for _, e := range issues.Errors() {
+		out = append(out, fmt.Sprintf("at %d:%d %s", e.Location.Line(), e.Location.Column()+1, e.Message))
+	}
+	return strings.Join(out[:min(3, len(out))], "; ")
 }
 
 // question is what a condition sees of a check.
