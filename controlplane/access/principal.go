@@ -94,7 +94,11 @@ func Check(ctx context.Context, permission string, o Object) error {
 		return errs.New(errs.Unauthenticated, "nobody is logged in")
 	case p.Allowed(permission, o):
 		return nil
-	case o.Name != "" && !p.Allowed("spec.read", o):
+	}
+	if f, ok := ctx.Value(deniedKey{}).(func(string, Object)); ok {
+		f(permission, o)
+	}
+	if o.Name != "" && !p.Allowed("spec.read", o) {
 		return Missing(o)
 	}
 	return errs.New(errs.Denied, "%s needs %s on %s", p.Name, permission, o)
@@ -103,7 +107,16 @@ func Check(ctx context.Context, permission string, o Object) error {
 // Missing is what everybody answers for an object that isn't there, or that the caller may not see.
 func Missing(o Object) error { return errs.New(errs.NotFound, "%s doesn't exist", o) }
 
-type principalKey struct{}
+type (
+	principalKey struct{}
+	deniedKey    struct{}
+)
+
+// OnDenied gives a context in which Check tells f of every denial, also of one that the caller hears as something that isn't there.
+// f must be safe for concurrent use.
+func OnDenied(ctx context.Context, f func(permission string, o Object)) context.Context {
+	return context.WithValue(ctx, deniedKey{}, f)
+}
 
 // With gives a context that carries the caller.
 func With(ctx context.Context, p Principal) context.Context {

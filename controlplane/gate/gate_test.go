@@ -316,6 +316,16 @@ func TestDraftsAndDenials(t *testing.T) {
 	if n := len(d.heard.of(audit.Denied)); connect.CodeOf(err) != connect.CodePermissionDenied || n != 3 {
 		t.Errorf("%v, %d denials", err, n)
 	}
+	// So is an object that a handler asks about, whatever the caller hears; and once.
+	d.get = func(ctx context.Context) error {
+		return access.Check(ctx, "spec.read", access.Object{Namespace: "default", Kind: "prompt", Name: "hidden"})
+	}
+	d.people.set("agt_cy", access.Principal{Name: "user:cy", Rules: rules{"release.read"}}, true)
+	_, err = d.status(t).GetStatus(t.Context(), request("agt_cy", &releasev1.GetStatusRequest{Agent: "a"}))
+	got = d.heard.of(audit.Denied)
+	if connect.CodeOf(err) != connect.CodeNotFound || len(got) != 4 || got[3].Object != "prompt/hidden" || got[3].Permission != "spec.read" {
+		t.Errorf("%v, %+v", err, got[3:])
+	}
 }
 
 func TestRates(t *testing.T) {

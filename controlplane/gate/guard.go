@@ -3,6 +3,9 @@ package gate
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -36,11 +39,18 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if c.rule.mutates {
 			ctx = audit.With(ctx, audit.NewDraft(g.about(c, msg)))
 		}
+		var told atomic.Bool
+		ctx = access.OnDenied(ctx, func(permission string, o access.Object) {
+			told.Store(true)
+			g.recordObject(c, permission, o)
+		})
 		resp, err := next(ctx, req)
 		switch {
 		case err == nil:
-		case connect.CodeOf(err) == connect.CodePermissionDenied:
+		case connect.CodeOf(err) == connect.CodePermissionDenied && !told.Load():
 			g.recordDenial(c, msg, err)
+		case connect.CodeOf(err) == connect.CodeInternal: // the log has it already, without the id that the caller sees
+			g.log.LogAttrs(ctx, slog.LevelError, "a fault was answered", slog.String("method", c.rule.method), slog.String("request_id", c.id))
 		case connect.CodeOf(err) == connect.CodeUnauthenticated && c.rule.on == accessv1.On_ON_PUBLIC:
 			g.recordFailedLogin(c, msg, err)
 		}
@@ -63,13 +73,12 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 		watched := g.watch(ctx, c)
 		defer func() { _ = watched.stop() }()
 		err := next(watched.ctx, &asking{StreamingHandlerConn: conn, decide: func(msg proto.Message) error {
-			c.arrived()
 			if err := g.decide(ctx, c, msg); err != nil {
 				return g.denied(ctx, c, msg, err)
 			}
 			watched.begin(msg)
 			return nil
-		}})
+		}, arrived: c.arrived})
 		if ended := watched.stop(); ended != nil {
 			return g.wire(ctx, c, ended)
 		}
@@ -81,13 +90,17 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 type asking struct {
 	connect.StreamingHandlerConn
 
-	decide func(proto.Message) error
-	asked  bool
+	decide  func(proto.Message) error
+	arrived func()
+	asked   bool
 }
 
 // Receive receives a message.
 func (a *asking) Receive(into any) error {
 	if err := a.StreamingHandlerConn.Receive(into); err != nil {
+		if errors.Is(err, io.EOF) { // the caller has said all: until then it has no more time than for a unary call
+			a.arrived()
+		}
 		return err
 	}
 	if a.asked {
@@ -136,15 +149,27 @@ func (g *Gate) denied(ctx context.Context, c *call, msg proto.Message, err error
 	return g.wire(ctx, c, err)
 }
 
-// recordDenial tells the audit log. A caller's denials are told at a bounded rate, so that they can't push everything else out of the
-// log's window.
+// recordDenial tells the audit log of a call that was denied as a whole.
 func (g *Gate) recordDenial(c *call, msg proto.Message, err error) {
+	g.tellDenial(g.about(c, msg), err.Error())
+}
+
+// recordObject tells it of one object that a handler asked about.
+func (g *Gate) recordObject(c *call, permission string, o access.Object) {
+	about := audit.Call{Actor: c.who.Name, Method: c.rule.method, Permission: permission, Namespace: o.Namespace, RequestID: c.id}
+	if o.Name != "" {
+		about.Object = o.Kind + "/" + o.Name
+	}
+	g.tellDenial(about, c.who.Name+" needs "+permission+" on "+o.String())
+}
+
+// tellDenial tells a caller's denials at a bounded rate, so that they can't push everything else out of the log's window.
+func (g *Gate) tellDenial(about audit.Call, why string) {
 	now := g.now()
-	if _, ok := g.denials.take(c.who.Name, now); !ok {
+	if _, ok := g.denials.take(about.Actor, now); !ok {
 		return
 	}
-	about := g.about(c, msg)
-	e := audit.Event{Type: audit.Denied, Call: about, Message: g.redact.Redact(err.Error()), Outcome: connect.CodePermissionDenied.String(), Time: now}
+	e := audit.Event{Type: audit.Denied, Call: about, Message: g.redact.Redact(why), Outcome: connect.CodePermissionDenied.String(), Time: now}
 	if about.Object != "" {
 		e.Objects = []string{about.Object}
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/agentry/agentry/internal/rpc"
 )
 
-// bomb is a message of 256 MiB that is some hundred KiB on the wire.
+// bomb is a message of 64 MiB that is some hundred KiB on the wire.
 func bomb(t *testing.T, envelope bool) []byte {
 	t.Helper()
 	var packed bytes.Buffer
@@ -31,7 +31,7 @@ func bomb(t *testing.T, envelope bool) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const size = 256 << 20
+	const size = 64 << 20
 	head := binary.AppendUvarint([]byte{0x12}, size) // field 2, a text
 	if _, err := z.Write(head); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/probe"
 	"github.com/agentry/agentry/controlplane/view"
 	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
@@ -142,8 +143,12 @@ func (s *Service) Probe(ctx context.Context, req *connect.Request[registryv1.Pro
 
 // refOf gives how an agent's desired revision refers to a server.
 func (s *Service) refOf(ctx context.Context, namespace, agent, server string) (spec.MCPServerRef, error) {
+	o := access.Object{Namespace: namespace, Kind: manifest.KindAgent, Name: agent, Labels: s.cfg.View.AgentLabels(namespace, agent)}
+	if err := access.Check(ctx, read, o); err != nil {
+		return spec.MCPServerRef{}, err
+	}
 	head, _, ok := s.cfg.View.Agent(namespace, agent)
-	if !ok || head.Deleted || head.Name != agent || !s.sees(ctx, manifest.KindAgent, namespace, agent) {
+	if !ok || head.Deleted || head.Name != agent {
 		return spec.MCPServerRef{}, notFound(manifest.KindAgent, namespace, agent)
 	}
 	for _, p := range s.inPlay(namespace, agent) {

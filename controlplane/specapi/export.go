@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -36,12 +37,12 @@ func (s *Service) Export(ctx context.Context, req *connect.Request[specv1.Export
 		}
 		for _, name := range m.GetNames() {
 			if err == nil {
-				err = e.add(headRef{kind: m.GetKind(), name: name}, number(m.GetRevision()))
+				err = e.add(ctx, headRef{kind: m.GetKind(), name: name}, number(m.GetRevision()))
 			}
 		}
 	}
 	if err == nil && m.GetWithReferences() {
-		err = e.references()
+		err = e.references(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -78,12 +79,12 @@ func (e *exporter) kinds(kinds ...string) error {
 	return nil
 }
 
-func (e *exporter) add(ref headRef, version string) error {
+func (e *exporter) add(ctx context.Context, ref headRef, version string) error {
 	if e.done[ref] {
 		return nil
 	}
-	if !e.who.sees(ref.kind, e.namespace, ref.name) {
-		return notFound(ref.kind, e.namespace, ref.name)
+	if err := access.Check(ctx, permRead, e.svc.objectOf(ref.kind, e.namespace, ref.name)); err != nil {
+		return err
 	}
 	o, err := e.svc.object(e.namespace, ref.kind, ref.name, version)
 	if err != nil {
@@ -127,13 +128,13 @@ func (e *exporter) put(ref headRef, o *specv1.Object) error {
 }
 
 // references adds what the set's agents refer to, as it counts now.
-func (e *exporter) references() error {
+func (e *exporter) references(ctx context.Context) error {
 	for _, a := range slices.Clone(e.set.Agents) {
 		for _, r := range a.Spec.References() {
 			if (r.Kind != kindPrompt && r.Kind != kindMCP) || !e.who.sees(r.Kind, e.namespace, r.Name) {
 				continue
 			}
-			if err := e.add(headRef{kind: r.Kind, name: r.Name}, r.Version); err != nil {
+			if err := e.add(ctx, headRef{kind: r.Kind, name: r.Name}, r.Version); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -93,8 +94,8 @@ func (s *Service) Diff(ctx context.Context, req *connect.Request[specv1.DiffRequ
 	if err := checkKind(m.GetKind()); err != nil {
 		return nil, err
 	}
-	if !s.caller(ctx).sees(m.GetKind(), namespace, m.GetName()) {
-		return nil, notFound(m.GetKind(), namespace, m.GetName())
+	if err := access.Check(ctx, permRead, s.objectOf(m.GetKind(), namespace, m.GetName())); err != nil {
+		return nil, err
 	}
 	a, err := s.object(namespace, m.GetKind(), m.GetName(), m.GetVersionA())
 	if err != nil {
