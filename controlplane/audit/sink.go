@@ -21,6 +21,8 @@ const (
 type Sink interface {
 	// Position is the seq of the newest entry that it has; negative: it wants what is chained from now on.
 	Position() int64
+	// Begin tells a sink that wants what is chained from now on where that is, so that it knows after a restart.
+	Begin(seq int64) error
 	// Write takes entries in order. They count as written when it answers nil; after an error all of them come again.
 	Write(ctx context.Context, entries []Chained) error
 }
@@ -109,6 +111,9 @@ func (f *forwarder) begin(ctx context.Context) error {
 	}
 	switch {
 	case f.at < 0:
+		if err := f.Sink.Begin(head.Seq); err != nil {
+			return err
+		}
 		f.at = head.Seq
 	case f.at > head.Seq: // the store was put back
 		f.Logger.LogAttrs(ctx, slog.LevelError, "audit sink is ahead of the log", slog.String("sink", f.Name), slog.Int64("sink_has", f.at), slog.Int64("log_ends", head.Seq))

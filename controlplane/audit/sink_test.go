@@ -27,6 +27,13 @@ type fakeSink struct {
 
 func (f *fakeSink) Position() int64 { return f.at }
 
+func (f *fakeSink) Begin(seq int64) error {
+	if f.at >= 0 || seq != 500 {
+		return errs.New(errs.Internal, "begun at %d", seq)
+	}
+	return nil
+}
+
 func (f *fakeSink) Write(ctx context.Context, entries []Chained) error {
 	if f.slow > 0 {
 		select {

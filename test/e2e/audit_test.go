@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,5 +245,66 @@ func spoil(t *testing.T, dir, key string) {
 	kv.Value[at] = 'x'
 	if _, err := s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: key, Value: kv.Value}}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// kill -9 at any moment: every acknowledged change has its entry, once, the chain is whole, and file and collector get every entry.
+func TestTheAuditLogSurvivesKills(t *testing.T) {
+	t.Parallel()
+	env, err := harness.New(binDir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(env.Close)
+	var collected sinkBuffer
+	otlp := httptest.NewServer(&collected)
+	t.Cleanup(otlp.Close)
+	auditFile := filepath.Join(env.Dir, "audit.jsonl")
+	w := worldIn(t, env, echoScript, "--audit-file", auditFile, "--audit-otlp", otlp.URL)
+	acked := map[string]bool{}
+	for round := range 4 {
+		for i := range 15 {
+			key := fmt.Sprintf("p%d-%d", round, i)
+			w.apply(t, harness.Files{"prompts/" + key + ".json": fmt.Sprintf(`{"promptKey": %q, "version": "1.0.0", "template": "x"}`, key)})
+			acked["prompt/"+key] = true
+			if i%5 == 4 {
+				w.audited(t) // what waits is chained, and on its way to the sinks when the kill comes
+			}
+		}
+		w.cp.Kill()
+		if err := w.cp.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries := w.audited(t)
+	seen := map[string]int{}
+	for _, e := range entries {
+		for _, o := range e.Objects {
+			seen[o]++
+		}
+	}
+	for object := range acked {
+		if seen[object] != 1 {
+			t.Errorf("%s has %d entries", object, seen[object])
+		}
+	}
+	last := entries[len(entries)-1].Seq
+	eventually(t, 20*time.Second, func(context.Context) error {
+		b, err := os.ReadFile(auditFile)
+		got := collected.Bytes()
+		if n := bytes.Count(b, []byte("\n")); err == nil && n != int(last) {
+			err = fmt.Errorf("%d lines, want %d", n, last)
+		}
+		for object := range acked {
+			if err == nil && !bytes.Contains(got, []byte(object+`"`)) {
+				err = fmt.Errorf("the collector has no %s", object)
+			}
+		}
+		return err
+	})
+	for _, args := range [][]string{{"audit", "verify"}, {"audit", "verify", "--file", auditFile}} {
+		if out, err := w.Ctl(t.Context(), w.cp, args...); err != nil || out.Code != 0 {
+			t.Errorf("%v: exit %d, %v\n%s%s", args, out.Code, err, out.Stdout, out.Stderr)
+		}
 	}
 }

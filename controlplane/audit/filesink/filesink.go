@@ -101,6 +101,9 @@ func (s *Sink) Position() int64 {
 	return s.at.Seq
 }
 
+// Begin does nothing: a new file begins with the window.
+func (*Sink) Begin(int64) error { return nil }
+
 // Write appends entries and waits until they are on disk. A file that was moved away is made anew, and goes on with these.
 func (s *Sink) Write(_ context.Context, entries []audit.Chained) error {
 	s.mu.Lock()

@@ -126,6 +126,14 @@ func (s *Sink) Position() int64 {
 	return s.at.Seq
 }
 
+// Begin keeps where the collector begins.
+func (s *Sink) Begin(seq int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at.Seq = seq
+	return s.save()
+}
+
 // Write sends this replica's entries.
 func (s *Sink) Write(ctx context.Context, entries []audit.Chained) error {
 	s.mu.Lock()

@@ -152,6 +152,12 @@ func TestACollectorGetsThisReplicasEntries(t *testing.T) {
 			if s.Position() >= 0 {
 				t.Errorf("a new sink is at %d", s.Position())
 			}
+			if err := s.Begin(0); err != nil {
+				t.Fatal(err)
+			}
+			if again := open("life-1"); again.Position() != 0 {
+				t.Errorf("begun, it is at %d", again.Position())
+			}
 			batch := []audit.Chained{entry(1, "life-1"), entry(2, "other"), entry(3, "life-1")}
 			if err := s.Write(t.Context(), batch); err == nil {
 				t.Error("a refused request counts as written")
