@@ -120,11 +120,15 @@ func (c *crowd) do(ctx context.Context, cmd command) (reply, error) {
 	}
 }
 
+// handshakes is how many connections are being made at a time. A server that is asked for thousands at once would not finish one before
+// its client gave up, and agentd's come apart by their backoff.
+const handshakes = 256
+
 // open opens every stream and waits until each was answered and nothing more comes for half a second.
 func (c *crowd) open(ctx context.Context) error {
 	c.confirmed.Store(0)
 	g, opening := errgroup.WithContext(ctx)
-	g.SetLimit(64)
+	g.SetLimit(handshakes)
 	for _, m := range c.members {
 		g.Go(func() error { return m.open(opening) })
 	}

@@ -15,9 +15,8 @@ import (
 
 // runPush is an instance of ours: it acknowledges every snapshot with APPLIED at once, and comes back when it is told to.
 func (m *member) runPush(ctx context.Context, started chan<- error) error {
-	started <- nil
 	for {
-		after, err := m.session(ctx)
+		after, err := m.session(ctx, started)
 		if err != nil {
 			return err
 		}
@@ -27,13 +26,17 @@ func (m *member) runPush(ctx context.Context, started chan<- error) error {
 	}
 }
 
-// session is one stream; without an error it ended with a goodbye.
-func (m *member) session(ctx context.Context) (after time.Duration, err error) {
+// session is one stream; without an error it ended with a goodbye. Once it is open, the connection with its handshake is.
+func (m *member) session(ctx context.Context, started chan<- error) (after time.Duration, err error) {
 	held := &pushv1.Content{}
 	if err := proto.Unmarshal(m.last, held); err != nil {
 		return 0, err
 	}
 	stream, err := pushv1.NewConfigServiceClient(m.conn).Stream(ctx)
+	select {
+	case started <- err:
+	default: // not the first one
+	}
 	if err != nil {
 		return 0, err
 	}
