@@ -37,6 +37,7 @@ func (s *Service) Login(ctx context.Context, req *connect.Request[accessv1.Login
 	if i := strings.LastIndexByte(signed, '.'); i > 0 {
 		signed = signed[:i]
 	}
+	audit.From(ctx).By("user:" + user)
 	session, value, err := s.cfg.Directory.CreateSession(ctx, directory.NewSession{User: user, Groups: groups, Proof: signed})
 	if err != nil {
 		return nil, err

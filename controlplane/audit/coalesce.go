@@ -10,7 +10,7 @@ import (
 const (
 	// maxWindows is how many different repeats are told apart at a time; more of a type are counted together.
 	maxWindows = 1024
-	// maxListed is how many instances an entry names.
+	// maxListed is how many instances, or objects of denied calls, the entry of repeats names.
 	maxListed = 20
 )
 
@@ -27,6 +27,7 @@ type window struct {
 	last      time.Time
 	more      int
 	instances []string
+	objects   []string // of denied calls
 }
 
 // coalescer makes one entry of an event and one of all its repeats within a time. It is for one goroutine.
@@ -65,6 +66,13 @@ func (c *coalescer) add(e Event, now time.Time) (Entry, bool) {
 		return e.entry(), true
 	}
 	w.more, w.last = w.more+1, e.Time
+	if e.Type == Denied {
+		for _, o := range e.entry().Objects {
+			if len(w.objects) < maxListed && !slices.Contains(w.objects, o) {
+				w.objects = append(w.objects, o)
+			}
+		}
+	}
 	if e.Instance != "" && len(w.instances) < maxListed && !slices.Contains(w.instances, e.Instance) {
 		w.instances = append(w.instances, e.Instance)
 	}
@@ -102,6 +110,9 @@ func (w *window) summary(span time.Duration) Entry {
 	e := w.event.entry()
 	e.Time = w.last
 	e.Message = fmt.Sprintf("%d more times within %s", w.more, span)
+	if len(w.objects) > 0 {
+		e.Objects = w.objects
+	}
 	if len(w.instances) > 0 {
 		e.Message = fmt.Sprintf("handed out %d more times within %s, to %s", w.more, span, strings.Join(w.instances, ", "))
 		if w.more > len(w.instances) {

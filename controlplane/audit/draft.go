@@ -79,6 +79,20 @@ func (d *Draft) Because(message string) {
 	d.message = message
 }
 
+// By says who calls where the call itself proves it, as a login does. The address that was all that was known till then is told as
+// the reason.
+func (d *Draft) By(actor string) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.message == "" && d.call.Actor != "" {
+		d.message = "from " + d.call.Actor
+	}
+	d.call.Actor = actor
+}
+
 // Written counts the transactions that wrote the entry: 0 means that the call changed nothing, so far.
 func (d *Draft) Written() int {
 	if d == nil {

@@ -135,6 +135,22 @@ func TestEntriesWaitForTheStore(t *testing.T) {
 	})
 }
 
+// Whoever tries one object after another is seen with all of them.
+func TestRepeatsOfADeniedCallNameTheirObjects(t *testing.T) {
+	t.Parallel()
+	c := coalescer{span: 10 * time.Second, windows: map[sameness]*window{}}
+	now := time.Unix(1, 0)
+	for i := range 40 {
+		e := denied("user:eve", "/Get")
+		e.Time, e.Object = now, fmt.Sprintf("agent/a%d", i%30)
+		c.add(e, now)
+	}
+	due := c.due(now.Add(time.Minute))
+	if len(due) != 1 || len(due[0].Objects) != maxListed || due[0].Objects[0] != "agent/a1" || due[0].Message != "39 more times within 10s" {
+		t.Errorf("got %+v", due)
+	}
+}
+
 func TestCallersWithoutEndMakeNoEntriesWithoutEnd(t *testing.T) {
 	t.Parallel()
 	c := coalescer{span: 10 * time.Second, windows: map[sameness]*window{}}

@@ -101,6 +101,16 @@ func TestAChangeCarriesItsEntry(t *testing.T) {
 	}
 }
 
+func TestALoginIsItsUsers(t *testing.T) {
+	t.Parallel()
+	d := NewDraft(Call{Actor: "10.0.0.7", Method: "/Login"})
+	d.By("user:ada")
+	if e := d.entry(); e.Actor != "user:ada" || e.Message != "from 10.0.0.7" {
+		t.Errorf("got %+v", e)
+	}
+	(*Draft)(nil).By("user:ada")
+}
+
 // No head moves without an entry, whatever else a transaction holds and whoever makes it.
 func TestNoHeadMovesWithoutAnEntry(t *testing.T) {
 	t.Parallel()
