@@ -111,6 +111,7 @@ func TestInstancesJoinByOtherProofs(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a, err := w.StartAgent(w.cp, "helper", harness.AgentOptions{Instance: name, ModelBaseURL: w.url, Vars: c.vars})
 			if err != nil {
 				t.Fatal(err)

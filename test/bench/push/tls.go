@@ -4,10 +4,9 @@ import (
 	"crypto/tls"
 	"sync"
 
+	"github.com/agentry/agentry/test/harness/pki"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-
-	"github.com/agentry/agentry/test/harness/pki"
 )
 
 // authority signs for every instance and for the servers to compare with; agentry is given it as files.
