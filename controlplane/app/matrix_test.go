@@ -68,6 +68,10 @@ func methods(t *testing.T) []method {
 					t.Errorf("%s: nobody says in asks() how to ask it", name)
 				}
 				delete(known, name)
+				on := rule.GetOn()
+				if a.elsewhere != (on == accessv1.On_ON_INSTANCE || (on == accessv1.On_ON_PUBLIC && s.Name() == "EnrollService")) {
+					t.Errorf("%s: the runtime door serves instances and enrollment, the people door the rest; its rule is %s", name, on)
+				}
 				out = append(out, method{name: name, desc: m, rule: rule, ask: a})
 			}
 		}

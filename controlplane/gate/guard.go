@@ -80,6 +80,9 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 			return nil
 		}, arrived: c.arrived})
 		if ended := watched.stop(); ended != nil {
+			if errs.Is(ended, errs.Denied) || errs.Is(ended, errs.NotFound) {
+				g.tellDenial(audit.Call{Actor: c.who.Name, Method: c.rule.method, Permission: c.rule.permission, RequestID: c.id}, ended.Error())
+			}
 			return g.wire(ctx, c, ended)
 		}
 		return err

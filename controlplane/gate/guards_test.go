@@ -119,6 +119,14 @@ func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	if called {
 		t.Errorf("the handler was called (%v)", err)
 	}
+	// A stream's request has no more time, whole or not.
+	watch := strings.NewReplacer("GetStatus", "WatchStatus", "application/json", "application/connect+json").Replace(post)
+	for _, body := range []string{"\x00\x00\x00", "\x00\x00\x00\x00\x02{}"} {
+		told, err := io.ReadAll(d.dial(t, watch+"Authorization: Bearer "+ada+"\r\n\r\n"+body))
+		if strings.Contains(string(told), "status\"") {
+			t.Errorf("the stream began: %s %v", told, err)
+		}
+	}
 	// A long answer isn't cut by the time that its request was given.
 	d.get = func(ctx context.Context) error {
 		timer := time.NewTimer(200 * time.Millisecond)
