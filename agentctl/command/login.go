@@ -78,8 +78,18 @@ func (c *cli) login(ctx context.Context, l login) error {
 		return err
 	}
 	// A bootstrap token is spent by now: what it was spent for is kept, whatever became of the question.
+	former := secret.Value{}
+	if entry.TokenFile == c.sessionPath(entry.Name, mintedSession) {
+		former, _ = readToken(entry.TokenFile, "") // gone: nothing to end
+	}
 	if kept := c.keepSession(entry.Name, kind, cl, token); kept != nil || err != nil {
 		return errors.Join(kept, err)
+	}
+	// Nobody holds the session that this one takes the place of any more: it must not go on counting.
+	if former.Reveal() != token.Reveal() {
+		if err := c.endSession(ctx, entry, former); err != nil {
+			c.note("note: the former session could not be ended (%s); agentctl token list shows it", err)
+		}
 	}
 	for _, name := range []string{"AGENTCTL_TOKEN", "AGENTRY_TOKEN_FILE"} {
 		if c.env.Getenv(name) != "" {
@@ -234,7 +244,9 @@ func (c *cli) logoutCmd() *cobra.Command {
 			}
 			var ended error
 			if entry.TokenFile == c.sessionPath(entry.Name, mintedSession) {
-				ended = c.endSession(cmd.Context(), entry)
+				if token, gone := readToken(entry.TokenFile, ""); gone == nil {
+					ended = c.endSession(cmd.Context(), entry, token)
+				}
 			}
 			// One that couldn't be ended is forgotten here all the same, and the error told.
 			err = c.editContexts(func(f *contextFile) error {
@@ -258,10 +270,9 @@ func (c *cli) logoutCmd() *cobra.Command {
 }
 
 // endSession ends a session at its own server, whatever else the environment names. One that counts no more is as good as ended.
-func (c *cli) endSession(ctx context.Context, entry contextEntry) error {
-	token, err := readToken(entry.TokenFile, "")
-	if err != nil || token.IsZero() {
-		return nil //nolint:nilerr // nothing is kept that could be ended
+func (c *cli) endSession(ctx context.Context, entry contextEntry, token secret.Value) error {
+	if token.IsZero() {
+		return nil
 	}
 	at := &cli{env: c.env, flags: globalFlags{server: entry.Server, caFile: c.flags.caFile}}
 	cl, err := at.connectTo(entry, func(contextEntry, string, bool) (secret.Value, error) { return token, nil })

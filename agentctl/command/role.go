@@ -83,7 +83,7 @@ func (c *cli) permissionsCmd() *cobra.Command {
 			for _, p := range resp.Msg.GetPermissions() {
 				d := permissionDoc{Name: p.GetName(), Roles: list(p.GetRoles()), Methods: list(p.GetMethods())}
 				docs = append(docs, d)
-				t.add(d.Name, d.Name, strings.Join(d.Roles, ","), strings.Join(d.Methods, ","))
+				t.add(d.Name, d.Name, dash(strings.Join(d.Roles, ",")), strings.Join(d.Methods, ","))
 			}
 			return c.print(out, docs, t)
 		},

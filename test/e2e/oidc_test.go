@@ -147,6 +147,10 @@ func TestPeopleLogInByOpenIDConnect(t *testing.T) {
 	}
 	ada.wants(t, 5, "get", "agent")
 	ada.wants(t, 1, "can-i", "apply", "agent/weather")
+	ada.login(t, "ada") // in the place of the first one, which nobody holds any more
+	if out := ada.ok(t, "token", "list"); strings.Count(out, " session ") != 1 {
+		t.Errorf("ada's sessions:\n%s", out)
+	}
 
 	// A binding on a group, at once and without another login.
 	w.ctl(t, "binding", "set", "weather", "--role", "editor", "--subject", "group:weather-team", "--on", "agent/weather")
@@ -273,6 +277,9 @@ func TestIDTokensThatDoNotHold(t *testing.T) {
 	good := idToken(t, issuer, "agentctl", "ada", "n-1")
 	if resp, err := login(good, "n-1"); err != nil || resp.GetCaller().GetName() != "user:ada@example.org" {
 		t.Fatalf("a token that holds: %v, %v", resp, err)
+	}
+	if _, err := login(good, "n-1"); connect.CodeOf(err) != connect.CodeUnauthenticated {
+		t.Errorf("the same token again: %v", err)
 	}
 	brief := idToken(t, issuer, "agentctl", "brief", "n-1")
 	if _, err := login(brief, "n-1"); err != nil {
