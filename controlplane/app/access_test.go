@@ -45,7 +45,8 @@ func TestAccessFlags(t *testing.T) {
 		"not wanted":        {[]string{"--dev-token=false"}, with(func(a *Access) { a.DevToken = &no }), "", false},
 		"a provider": {
 			[]string{"--oidc-issuer", "https://id.example.org", "--oidc-client-id", "agentctl", "--oidc-scopes", "openid, groups", "--oidc-groups-claim", "roles"},
-			Access{OIDCIssuer: "https://id.example.org", OIDCClientID: "agentctl", OIDCScopes: []string{"openid", "groups"}, OIDCGroupsClaim: "roles"}, "", true,
+			Access{OIDCIssuer: "https://id.example.org", OIDCClientID: "agentctl", OIDCScopes: []string{"openid", "groups"}, OIDCGroupsClaim: "roles"},
+			"", true,
 		},
 		"a provider of this machine": {
 			[]string{"--oidc-issuer", "http://127.0.0.1:9/x", "--oidc-client-id", "c"},
