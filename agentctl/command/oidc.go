@@ -81,6 +81,9 @@ func (p *provider) byBrowser(ctx context.Context, c *cli) (idToken, nonce string
 		served <- err
 		return "", "", err
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return "", "", fmt.Errorf("log in: %w", ctx.Err())
+		}
 		return "", "", failf(exitTimeout, "try again, or use --device", "nobody logged in within %s", loginWait)
 	}
 }
@@ -113,6 +116,8 @@ func (p *provider) byDevice(ctx context.Context, c *cli) (string, error) {
 	token, err := p.config.DeviceAccessToken(ctx, asked)
 	late := (*oauth2.RetrieveError)(nil)
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return "", fmt.Errorf("log in: %w", ctx.Err())
 	case ctx.Err() != nil || (errors.As(err, &late) && late.ErrorCode == "expired_token"):
 		return "", failf(exitTimeout, "try again", "nobody entered the code in time")
 	case err != nil:
