@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/scriptmodel"
 	"github.com/agentry/agentry/test/harness"
-	"github.com/agentry/agentry/test/harness/herd"
 )
 
 func TestAnUnknownAgentWaitsAndComesUpWhenItsSpecArrives(t *testing.T) {
@@ -253,16 +251,4 @@ func worldIn(t *testing.T, env *harness.Env, script string, cpArgs ...string) *w
 	t.Cleanup(func() { w.model.Close(); srv.Close() })
 	w.url = srv.URL + "/v1"
 	return w
-}
-
-// TestMain fails early where the binaries are missing: nothing here may be passed over in silence.
-func TestMain(m *testing.M) {
-	if herd.Main() {
-		os.Exit(0)
-	}
-	if _, err := os.Stat(filepath.Join(binDir, "agentd")); err != nil {
-		_, _ = os.Stderr.WriteString("no binaries: run `make build` first\n")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
 }

@@ -4,11 +4,17 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/agentry/agentry/internal/scriptmodel"
 	"github.com/agentry/agentry/test/harness"
+	"github.com/agentry/agentry/test/harness/herd"
 )
 
 // binDir is where `make build` puts the binaries.
@@ -69,5 +75,60 @@ func eventually(t *testing.T, d time.Duration, f func(context.Context) error) {
 	t.Helper()
 	if err := harness.Poll(t.Context(), d, f); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMain fails early where the binaries are missing: nothing here may be passed over in silence. Every process of every test logs at
+// debug level, and the run fails where one of the product's own secrets is in a log.
+func TestMain(m *testing.M) {
+	if herd.Main() {
+		os.Exit(0)
+	}
+	if _, err := os.Stat(filepath.Join(binDir, "agentd")); err != nil {
+		_, _ = os.Stderr.WriteString("no binaries: run `make build` first\n")
+		os.Exit(1)
+	}
+	os.Exit(watched(m))
+}
+
+// watched runs the tests and reads what was found in the logs.
+func watched(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "agentry-leaks-")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := filepath.Join(dir, "leaks")
+	if err := errors.Join(os.Setenv(harness.LeaksVar, file), os.Setenv(harness.LogLevelVar, "debug")); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	found, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		_, _ = fmt.Fprintf(os.Stderr, "--- FAIL: secrets in logs of processes:\n%s", found)
+		return 1
+	case !errors.Is(err, os.ErrNotExist):
+		panic(err)
+	}
+	return code
+}
+
+// What is searched for in every log is found there, and is not shown.
+func TestLeaksAreFound(t *testing.T) {
+	t.Parallel()
+	_, key := certificate(t, t.TempDir())
+	private, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := strings.Repeat("Zm9v-_", 7)
+	log := strings.Join([]string{
+		`time=now level=INFO msg=ready`, `token=agt_` + random, `{"join":"agj_` + random + `.00ff"}`, "Bearer agb_" + random, string(private),
+		`usage: agt_..., agj_SECRET.PIN`,
+	}, "\n")
+	found := harness.Leaks([]byte(log))
+	if len(found) != 5 || strings.Contains(strings.Join(found, "\n"), random) {
+		t.Errorf("found %q", found)
 	}
 }

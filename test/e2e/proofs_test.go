@@ -19,7 +19,7 @@ import (
 )
 
 // fakeKubernetesAPI stands in for a Kubernetes API server: it knows one service account token, for one audience.
-func fakeKubernetesAPI(t *testing.T, token, user string) *httptest.Server {
+func fakeKubernetesAPI(t *testing.T, token, user, reviewer string) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
@@ -28,7 +28,7 @@ func fakeKubernetesAPI(t *testing.T, token, user string) *httptest.Server {
 			Spec       map[string]any `json:"spec"`
 			Status     map[string]any `json:"status"`
 		}
-		if r.URL.Path != "/apis/authentication.k8s.io/v1/tokenreviews" || r.Header.Get("Authorization") != "Bearer reviewer" {
+		if r.URL.Path != "/apis/authentication.k8s.io/v1/tokenreviews" || r.Header.Get("Authorization") != "Bearer "+reviewer {
 			http.Error(w, "forbidden", http.StatusForbidden)
 			return
 		}
@@ -76,7 +76,7 @@ func TestInstancesJoinByOtherProofs(t *testing.T) {
 	}
 	claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iat": %d}`, time.Now().Unix()))
 	projected := "e30." + claims + ".c2ln"
-	kube := fakeKubernetesAPI(t, projected, "system:serviceaccount:default:helper")
+	kube := fakeKubernetesAPI(t, projected, "system:serviceaccount:default:helper", "reviewer")
 	reviewer := filepath.Join(env.Dir, "reviewer")
 	write(t, reviewer, []byte("reviewer"))
 	w := worldIn(t, env, echoScript, "--x509pop-ca", pemFile(t, env.Dir, "company.pem", company.Root),

@@ -27,7 +27,7 @@ type Env struct {
 	Dir string
 	// Bin holds controlplane, agentd, agentctl and nacos-mcp.
 	Bin string
-	// LogLevel of the processes; "" means info.
+	// LogLevel of the processes; New takes it from LogLevelVar, "" means info.
 	LogLevel string
 	// Programs replaces programs of Bin, by name, with others (absolute paths); Vars adds to the environment of a program, by its
 	// name. Both count for what is started from then on.
@@ -54,10 +54,10 @@ func New(bin, base string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Env{Dir: dir, Bin: abs}, nil
+	return &Env{Dir: dir, Bin: abs, LogLevel: os.Getenv(LogLevelVar)}, nil
 }
 
-// Close kills every process that still runs.
+// Close kills every process that still runs, and looks for secrets in what they all logged where LeaksVar asks for it.
 func (e *Env) Close() {
 	e.mu.Lock()
 	procs := e.procs
@@ -65,6 +65,12 @@ func (e *Env) Close() {
 	e.mu.Unlock()
 	for _, p := range procs {
 		p.Kill()
+	}
+	if len(procs) == 0 {
+		return
+	}
+	if err := e.findLeaks(); err != nil {
+		panic(fmt.Sprintf("logs not searched for secrets: %v", err))
 	}
 }
 
