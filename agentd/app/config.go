@@ -97,7 +97,9 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.Usage = func() {
 		_, _ = fmt.Fprint(out, "agentd runs one agent as the control plane says.\n\n"+
 			"  AGENT_NAME=mse-nacos-helper CONTROL_PLANE=127.0.0.1:7701 AGENTD_JOIN_TOKEN=agj_... agentd\n\n"+
-			"The join token is for the first start: `agentctl identity join-token create mse-nacos-helper` makes one.\n\nFlags:\n")
+			"The join token is for the first start: `agentctl identity join-token create mse-nacos-helper` makes one. Other proofs for it are\n"+
+			"AGENTD_KUBERNETES_TOKEN_FILE, or AGENTD_X509POP_CERT with AGENTD_X509POP_KEY, each with --roots-file. Later starts go by the\n"+
+			"identity in the state directory.\n\nFlags:\n")
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&c.Agent, "agent", c.Agent, "`name` of the agent to run (AGENT_NAME)")
