@@ -42,7 +42,7 @@ func (p *people) page(path string, h http.Handler) { p.mux.Handle(path, p.gate.P
 func (p *people) serve(ctx context.Context, ln net.Listener, secure *tls.Config) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	srv := rpc.NewHTTPServer(rpc.HTTPConfig{Logger: p.log, Handler: p.mux, TLS: secure})
+	srv := rpc.NewHTTPServer(rpc.HTTPConfig{Logger: p.log, Handler: p.gate.Bounded(p.mux), TLS: secure})
 	srv.BaseContext = func(net.Listener) context.Context { return base }
 	done := make(chan error, 1)
 	go func() {

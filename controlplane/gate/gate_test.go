@@ -197,7 +197,7 @@ func open(t *testing.T, limits Limits) *door {
 	mux.Handle("/bare/", http.StripPrefix("/bare", bare))
 	mux.Handle("/page", g.Page(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("page")) })))
 	srv := httptest.NewUnstartedServer(mux)
-	srv.Config = rpc.NewHTTPServer(rpc.HTTPConfig{Logger: slog.New(slog.DiscardHandler), Handler: mux})
+	srv.Config = rpc.NewHTTPServer(rpc.HTTPConfig{Logger: slog.New(slog.DiscardHandler), Handler: g.Bounded(mux)})
 	srv.Start()
 	t.Cleanup(srv.Close)
 	d.url, d.addr = srv.URL, srv.Listener.Addr().String()

@@ -127,6 +127,10 @@ func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 			t.Errorf("the stream began: %s %v", told, err)
 		}
 	}
+	// Nor has what isn't a method, whoever calls: these end, too.
+	for _, path := range []string{"/page", "/nothing", "/agentry.release.v1.StatusService/Nothing"} {
+		_, _ = io.ReadAll(d.dial(t, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"))
+	}
 	// A long answer isn't cut by the time that its request was given.
 	d.get = func(ctx context.Context) error {
 		timer := time.NewTimer(200 * time.Millisecond)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/internal/errs"
@@ -25,6 +26,19 @@ func (g *Gate) Page(next http.Handler) http.Handler {
 			}
 			http.Error(w, g.redact.Redact(err.Error()), errs.HTTPStatus(err))
 			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Bounded goes in front of all that a door serves: no body has more time than Limits.Body to arrive, also one that nobody reads, as of
+// a page, or of a path that isn't there. Else a caller that nobody knows could keep connections for ever. Wrap ends that time for
+// methods, once it has the request.
+func (g *Gate) Bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != nil && r.Body != http.NoBody {
+			// Without support (a test's recorder) there is no connection that could be kept.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.limits.Body))
 		}
 		next.ServeHTTP(w, r)
 	})
