@@ -185,7 +185,7 @@ func (c *cli) printAudit(out output, d auditDoc) error {
 	case out != "wide":
 		cells = cells[:8]
 	}
-	_, err := fmt.Fprintln(c.env.Stdout, strings.Join(cells, "   "))
+	_, err := fmt.Fprintln(c.env.Stdout, oneLine(strings.Join(cells, "   ")))
 	return err
 }
 

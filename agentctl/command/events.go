@@ -88,6 +88,6 @@ func (c *cli) printEvent(out output, d eventDoc) error {
 	if out.machine() {
 		return printLine(c.env.Stdout, d)
 	}
-	_, err := fmt.Fprintf(c.env.Stdout, "%s   %s   %s   %s   %s   %s\n", d.Time.Local().Format("15:04:05"), d.Type, dash(d.Agent), dash(d.Instance), dash(d.Config), d.Message)
+	_, err := fmt.Fprintf(c.env.Stdout, "%s   %s   %s   %s   %s   %s\n", d.Time.Local().Format("15:04:05"), d.Type, dash(d.Agent), dash(d.Instance), dash(d.Config), oneLine(d.Message))
 	return err
 }

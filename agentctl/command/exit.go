@@ -141,7 +141,7 @@ func (c *cli) report(err error) int {
 	if f == nil && errors.As(err, &rpc) {
 		text = strings.Replace(text, rpc.Error(), rpc.Message(), 1)
 	}
-	_, _ = fmt.Fprintf(c.env.Stderr, "error: %s\n", text)
+	_, _ = fmt.Fprintf(c.env.Stderr, "error: %s\n", lines(text))
 	hint := ""
 	switch {
 	case f != nil:

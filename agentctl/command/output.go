@@ -107,5 +107,5 @@ func encode(doc any, indent string) ([]byte, error) {
 
 // note prints a message for people; it never mixes with data.
 func (c *cli) note(format string, values ...any) {
-	_, _ = fmt.Fprintf(c.env.Stderr, format+"\n", values...)
+	_, _ = fmt.Fprintln(c.env.Stderr, lines(fmt.Sprintf(format, values...)))
 }

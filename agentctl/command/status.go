@@ -197,7 +197,7 @@ func (f faultDoc) String() string {
 	if f.Field != "" {
 		place += " " + f.Field
 	}
-	text := fmt.Sprintf("%s %s: %s (%s", f.Severity, place, f.Message, f.Code)
+	text := oneLine(fmt.Sprintf("%s %s: %s (%s", f.Severity, place, f.Message, f.Code))
 	if f.Retryable {
 		text += ", retryable"
 	}

@@ -2,8 +2,10 @@ package command
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"charm.land/lipgloss/v2"
 )
@@ -38,7 +40,11 @@ func (t table) write(w io.Writer) error {
 		lines = append(lines, t.head[:n])
 	}
 	for _, r := range t.rows {
-		lines = append(lines, r.cells[:n])
+		cells := make([]string, n)
+		for i, cell := range r.cells[:n] {
+			cells[i] = oneLine(cell)
+		}
+		lines = append(lines, cells)
 	}
 	widths := make([]int, n)
 	for _, l := range lines {
@@ -116,6 +122,31 @@ func short(d time.Duration) string {
 	default:
 		return itoa(int64(d/(24*time.Hour))) + "d"
 	}
+}
+
+// oneLine shows what doesn't print as an escape. What stands in a table or a line came from others: it must neither begin a line that
+// looks like the server's, nor tell the terminal what to do.
+func oneLine(s string) string { return shown(s, func(r rune) bool { return unicode.IsPrint(r) }) }
+
+// lines is oneLine for text that may have lines of its own.
+func lines(s string) string {
+	return shown(s, func(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) })
+}
+
+func shown(s string, prints func(rune) bool) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !prints(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if prints(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // dash stands for nothing in a table.

@@ -31,6 +31,23 @@ func TestTableMeasuresAsATerminalDoes(t *testing.T) {
 	}
 }
 
+func TestOthersTextStaysInItsCell(t *testing.T) {
+	t.Parallel()
+	tab := table{head: []string{"SEQ", "MESSAGE"}}
+	tab.add("1", "1", "clears\x1b[2J it\n2     forged\r\u202e 配置")
+	var b strings.Builder
+	if err := tab.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := "SEQ   MESSAGE\n1     clears\\x1b[2J it\\n2     forged\\r\\u202e 配置\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	if got := lines("two\n\tlines\x1b]0;x\a"); got != "two\n\tlines\\x1b]0;x\\a" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestShort(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[time.Duration]string{
