@@ -55,12 +55,12 @@ func (c *cli) whoAmICmd() *cobra.Command {
 }
 
 func (c *cli) showCaller(out output, d callerDoc) error {
-	_, _ = fmt.Fprintln(c.env.Stdout, d.Name)
+	_, _ = fmt.Fprintln(c.env.Stdout, oneLine(d.Name))
 	if out == "name" || c.flags.quiet {
 		return nil
 	}
 	if len(d.Groups) > 0 {
-		_, _ = fmt.Fprintf(c.env.Stdout, "groups: %s\n", strings.Join(d.Groups, ", "))
+		_, _ = fmt.Fprintf(c.env.Stdout, "groups: %s\n", oneLine(strings.Join(d.Groups, ", ")))
 	}
 	if d.Expires != nil {
 		_, _ = fmt.Fprintf(c.env.Stdout, "until: %s\n", d.Expires.Format(time.RFC3339))

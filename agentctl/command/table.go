@@ -126,7 +126,7 @@ func short(d time.Duration) string {
 
 // oneLine shows what doesn't print as an escape. What stands in a table or a line came from others: it must neither begin a line that
 // looks like the server's, nor tell the terminal what to do.
-func oneLine(s string) string { return shown(s, func(r rune) bool { return unicode.IsPrint(r) }) }
+func oneLine(s string) string { return shown(s, unicode.IsPrint) }
 
 // lines is oneLine for text that may have lines of its own.
 func lines(s string) string {

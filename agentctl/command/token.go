@@ -178,6 +178,6 @@ func (c *cli) did(out output, name, what string) error {
 	if out == "name" || c.flags.quiet {
 		line = name
 	}
-	_, err := fmt.Fprintln(c.env.Stdout, line)
+	_, err := fmt.Fprintln(c.env.Stdout, oneLine(line))
 	return err
 }
