@@ -212,8 +212,11 @@ func TestPeopleLogInByOpenIDConnect(t *testing.T) {
 	}
 }
 
+// theNonce is what idToken begins its logins with.
+const theNonce = "n-1"
+
 // idToken logs in as user at the provider, as a client, and gives the ID token of it.
-func idToken(t *testing.T, issuer, client, user, nonce string) string {
+func idToken(t *testing.T, issuer, client, user string) string {
 	t.Helper()
 	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Query().Get("code")) }))
 	defer back.Close()
@@ -223,7 +226,7 @@ func idToken(t *testing.T, issuer, client, user, nonce string) string {
 	}
 	cfg := oauth2.Config{ClientID: client, Endpoint: provider.Endpoint(), RedirectURL: back.URL + "/callback", Scopes: []string{"openid", "email", "groups"}}
 	verifier := oauth2.GenerateVerifier()
-	code := browse(t, cfg.AuthCodeURL("state", oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier)), user)
+	code := browse(t, cfg.AuthCodeURL("state", oidc.Nonce(theNonce), oauth2.S256ChallengeOption(verifier)), user)
 	token, err := cfg.Exchange(t.Context(), code, oauth2.VerifierOption(verifier))
 	if err != nil {
 		t.Fatal(err)
@@ -274,15 +277,15 @@ func TestIDTokensThatDoNotHold(t *testing.T) {
 		}
 		return resp.Msg, nil
 	}
-	good := idToken(t, issuer, "agentctl", "ada", "n-1")
-	if resp, err := login(good, "n-1"); err != nil || resp.GetCaller().GetName() != "user:ada@example.org" {
+	good := idToken(t, issuer, "agentctl", "ada")
+	if resp, err := login(good, theNonce); err != nil || resp.GetCaller().GetName() != "user:ada@example.org" {
 		t.Fatalf("a token that holds: %v, %v", resp, err)
 	}
-	if _, err := login(good, "n-1"); connect.CodeOf(err) != connect.CodeUnauthenticated {
+	if _, err := login(good, theNonce); connect.CodeOf(err) != connect.CodeUnauthenticated {
 		t.Errorf("the same token again: %v", err)
 	}
-	brief := idToken(t, issuer, "agentctl", "brief", "n-1")
-	if _, err := login(brief, "n-1"); err != nil {
+	brief := idToken(t, issuer, "agentctl", "brief")
+	if _, err := login(brief, theNonce); err != nil {
 		t.Logf("the brief one was late already: %v", err)
 	}
 	pass(t, 2*time.Second)
@@ -297,18 +300,18 @@ func TestIDTokensThatDoNotHold(t *testing.T) {
 	flipped := strings.Split(good, ".")[2]
 	flipped = flipped[:20] + string(rune('A'+(flipped[20]-'A'+1)%26)) + flipped[21:]
 	cases := map[string]struct{ token, nonce, why string }{
-		"another audience":  {idToken(t, issuer, "another", "ada", "n-1"), "n-1", "audience"},
-		"expired":           {brief, "n-1", "expired"},
+		"another audience":  {idToken(t, issuer, "another", "ada"), theNonce, "audience"},
+		"expired":           {brief, theNonce, "expired"},
 		"another nonce":     {good, "n-2", "nonce"},
 		"no nonce":          {good, "", "nonce"},
-		"another signature": {forged(t, good, same, func(string) string { return flipped }), "n-1", "signature"},
-		"another user":      {forged(t, good, func(_, c map[string]any) { c["email"] = "root@example.org" }, nil), "n-1", "signature"},
-		"no signature":      {forged(t, good, same, none), "n-1", "signature"},
-		"alg none":          {forged(t, good, func(h, _ map[string]any) { h["alg"] = "none" }, none), "n-1", "algorithm"},
-		"a shared key":      {forged(t, good, func(h, _ map[string]any) { h["alg"] = "HS256" }, public), "n-1", "algorithm"},
-		"another issuer":    {forged(t, good, func(_, c map[string]any) { c["iss"] = "https://id.example.org" }, nil), "n-1", "signature"},
-		"nothing":           {"", "n-1", ""},
-		"not a token":       {"agt_0123456789", "n-1", ""},
+		"another signature": {forged(t, good, same, func(string) string { return flipped }), theNonce, "signature"},
+		"another user":      {forged(t, good, func(_, c map[string]any) { c["email"] = "root@example.org" }, nil), theNonce, "signature"},
+		"no signature":      {forged(t, good, same, none), theNonce, "signature"},
+		"alg none":          {forged(t, good, func(h, _ map[string]any) { h["alg"] = "none" }, none), theNonce, "algorithm"},
+		"a shared key":      {forged(t, good, func(h, _ map[string]any) { h["alg"] = "HS256" }, public), theNonce, "algorithm"},
+		"another issuer":    {forged(t, good, func(_, c map[string]any) { c["iss"] = "https://id.example.org" }, nil), theNonce, "signature"},
+		"nothing":           {"", theNonce, ""},
+		"not a token":       {"agt_0123456789", theNonce, ""},
 	}
 	for name, c := range cases {
 		_, err := login(c.token, c.nonce)
