@@ -169,7 +169,10 @@ func (a *Authority) found(ctx context.Context) error {
 			t, err = a.read(ctx)
 		}
 	}
-	if err != nil {
+	switch {
+	case errs.Is(err, errs.Invalid):
+		return fmt.Errorf("certificate authority: what the store holds was changed (put the store back from a backup): %w", err)
+	case err != nil:
 		return fmt.Errorf("certificate authority: %w", err)
 	}
 	a.trust.Store(t)

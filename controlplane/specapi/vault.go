@@ -53,7 +53,7 @@ func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
 	}
 	value, err := secret.Open(cfg.KEK, at, kv.Value)
 	if err != nil {
-		return nil, errs.New(errs.Precondition, "the key file doesn't open what the store has sealed: %w", err)
+		return nil, errs.New(errs.Precondition, "the key file doesn't open what the store has sealed (put the right one back, or name it with --kek-file): %w", err)
 	}
 	prints, err := secret.NewFingerprinter(value)
 	if err != nil {

@@ -53,8 +53,11 @@ func (c *ControlPlane) Restart(ctx context.Context) error {
 
 // WaitReady waits until /readyz answers 200.
 func (c *ControlPlane) WaitReady(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	err := Poll(ctx, 20*time.Second, func(ctx context.Context) error {
 		if !c.Running() {
+			stop() // it won't be
 			return fmt.Errorf("controlplane ended:\n%s", tail(c.Output()))
 		}
 		code, body, err := Get(ctx, "http://"+c.People+"/readyz")
