@@ -172,7 +172,7 @@ func (w *secretsWorld) putTokens() {
 	}
 	w.h.text(t, "join token", "", joinSecret(join.Secret))
 
-	id := idToken(t, w.issuer, "agentctl", "ada", "n-secrets")
+	id := idToken(t, w.issuer, "agentctl", "ada")
 	w.h.text(t, "ID token", "", id[strings.LastIndexByte(id, '.')+1:])
 	client := accessv1connect.NewAccessServiceClient(http.DefaultClient, "http://"+w.cp.People)
 	login := func(nonce string) (string, error) {
@@ -186,7 +186,7 @@ func (w *secretsWorld) putTokens() {
 	if _, err := login("another"); err == nil {
 		t.Error("an ID token counts with another nonce")
 	}
-	session, err := login("n-secrets")
+	session, err := login(theNonce)
 	if err != nil {
 		t.Fatal(err)
 	}
