@@ -131,4 +131,23 @@ func TestLeaksAreFound(t *testing.T) {
 	if len(found) != 5 || strings.Contains(strings.Join(found, "\n"), random) {
 		t.Errorf("found %q", found)
 	}
+	env, err := harness.New(binDir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if env.LeaksFile == "" || env.LogLevel != "debug" {
+		t.Error("the suite isn't watched")
+	}
+	env.LeaksFile = filepath.Join(t.TempDir(), "leaks")
+	p, err := env.Start("careless", "/bin/echo", nil, "agt_"+random)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	env.Close()
+	if b, err := os.ReadFile(env.LeaksFile); err != nil || !strings.Contains(string(b), "careless.log: <agt_...>") {
+		t.Errorf("found %q, %v", b, err)
+	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -134,13 +135,17 @@ func (w *secretsWorld) startAgents(projected string) {
 // roots writes the root that the runtime door's certificate leads to.
 func (w *secretsWorld) roots() string {
 	w.t.Helper()
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}} //nolint:gosec // it is how the root is read
+	var shown []*x509.Certificate
+	dialer := tls.Dialer{Config: &tls.Config{
+		InsecureSkipVerify: true, // it is how the root is read
+		NextProtos:         []string{"h2"},
+		VerifyConnection:   func(cs tls.ConnectionState) error { shown = cs.PeerCertificates; return nil },
+	}}
 	conn, err := dialer.DialContext(w.t.Context(), "tcp", w.cp.Runtime)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()
-	shown := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	_ = conn.Close()
 	return pemFile(w.t, w.inputs, "roots.pem", shown[len(shown)-1])
 }
 

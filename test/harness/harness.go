@@ -29,6 +29,8 @@ type Env struct {
 	Bin string
 	// LogLevel of the processes; New takes it from LogLevelVar, "" means info.
 	LogLevel string
+	// LeaksFile gets the lines of the processes' logs that hold a secret; New takes it from LeaksVar, "" means that nobody looks.
+	LeaksFile string
 	// Programs replaces programs of Bin, by name, with others (absolute paths); Vars adds to the environment of a program, by its
 	// name. Both count for what is started from then on.
 	Programs map[string]string
@@ -54,10 +56,10 @@ func New(bin, base string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Env{Dir: dir, Bin: abs, LogLevel: os.Getenv(LogLevelVar)}, nil
+	return &Env{Dir: dir, Bin: abs, LogLevel: os.Getenv(LogLevelVar), LeaksFile: os.Getenv(LeaksVar)}, nil
 }
 
-// Close kills every process that still runs, and looks for secrets in what they all logged where LeaksVar asks for it.
+// Close kills every process that still runs, and looks for secrets in what they all logged where there is a LeaksFile.
 func (e *Env) Close() {
 	e.mu.Lock()
 	procs := e.procs

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // Variables by which a suite has every Env watched: where findings are written, and the level of the processes' logs.
@@ -14,34 +15,27 @@ const (
 	LogLevelVar = "AGENTRY_TEST_LOG_LEVEL"
 )
 
-// secrets is what the product's own secrets look like: API tokens and sessions, join tokens, bootstrap tokens, private keys. The marks
-// are what is looked for first.
-var (
-	secretMarks = [][]byte{[]byte("agt_"), []byte("agj_"), []byte("agb_"), []byte("PRIVATE KEY")}
-	secretShape = regexp.MustCompile(`ag[tjb]_[0-9A-Za-z_-]{20,}|PRIVATE KEY`)
-)
+// secretShape is what the product's own secrets look like: API tokens and sessions, join tokens, bootstrap tokens, private keys.
+var secretShape = regexp.MustCompile(`ag[tjb]_[0-9A-Za-z_-]{20,}|PRIVATE KEY`)
 
 // Leaks gives the lines of a log that hold a secret of the product's own, cut off before it.
 func Leaks(log []byte) []string {
+	marks := [][]byte{[]byte("agt_"), []byte("agj_"), []byte("agb_"), []byte("PRIVATE KEY")} // a line without one needs no expression
 	var out []string
 	for line := range bytes.Lines(log) {
-		for _, mark := range secretMarks {
-			if !bytes.Contains(line, mark) {
-				continue
-			}
-			if at := secretShape.FindIndex(line); at != nil {
-				out = append(out, fmt.Sprintf("%s<%s...>", line[:at[0]], line[at[0]:at[0]+4]))
-			}
-			break
+		if !slices.ContainsFunc(marks, func(mark []byte) bool { return bytes.Contains(line, mark) }) {
+			continue
+		}
+		if at := secretShape.FindIndex(line); at != nil {
+			out = append(out, fmt.Sprintf("%s<%s...>", line[:at[0]], line[at[0]:at[0]+4]))
 		}
 	}
 	return out
 }
 
-// findLeaks searches the logs of an Env's processes, and adds what it finds to the file that LeaksVar names.
+// findLeaks searches the logs of an Env's processes, and adds what it finds to the LeaksFile.
 func (e *Env) findLeaks() error {
-	path := os.Getenv(LeaksVar)
-	if path == "" {
+	if e.LeaksFile == "" {
 		return nil
 	}
 	logs, err := filepath.Glob(filepath.Join(e.Dir, "*.log"))
@@ -50,7 +44,7 @@ func (e *Env) findLeaks() error {
 	}
 	var found bytes.Buffer
 	for _, log := range logs {
-		b, err := os.ReadFile(log)
+		b, err := os.ReadFile(filepath.Clean(log))
 		if err != nil {
 			return err
 		}
@@ -61,7 +55,7 @@ func (e *Env) findLeaks() error {
 	if found.Len() == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the suite's own file
+	f, err := os.OpenFile(e.LeaksFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the suite's own file
 	if err != nil {
 		return err
 	}
