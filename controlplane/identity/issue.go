@@ -59,6 +59,8 @@ type Issued struct {
 type Attested struct {
 	Namespace, Agent string
 	Proof            Proof
+	// Renews is whose certificate is renewed; nil for every other proof.
+	Renews *Peer
 	// If and Deletes go into the transaction that writes the certificate down; a token is spent by them.
 	If      []store.Cond
 	Deletes []string
@@ -78,12 +80,18 @@ func (a *Authority) Enroll(ctx context.Context, by Attested, instance string, ke
 	if err := s.Check(); err != nil {
 		return Certificate{}, err
 	}
-	if by.Proof != ByRenewal && a.outdated(s, by) {
-		return Certificate{}, errs.New(errs.Unauthenticated, "%s/%s, instance %s, was revoked after the proof was made", s.Namespace, s.Agent, s.Instance)
-	}
 	c, err := a.Issue(s, key)
 	if err != nil {
 		return Certificate{}, err
+	}
+	// Asked once the certificate has its beginning: a revocation that comes meanwhile either shows here, or ends this one as well.
+	if by.Proof != ByRenewal && a.outdated(s, by) {
+		return Certificate{}, errs.New(errs.Unauthenticated, "%s/%s, instance %s, was revoked after the proof was made", s.Namespace, s.Agent, s.Instance)
+	}
+	if by.Renews != nil {
+		if _, err := a.Standing(*by.Renews, a.cfg.Now()); err != nil {
+			return Certificate{}, err
+		}
 	}
 	hash, err := keyHash(key)
 	if err != nil {

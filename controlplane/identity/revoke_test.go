@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/controlplane/identity"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -124,5 +125,27 @@ func TestProofsFromBeforeARevocation(t *testing.T) {
 	}
 	if _, err := a.Enroll(t.Context(), identity.Attested{Namespace: "default", Agent: "other", Proof: identity.ByKubernetes}, "i1", key); err != nil {
 		t.Errorf("another agent: %v", err)
+	}
+}
+
+// TestARenewalThatARevocationOvertakes: what was looked at before it began counts no more.
+func TestARenewalThatARevocationOvertakes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.replica("r1", nil)
+	peer, err := a.Verify(parse(t, give(t, a, helper("i1")).Chain), c.clock.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := identity.Attested{Namespace: "default", Agent: "helper", Proof: identity.ByRenewal, Renews: &peer}
+	key := &newKey(t).PublicKey
+	if _, err := a.Enroll(t.Context(), by, "i1", key); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Revoke(t.Context(), helper("i1"), "ada", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Enroll(t.Context(), by, "i1", key); !errs.Is(err, errs.Denied) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -7,29 +7,35 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The rate of enrollments of one address, and how many addresses are told apart. Beyond that the others share one.
 const (
+	// The rate of enrollments of one address.
 	enrollRate  = 20
 	enrollBurst = 100
-	maxClients  = 4096
+	// renewals is how often an identity may renew within the life of a certificate, and at once. It needs two.
+	renewals = 20
+	// maxClients is how many addresses or identities are told apart. Beyond that the others share one limit.
+	maxClients = 4096
 )
 
-// clients bounds how fast each address may enroll.
+// clients bounds how fast each address may enroll, or each identity renew.
 type clients struct {
+	rate  rate.Limit
+	burst int
+
 	mu     sync.Mutex // guards what follows
 	by     map[string]*rate.Limiter
 	others *rate.Limiter
 }
 
-func newClients() *clients {
-	return &clients{by: map[string]*rate.Limiter{}, others: rate.NewLimiter(enrollRate, enrollBurst)}
+func newClients(r rate.Limit, burst int) *clients {
+	return &clients{rate: r, burst: burst, by: map[string]*rate.Limiter{}, others: rate.NewLimiter(enrollRate, enrollBurst)}
 }
 
-// take reports whether an address may enroll now.
-func (c *clients) take(address string, now time.Time) bool {
+// take reports whether a client may go on now.
+func (c *clients) take(client string, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.by[address]
+	l := c.by[client]
 	if l == nil {
 		if len(c.by) >= maxClients {
 			c.forget(now)
@@ -37,8 +43,8 @@ func (c *clients) take(address string, now time.Time) bool {
 		if len(c.by) >= maxClients {
 			return c.others.AllowN(now, 1)
 		}
-		l = rate.NewLimiter(enrollRate, enrollBurst)
-		c.by[address] = l
+		l = rate.NewLimiter(c.rate, c.burst)
+		c.by[client] = l
 	}
 	return l.AllowN(now, 1)
 }
@@ -46,7 +52,7 @@ func (c *clients) take(address string, now time.Time) bool {
 // forget drops who has its whole burst again.
 func (c *clients) forget(now time.Time) {
 	for a, l := range c.by {
-		if l.TokensAt(now) >= enrollBurst {
+		if l.TokensAt(now) >= float64(c.burst) {
 			delete(c.by, a)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/agentry/agentry/controlplane/audit"
@@ -47,8 +48,9 @@ type EnrollConfig struct {
 type Enroll struct {
 	identityv1.UnimplementedEnrollServiceServer
 
-	cfg     EnrollConfig
-	clients *clients
+	cfg      EnrollConfig
+	clients  *clients // by address
+	renewals *clients // by identity
 }
 
 var _ identityv1.EnrollServiceServer = (*Enroll)(nil)
@@ -64,7 +66,8 @@ func NewEnroll(cfg EnrollConfig) (*Enroll, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Enroll{cfg: cfg, clients: newClients()}, nil
+	each := cfg.Authority.LeafTTL() / renewals
+	return &Enroll{cfg: cfg, clients: newClients(enrollRate, enrollBurst), renewals: newClients(rate.Every(each), renewals)}, nil
 }
 
 // errProof is all that a caller hears of a proof that doesn't hold; the log and the audit log have the rest.
@@ -164,8 +167,12 @@ func (e *Enroll) Renew(ctx context.Context, r *identityv1.RenewRequest) (*identi
 	if err != nil {
 		return nil, err
 	}
+	// By the certificate, and not by what the caller says of itself: one certificate can't fill the audit log.
+	if !e.renewals.take(p.Namespace+"/"+p.Agent+"/"+p.Subject.Instance, e.cfg.Now()) {
+		return nil, errs.New(errs.Exhausted, "too many renewals of this identity: try again later")
+	}
 	audit.From(ctx).Because("instance " + s.Instance + " renewed")
-	c, err := e.cfg.Authority.Enroll(ctx, identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal}, s.Instance, key)
+	c, err := e.cfg.Authority.Enroll(ctx, identity.Attested{Namespace: s.Namespace, Agent: s.Agent, Proof: identity.ByRenewal, Renews: &p}, s.Instance, key)
 	if err != nil {
 		return nil, err
 	}

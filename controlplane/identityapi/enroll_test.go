@@ -244,6 +244,30 @@ func TestEnrollmentIsRated(t *testing.T) {
 	t.Error("2,000 enrollments in a row were all heard")
 }
 
+// TestRenewalsAreRated: one certificate writes no endless series of records and audit entries, over however many connections.
+func TestRenewalsAreRated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	b, csr := w.join("default", "helper", "i1"), csrOf(t, newKey(t))
+	renew := func(b *bearer) error {
+		_, err := identityv1.NewEnrollServiceClient(w.as(b)).Renew(t.Context(), &identityv1.RenewRequest{Csr: csr})
+		return err
+	}
+	for i := range 20 {
+		if err := renew(b); err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+	wantKind(t, "the 21st", renew(b), errs.Exhausted)
+	if err := renew(w.join("default", "helper", "i2")); err != nil {
+		t.Errorf("another instance: %v", err)
+	}
+	w.pass(2 * time.Hour)
+	if err := renew(b); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
+
 func TestPlaintextIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

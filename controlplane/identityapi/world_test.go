@@ -130,7 +130,7 @@ func newWorld(t *testing.T, tune func(*world)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := identityapi.EnrollConfig{Logger: log, Authority: w.authority, Audit: w.log}
+	cfg := identityapi.EnrollConfig{Logger: log, Authority: w.authority, Audit: w.log, Now: w.now}
 	if w.kube != nil {
 		cfg.Kubernetes = w.kube
 	}
