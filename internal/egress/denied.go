@@ -27,7 +27,15 @@ func (e *DeniedError) Error() string {
 	if e.Host == e.Addr.String() {
 		target = e.Host
 	}
-	return fmt.Sprintf("egress to %s is denied: a %s address; the process may be started with --egress-allow %s", target, e.Class, allow)
+	article := "a"
+	if e.Class == Unspecified {
+		article = "an"
+	}
+	text := fmt.Sprintf("egress to %s is denied: %s %s address", target, article, e.Class)
+	if e.Class == LinkLocal || e.Class == Metadata { // there the clouds hand out their keys: nobody is led to open that
+		return text
+	}
+	return text + "; the process may be started with --egress-allow " + allow
 }
 
 // Unwrap gives ErrDenied.

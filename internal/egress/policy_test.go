@@ -113,7 +113,7 @@ func TestDeniedText(t *testing.T) {
 	t.Parallel()
 	got := map[string]string{}
 	for host, addr := range map[string]string{
-		"ollama": "10.0.0.1", "10.0.0.1": "10.0.0.1", "0x7f000001": "127.0.0.1", "metadata.internal": "169.254.169.254", "169.254.169.254": "169.254.169.254", "::1": "::1",
+		"ollama": "10.0.0.1", "10.0.0.1": "10.0.0.1", "0x7f000001": "127.0.0.1", "metadata.internal": "169.254.169.254", "169.254.169.254": "169.254.169.254", "::1": "::1", "0.0.0.0": "0.0.0.0",
 	} {
 		got[host] = policy(t).Check(host, 80, netip.MustParseAddr(addr)).Error()
 	}
@@ -121,8 +121,9 @@ func TestDeniedText(t *testing.T) {
 		"ollama":            "egress to ollama (10.0.0.1) is denied: a private address; the process may be started with --egress-allow ollama",
 		"10.0.0.1":          "egress to 10.0.0.1 is denied: a private address; the process may be started with --egress-allow 10.0.0.1",
 		"0x7f000001":        "egress to 0x7f000001 (127.0.0.1) is denied: a loopback address; the process may be started with --egress-allow 127.0.0.1",
-		"metadata.internal": "egress to metadata.internal (169.254.169.254) is denied: a link-local address; the process may be started with --egress-allow 169.254.169.254",
-		"169.254.169.254":   "egress to 169.254.169.254 is denied: a link-local address; the process may be started with --egress-allow 169.254.169.254",
+		"metadata.internal": "egress to metadata.internal (169.254.169.254) is denied: a link-local address",
+		"169.254.169.254":   "egress to 169.254.169.254 is denied: a link-local address",
+		"0.0.0.0":           "egress to 0.0.0.0 is denied: an unspecified address; the process may be started with --egress-allow 0.0.0.0",
 		"::1":               "egress to ::1 is denied: a loopback address; the process may be started with --egress-allow ::1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -139,7 +139,8 @@ func refused(t *testing.T, err error, host string) {
 	case err == nil:
 		t.Errorf("%s: reached", host)
 	case errors.As(err, &denied):
-		if text := denied.Error(); !strings.Contains(text, "--egress-allow ") || !errors.Is(err, egress.ErrDenied) {
+		leads := denied.Class != egress.LinkLocal && denied.Class != egress.Metadata
+		if text := denied.Error(); leads != strings.Contains(text, "--egress-allow ") || !errors.Is(err, egress.ErrDenied) {
 			t.Errorf("%s: %s", host, text)
 		}
 	case errors.As(err, &dns), errors.As(err, &address), errors.As(err, &bad) && bad.Op == "parse":
