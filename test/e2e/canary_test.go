@@ -98,7 +98,7 @@ func (h *hunt) text(t *testing.T, name, home, secret string) {
 }
 
 // key takes a private key (PKCS #8): its number in every form, and the lines of its PEM.
-func (h *hunt) key(t *testing.T, name string, der []byte) {
+func (h *hunt) key(t *testing.T, name, home string, der []byte) {
 	t.Helper()
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
@@ -122,7 +122,7 @@ func (h *hunt) key(t *testing.T, name string, der []byte) {
 			break
 		}
 	}
-	h.add(name, "", forms)
+	h.add(name, home, forms)
 }
 
 // in gives the secrets that lie in b, and where.
@@ -243,7 +243,7 @@ func TestTheHuntFindsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.key(t, "private", der)
+	h.key(t, "private", "", der)
 	finds := func(what string, b []byte, secret string) {
 		t.Helper()
 		if found, _ := h.in(b); !slices.ContainsFunc(found, func(n needle) bool { return n.secret == secret }) {

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +89,7 @@ func (w *secretsWorld) putCredentials() {
 	w.say(false, "credential", "reseal")
 }
 
-// startAgents starts one that joins by a token and one that joins by Kubernetes, and sees that what they are handed arrives.
+// startAgents starts one that joins by a token, one by Kubernetes and one by a certificate, and sees that what they are handed arrives.
 func (w *secretsWorld) startAgents(projected string) {
 	t := w.t
 	spent, err := w.cp.JoinToken(t.Context(), "default", "helper")
@@ -95,11 +97,29 @@ func (w *secretsWorld) startAgents(projected string) {
 		t.Fatal(err)
 	}
 	w.h.text(t, "spent join token", "", joinSecret(spent))
-	for id, proof := range map[string]string{"joined": "AGENTD_JOIN_TOKEN=" + spent, "in-kubernetes": "AGENTD_KUBERNETES_TOKEN_FILE=" + w.input("projected", projected)} {
-		vars := []string{proof}
-		if id != "joined" {
-			vars = append(vars, "AGENTD_ROOTS_FILE="+w.roots())
-		}
+	roots := "AGENTD_ROOTS_FILE=" + w.roots()
+	leaf, err := w.company.Agent("default", "helper", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := x509.ParseCertificates(slices.Concat(leaf.Chain...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(leaf.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.h.key(t, "key of a company certificate", "", der)
+	proofs := map[string][]string{
+		"joined":        {"AGENTD_JOIN_TOKEN=" + spent},
+		"in-kubernetes": {"AGENTD_KUBERNETES_TOKEN_FILE=" + w.input("projected", projected), roots},
+		"certified": {
+			"AGENTD_X509POP_CERT=" + pemFile(t, w.inputs, "cert.pem", certs...), roots,
+			"AGENTD_X509POP_KEY=" + w.input("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+		},
+	}
+	for id, vars := range proofs {
 		a, err := w.StartAgent(w.cp, "helper", harness.AgentOptions{Instance: id, Vars: vars})
 		if err != nil {
 			t.Fatal(err)
@@ -209,6 +229,10 @@ func (w *secretsWorld) firstAdministrator() *harness.ControlPlane {
 	}
 	t.Cleanup(env.Close)
 	env.LogLevel = "debug"
+	if err := env.UseCA(); err != nil {
+		t.Fatal(err)
+	}
+	w.keyPEM("key of the authority in files", env.CAKey)
 	cp, err := env.StartControlPlane(t.Context(), "--dev-token=false")
 	if err != nil {
 		t.Fatal(err)

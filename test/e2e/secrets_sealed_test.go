@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,30 +38,33 @@ func (w *secretsWorld) sealed(dataDir string) {
 		}
 		return v.Reveal()
 	}
-	var authority struct {
-		Roots  []struct{ Key, IssuerKey []byte }
-		Ticket []byte
-	}
-	if err := json.Unmarshal([]byte(open("/agentry/identity/trust/authority", secret.Place{Kind: "identity", Name: "authority"})), &authority); err != nil || len(authority.Roots) == 0 {
-		t.Fatalf("%d roots, %v", len(authority.Roots), err)
-	}
+	own := dataDir == w.cp.DataDir // the other has its authority in files
 	of := " of " + filepath.Base(filepath.Dir(dataDir))
-	for _, r := range authority.Roots {
-		w.h.key(t, "root key"+of, r.Key)
-		w.h.key(t, "intermediate key"+of, r.IssuerKey)
+	if own {
+		var authority struct {
+			Roots  []struct{ Key, IssuerKey []byte }
+			Ticket []byte
+		}
+		if err := json.Unmarshal([]byte(open("/agentry/identity/trust/authority", secret.Place{Kind: "identity", Name: "authority"})), &authority); err != nil || len(authority.Roots) == 0 {
+			t.Fatalf("%d roots, %v", len(authority.Roots), err)
+		}
+		for _, r := range authority.Roots {
+			w.h.key(t, "root key", "", r.Key)
+			w.h.key(t, "intermediate key", "", r.IssuerKey)
+		}
+		w.h.text(t, "seed of session tickets", "", string(authority.Ticket))
 	}
-	w.h.text(t, "seed of session tickets"+of, "", string(authority.Ticket))
 	w.h.text(t, "fingerprint key"+of, "", open("/agentry/settings/fingerprint-key", secret.Place{Kind: "setting", Name: "fingerprint-key"}))
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	w.keyFile("key file"+of, filepath.Join(dataDir, "kek"))
-	if dataDir != w.cp.DataDir {
+	if !own {
 		return
 	}
 	for _, a := range w.agents {
 		w.keyFile("state key of "+a.Instance, filepath.Join(a.StateDir, "key"))
-		w.h.key(t, "private key of "+a.Instance, identityKey(t, a))
+		w.h.key(t, "private key of "+a.Instance, "", identityKey(t, a))
 	}
 }
 
@@ -110,4 +114,19 @@ func identityKey(t *testing.T, a *harness.Agent) []byte {
 		t.Fatal(err)
 	}
 	return der
+}
+
+// keyPEM takes a file with a private key, which may lie there and nowhere else.
+func (w *secretsWorld) keyPEM(name, path string) {
+	w.t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	home, err := filepath.Rel(w.Dir, path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	w.h.key(w.t, name, home, block.Bytes)
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/agentry/agentry/test/harness"
+	"github.com/agentry/agentry/test/harness/pki"
 )
 
 // planted are secrets with every character that an escape could change. The first 12 characters are unique as well.
@@ -57,6 +58,7 @@ type secretsWorld struct {
 	printed bytes.Buffer // what agentctl and the doors say
 	sink    sinkBuffer
 	issuer  string
+	company *pki.CA // whose certificates enroll
 	stub    *harness.MCPStub
 	inputs  string // a folder that isn't searched
 	agents  []*harness.Agent
@@ -107,8 +109,12 @@ func TestSecretsAreFoundNowhere(t *testing.T) {
 	claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iat": %d}`, time.Now().Unix()))
 	projected := "e30." + claims + "." + base64.RawURLEncoding.EncodeToString([]byte(w.s["projected"]))
 	kube := fakeKubernetesAPI(t, projected, "system:serviceaccount:default:helper", w.s["reviewer"])
+	if w.company, err = pki.New(); err != nil {
+		t.Fatal(err)
+	}
 	w.world = worldIn(t, env, echoScript, "--audit-file", filepath.Join(env.Dir, "audit.jsonl"), "--oidc-issuer", w.issuer, "--oidc-client-id", "agentctl",
-		"--kube-api-url", kube.URL, "--kube-ca", pemFile(t, w.inputs, "kube.pem", kube.Certificate()), "--kube-token-file", w.input("reviewer", w.s["reviewer"]))
+		"--kube-api-url", kube.URL, "--kube-ca", pemFile(t, w.inputs, "kube.pem", kube.Certificate()), "--kube-token-file", w.input("reviewer", w.s["reviewer"]),
+		"--x509pop-ca", pemFile(t, w.inputs, "company.pem", w.company.Root))
 	dev, err := w.cp.Token()
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func (e *Env) findLeaks() error {
 	if found.Len() == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(e.LeaksFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the suite's own file
+	f, err := os.OpenFile(e.LeaksFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
