@@ -152,6 +152,8 @@ func (p *plan) visible(kind, name string) bool {
 type named struct {
 	refs   map[headRef]bool
 	places map[string]bool // the places of credentials, see placeOf
+	// reached are the origins to which the credentials at the places go.
+	reached map[string][]string
 }
 
 // namedBy reads what the content of an agent names; "" names nothing.
@@ -175,14 +177,16 @@ func placeOf(place spec.Place) string {
 	return strings.Join(place.Parts(), "\x00") + "\x00\x00" + place.Get().Ref
 }
 
-// uses asks for the use of every credential that stands where it didn't stand before. Who brings a value in the same set may use it.
+// uses asks for the use of every credential that stands where it didn't stand before, or that would go to where it didn't go before.
+// Who brings a value in the same set may use it.
 func (p *plan) uses(a *spec.Agent) error {
 	if p.readOnly {
 		return nil
 	}
+	reached := p.itself().reached(a)
 	for _, place := range a.Places() {
-		name := place.Get().Ref
-		if name == "" || p.before.places[placeOf(place)] {
+		name, at := place.Get().Ref, placeOf(place)
+		if name == "" || (p.before.places[at] && !widens(p.before.reached[at], reached[at])) {
 			continue
 		}
 		if !p.own[headRef{kindCredential, name}] {

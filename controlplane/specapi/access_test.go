@@ -145,6 +145,48 @@ func TestAMovedCredentialNeedsUse(t *testing.T) {
 	}
 }
 
+// TestARedirectedCredentialNeedsUse: who may write an agent or an entry, but not use a credential, can't send it to a server of theirs.
+func TestARedirectedCredentialNeedsUse(t *testing.T) {
+	r := newRig(t)
+	r.mustApply(files("c.yaml", sharedFile))
+	model := func(url string) string {
+		return `{"model": "m", "baseUrl": "` + url + `", "apiKey": {"credentialRef": "shared"}}`
+	}
+	entry := func(version, url string) string {
+		return `{"name": "tools", "version": "` + version + `", "endpoint": "` + url + `", "parameters": {"headers": {"X-Key": {}}}}`
+	}
+	servers := `{"mcpServers": [{"mcpServerName": "tools", "headers": {"X-Key": {"credentialRef": "shared"}}}]}`
+	r.mustApply(files(basePath, base, modelPath, model("https://good.example.org/v1"), serverPath, servers, promptPath, promptA, mcpPath, entry("1.0.0", "https://tools.example.org/mcp")))
+	agent := func(url string) []*specv1.File {
+		return files(basePath, base, modelPath, model(url), serverPath, servers)
+	}
+	for name, tc := range map[string]struct {
+		files  []*specv1.File
+		denied bool
+	}{
+		"another path of the same server":       {agent("https://good.example.org/v2"), false},
+		"another server":                        {agent("https://evil.example.org/v1"), true},
+		"another port":                          {agent("https://good.example.org:8443/v1"), true},
+		"without TLS":                           {agent("http://good.example.org/v1"), true},
+		"another path of the same entry":        {files(mcpPath, entry("1.0.1", "https://tools.example.org/other")), false},
+		"an entry that leads elsewhere":         {files(mcpPath, entry("1.0.1", "https://evil.example.org/mcp")), true},
+		"one beside an agent that is as it was": {append(agent("https://good.example.org/v1"), files(mcpPath, entry("1.0.1", "https://evil.example.org/mcp"))...), true},
+		"one beside an agent that lets it go": {append(files(basePath, base, modelPath, model("https://good.example.org/v1"), serverPath, `{"mcpServers": []}`),
+			files(mcpPath, entry("1.0.1", "https://evil.example.org/mcp"))...), true},
+	} {
+		apply := func(who ...access.Binding) error {
+			_, err := r.Apply(r.as(who...), connect.NewRequest(&specv1.ApplyRequest{Files: tc.files, DryRun: true}))
+			return err
+		}
+		if err := apply(editor); errs.Is(err, errs.Denied) != tc.denied || (err != nil && !strings.Contains(err.Error(), "credential.use")) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := apply(editor, user); err != nil {
+			t.Errorf("%s, who may use it: %v", name, err)
+		}
+	}
+}
+
 func twoTeams(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t)

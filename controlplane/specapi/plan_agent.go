@@ -21,6 +21,9 @@ func (p *plan) agent(x *specfile.Agent) error {
 	head, mod, existed := p.svc.view.Agent(p.namespace, a.AgentName)
 	before := p.agentContent(head, existed)
 	p.before = namedBy(before)
+	if was, err := spec.DecodeAgent([]byte(before)); before != "" && err == nil {
+		p.before.reached = p.stands().reached(was)
+	}
 	p.references(x)
 	p.required(x)
 	if err := p.split(x); err != nil {

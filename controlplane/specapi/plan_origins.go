@@ -78,6 +78,9 @@ func (p *plan) others() error {
 			if err := p.dependents(x.Object, "endpoints", kindMCP, x.Spec.Name); err != nil {
 				return err
 			}
+			if err := p.redirects(x.Spec.Name); err != nil {
+				return err
+			}
 		}
 	}
 	for _, x := range p.bound {
@@ -121,6 +124,75 @@ func (p *plan) dependents(o specfile.Object, path, kind, name string) error {
 		}
 	}
 	return nil
+}
+
+// redirects asks for the use of the credentials that agents send to an MCP entry whose endpoints lead elsewhere now: who may write the
+// entry would else collect them. The set's own agents count, too: a rollback may deliver what they are stored with.
+func (p *plan) redirects(server string) error {
+	if p.readOnly || p.caller.all {
+		return nil
+	}
+	stands, planned := p.stands(), p.itself()
+	for _, key := range p.svc.view.Dependents(kindMCP, p.namespace, server) {
+		head, _, ok := p.svc.view.Agent(p.namespace, key.Name)
+		if !ok {
+			continue
+		}
+		for _, revision := range inPlay(head.State) {
+			a, err := p.svc.decodeAgent(head, revision)
+			if err != nil {
+				return err
+			}
+			for _, d := range a.Destinations() {
+				on := p.svc.objectOf(kindCredential, p.namespace, d.Credential)
+				if d.Server == server && widens(stands.origins(d), planned.origins(d)) && !p.caller.who.Allowed(permUse, on) {
+					// Neither the agent nor the credential is named: the caller may see neither.
+					return errs.New(errs.Denied, "%s needs %s on the credentials that agents send to mcp %s: its endpoints would change", p.caller.who.Name, permUse, server)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// stands is a plan that writes nothing: what is stored, as the service sees it.
+func (p *plan) stands() *plan { return p.svc.newPlan(p.namespace, p.svc.itself(), nil) }
+
+// reached gives the origins to which an agent sends the credential of each place, see placeOf.
+func (p *plan) reached(a *spec.Agent) map[string][]string {
+	to := map[string][]string{}
+	for _, d := range a.Destinations() {
+		to[d.Path] = p.origins(d)
+	}
+	out := map[string][]string{}
+	for _, place := range a.Places() {
+		out[placeOf(place)] = to[place.Path]
+	}
+	return out
+}
+
+// origins gives those of a destination, with the heads as the plan leaves them.
+func (p *plan) origins(d spec.Destination) []string {
+	addresses := []string{d.Address}
+	if d.Server != "" {
+		entry, ok := p.mcpEntry(d.Server, d.Version)
+		if !ok {
+			return nil // a fault of its own
+		}
+		addresses = entry.Addresses()
+	}
+	var out []string
+	for _, address := range addresses {
+		if o := spec.Origin(address); o != "" { // none: the process that runs the agent decides
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// widens reports whether there is an origin now that wasn't there before.
+func widens(before, now []string) bool {
+	return slices.ContainsFunc(now, func(o string) bool { return !slices.Contains(before, o) })
 }
 
 // inPlay lists the revisions that instances may get: stable, candidate and held.
