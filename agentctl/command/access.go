@@ -70,11 +70,11 @@ func (c *cli) showCaller(out output, d callerDoc) error {
 		return err
 	}
 	if len(d.Bindings) == 0 {
-		who := d.Name
-		if d.Kind == "token" { // its bindings name it by its id, or name its owner
-			who = "token:ID"
+		if d.Kind == "token" { // its bindings name it by its id; without any it has its owner's rights
+			c.note("No binding names this token: it may what its owner may, within its scopes. agentctl token list shows those; agentctl can-i asks about one thing")
+			return nil
 		}
-		c.note("No binding names you: you may do nothing yet. An administrator makes one: agentctl binding set NAME --role viewer --subject %s", who)
+		c.note("No binding names you: you may do nothing yet. An administrator makes one: agentctl binding set NAME --role viewer --subject %s", d.Name)
 		return nil
 	}
 	_, _ = fmt.Fprintln(c.env.Stdout)

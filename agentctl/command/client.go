@@ -59,7 +59,7 @@ func (c *cli) connect() (*client, error) {
 	return c.connectTo(ctx, c.token)
 }
 
-// tokenFinder gives the token for a server; local says that it is this machine.
+// tokenFinder gives the token for a server; local says that it is this machine, without TLS: only there a token file counts by itself.
 type tokenFinder func(ctx contextEntry, server string, local bool) (secret.Value, error)
 
 // connectTo is connect in a context and with a token of the caller's choice.
@@ -74,7 +74,7 @@ func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
 	if !spec.ValidName(namespace) {
 		return nil, usagef("namespace %q is no name (letters, digits, - _ . inside, at most 64)", namespace)
 	}
-	token, err := find(ctx, server, loopback(u.Hostname()))
+	token, err := find(ctx, server, u.Scheme == "http" && loopback(u.Hostname()))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+	"github.com/agentry/agentry/internal/secret"
 )
 
 // A control plane that died in mid call, and another server's address, gave "any other failure" and no way out.
@@ -47,5 +48,24 @@ func TestExplain(t *testing.T) {
 				t.Errorf("exit %d, want %d, with a hint: %v", got, tc.want, err)
 			}
 		})
+	}
+}
+
+// The token file of this machine's data directory is for a control plane without TLS on this machine: no other is sent it unasked.
+func TestTheDevTokenIsForPlainLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	c := &cli{env: Env{Getenv: func(string) string { return "" }}}
+	for server, want := range map[string]bool{
+		"http://127.0.0.1:7700": true, "localhost:7700": true, "http://[::1]:7700": true,
+		"https://127.0.0.1:7700": false, "https://localhost:7700": false, "https://agentry.example.org": false, "http://agentry.example.org": false,
+	} {
+		var got bool
+		_, err := c.connectTo(contextEntry{Server: server}, func(_ contextEntry, _ string, local bool) (secret.Value, error) {
+			got = local
+			return secret.Value{}, nil
+		})
+		if err != nil || got != want {
+			t.Errorf("%s: %v, %v", server, got, err)
+		}
 	}
 }
