@@ -20,7 +20,11 @@ func TestInternalAddressesAreRefusedAndShown(t *testing.T) {
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
 	a := w.agent(t, "helper")
-	for revision, host := range []string{"169.254.169.254", "10.255.255.1"} { // the harness allows the loopback
+	// What it may be told to allow (the harness allows the loopback); of a cloud's metadata nobody is told how.
+	for revision, host := range []string{"169.254.169.254", "10.255.255.1"} {
+		says := func(text string) bool {
+			return strings.Contains(text, "egress to "+host) && strings.Contains(text, "--egress-allow "+host) == (host == "10.255.255.1")
+		}
 		inner := helper(stub.URL, `"alpha"`)
 		inner["mcp/inner.json"] = fmt.Sprintf(`{"name": "inner", "version": "1.0.%d", "endpoint": "http://%s/mcp"}`, revision, host)
 		inner["helper/mcp-servers.json"] = fmt.Sprintf(`{"mcpServers": [{"mcpServerName": "tools"}, {"mcpServerName": "inner", "version": "1.0.%d"}]}`, revision)
@@ -40,10 +44,10 @@ func TestInternalAddressesAreRefusedAndShown(t *testing.T) {
 		if r.Action != "rolled_back" || r.RolledBackTo != 1 || len(r.Faults) != 1 {
 			t.Fatalf("%s: lastRefusal %+v", host, r)
 		}
-		if f := r.Faults[0]; f.Resource != "mcp/inner" || f.Code != "invalid" || f.Retryable || !strings.Contains(f.Message, "--egress-allow "+host) {
+		if f := r.Faults[0]; f.Resource != "mcp/inner" || f.Code != "invalid" || f.Retryable || !says(f.Message) {
 			t.Errorf("%s: fault %+v", host, f)
 		}
-		if out, err := w.Ctl(t.Context(), w.cp, "mcp", "probe", "inner"); err != nil || out.Code == 0 || !strings.Contains(out.Stdout+out.Stderr, "--egress-allow "+host) {
+		if out, err := w.Ctl(t.Context(), w.cp, "mcp", "probe", "inner"); err != nil || out.Code == 0 || !says(out.Stdout+out.Stderr) {
 			t.Errorf("%s: probe: exit %d (%v) %s%s", host, out.Code, err, out.Stdout, out.Stderr)
 		}
 	}
