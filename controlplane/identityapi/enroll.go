@@ -168,7 +168,7 @@ func (e *Enroll) Renew(ctx context.Context, r *identityv1.RenewRequest) (*identi
 		return nil, err
 	}
 	// By the certificate, and not by what the caller says of itself: one certificate can't fill the audit log.
-	if !e.renewals.take(p.Namespace+"/"+p.Agent+"/"+p.Subject.Instance, e.cfg.Now()) {
+	if !e.renewals.take(p.Namespace+"/"+p.Agent+"/"+p.Instance, e.cfg.Now()) {
 		return nil, errs.New(errs.Exhausted, "too many renewals of this identity: try again later")
 	}
 	audit.From(ctx).Because("instance " + s.Instance + " renewed")
