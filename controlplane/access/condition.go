@@ -12,7 +12,8 @@ import (
 const (
 	maxCondition = 1024   // bytes of an expression
 	maxNodes     = 200    // of its syntax tree
-	maxCost      = 10_000 // of one evaluation, in CEL's units: about a comparison each
+	maxCost      = 2_000  // of one evaluation, in CEL's units: about a comparison each
+	maxCosts     = 10_000 // of all evaluations of one decision, so that many bindings aren't a way around maxCost
 	attributes   = "principal.name, principal.kind, principal.groups, request.permission, request.namespace, object.kind, object.name, object.labels"
 )
 
@@ -127,12 +128,29 @@ func (c *condition) open(o *Object) bool {
 	return c != nil && ((c.object && o.Name == "") || (c.namespace && o.Namespace == ""))
 }
 
-// holds says whether the condition is true. An error, such as a cost that is too high or a label that isn't there, is no.
-func (c *condition) holds(q *question) bool {
+// budget is what the conditions of one decision may still cost.
+type budget struct{ left uint64 }
+
+func newBudget() *budget { return &budget{left: maxCosts} }
+
+// spent says whether nothing is left: a condition that would be evaluated now doesn't hold.
+func (b *budget) spent() bool { return b.left == 0 }
+
+// holds says whether the condition is true, and takes what that costs. An error, such as a cost that is too high or a label that isn't
+// there, is no.
+func (c *condition) holds(q *question, b *budget) bool {
 	if c == nil {
 		return true
 	}
-	out, _, err := c.program.Eval(q)
+	if b.spent() {
+		return false
+	}
+	out, details, err := c.program.Eval(q)
+	cost := uint64(maxCost) // of what was broken off
+	if actual := details.ActualCost(); err == nil && actual != nil {
+		cost = *actual
+	}
+	b.left -= min(b.left, max(cost, 1))
 	if err != nil {
 		return false
 	}
