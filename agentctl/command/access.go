@@ -94,9 +94,9 @@ func (c *cli) canICmd() *cobra.Command {
 	var out output
 	var all bool
 	cmd := &cobra.Command{
-		Use: "can-i VERB [KIND[/NAME]]", Short: `Whether you may; "no" is exit code 1`,
+		Use: "can-i VERB [KIND[/NAME] | KIND NAME]", Short: `Whether you may; "no" is exit code 1`,
 		Long:    "VERB is a permission, such as spec.write, or a verb of agentctl: get, apply, delete, rollback, ... Without KIND the whole namespace is meant, without /NAME every object of the kind.",
-		Example: "  agentctl can-i apply agent/mse-nacos-helper\n  agentctl can-i credential.use credential/weather-key -n team-a\n  agentctl can-i get prompt -q && echo yes\n  agentctl can-i access.write -A", Args: args(1, 2),
+		Example: "  agentctl can-i apply agent/mse-nacos-helper\n  agentctl can-i credential.use credential/weather-key -n team-a\n  agentctl can-i get agent mse-nacos-helper\n  agentctl can-i get prompt -q && echo yes\n  agentctl can-i access.write -A", Args: args(1, 3),
 		ValidArgsFunction: c.completeCanI,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			cl, _, err := c.begin(out, nil)
@@ -108,6 +108,9 @@ func (c *cli) canICmd() *cobra.Command {
 				d.Namespace = "*"
 			}
 			req := &accessv1.CanIRequest{Permission: words[0], Namespace: d.Namespace}
+			if len(words) == 3 { // as people write get: can-i get agent NAME
+				words = []string{words[0], words[1] + "/" + words[2]}
+			}
 			if len(words) == 2 {
 				if req.Kind, req.Name, err = kindAndName(words[1]); err != nil {
 					return err

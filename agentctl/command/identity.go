@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	identityv1 "github.com/agentry/agentry/gen/agentry/identity/v1"
+	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
 )
 
 func (c *cli) identityCmd() *cobra.Command {
@@ -72,7 +73,7 @@ func (c *cli) joinTokenCreateCmd() *cobra.Command {
 				return printDoc(c.env.Stdout, out, d)
 			}
 			if !c.flags.quiet {
-				c.note("for one instance of agent %s, until %s. Give it to agentd as AGENTD_JOIN_TOKEN; this is the only time that it is shown:", d.Agent, d.Expires.Format(time.RFC3339))
+				c.note("for one instance of agent %s, until %s: %s\nThis is the only time that the token is shown:", d.Agent, d.Expires.Format(time.RFC3339), cl.startLine(cmd.Context(), d))
 			}
 			_, err = fmt.Fprintln(c.env.Stdout, d.Secret)
 			return err
@@ -82,6 +83,19 @@ func (c *cli) joinTokenCreateCmd() *cobra.Command {
 	cmd.Flags().StringVar(&message, "message", "", "why; kept in the audit log")
 	out.bind(cmd)
 	return cmd
+}
+
+// startLine says how an instance is started with a join token.
+func (cl *client) startLine(ctx context.Context, d joinTokenDoc) string {
+	line := "AGENTD_JOIN_TOKEN=TOKEN AGENT_NAME=" + d.Agent
+	if d.Namespace != "default" {
+		line += " AGENT_NAMESPACE=" + d.Namespace
+	}
+	// Without it agentd tries the default address, which is right where this call fails.
+	if info, err := cl.status.Info(ctx, connect.NewRequest(&releasev1.InfoRequest{})); err == nil && info.Msg.GetRuntimeAddress() != "" {
+		line += " CONTROL_PLANE=" + info.Msg.GetRuntimeAddress()
+	}
+	return line + " agentd"
 }
 
 func (c *cli) joinTokenListCmd() *cobra.Command {

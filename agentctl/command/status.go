@@ -156,7 +156,7 @@ func (c *cli) printStatus(out output, s *releasev1.AgentStatus, instance string)
 		_, _ = fmt.Fprintln(w, "The control plane is still counting its instances.")
 	}
 	if len(d.Instances) == 0 {
-		_, _ = fmt.Fprintf(w, "No instances. Start one: AGENT_NAME=%s agentd\n", d.Agent)
+		_, _ = fmt.Fprintf(w, "No instances. Start one: AGENTD_JOIN_TOKEN=$(agentctl identity join-token create %s -q) AGENT_NAME=%s agentd\n", d.Agent, d.Agent)
 	} else if err := c.print(out, d, t); err != nil {
 		return err
 	}
