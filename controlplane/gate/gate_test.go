@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
@@ -421,18 +420,6 @@ func TestErrorsTellNoSecretAndNoFaultOfOurs(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-	}
-}
-
-func TestAUnaryCallEnds(t *testing.T) {
-	d := open(t, Limits{Unary: time.Millisecond})
-	d.get = func(ctx context.Context) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	_, err := d.status(t).GetStatus(t.Context(), request(ada, &releasev1.GetStatusRequest{Agent: "a"}))
-	if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-		t.Errorf("got %v", err)
 	}
 }
 
