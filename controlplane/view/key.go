@@ -22,6 +22,12 @@ const (
 	AccessPrefix   = Root + "access/"
 	IdentityPrefix = Root + "identity/"
 	AuditPrefix    = Root + "audit/"
+
+	// ReplicaPrefix holds who is alive (<replica id>, under a lease), LeaderKey who leads, OncePrefix the calls that were carried out
+	// (<sha256 of caller and idempotency key>/<number of the transaction>). The view reads none of them either.
+	ReplicaPrefix = Root + "replica/"
+	LeaderKey     = Root + "leader"
+	OncePrefix    = Root + "once/"
 )
 
 // HeadsPrefix covers every head, for package audit.

@@ -18,6 +18,28 @@ type Cluster struct {
 	Epoch uint64 `json:"epoch"`
 	// Greeted is true once an instance ever said Hello (semantics.md 11).
 	Greeted bool `json:"greeted"`
+	// Restoring is set while a backup is brought back: nothing is pushed, and nobody but who restores writes.
+	Restoring *Restoring `json:"restoring,omitempty"`
+	// Restored tells of the last restore; nil: there was none.
+	Restored *Restored `json:"restored,omitempty"`
+}
+
+// Restoring is a restore under way.
+type Restoring struct {
+	ID      string    `json:"id"` // of this restore
+	Replica string    `json:"replica"`
+	By      string    `json:"by"`
+	Began   time.Time `json:"began"`
+}
+
+// Restored is a restore that was done.
+type Restored struct {
+	By             string    `json:"by"`
+	At             time.Time `json:"at"`
+	Taken          time.Time `json:"taken"`          // when the backup was; zero: the store was taken as it was
+	BackupRevision int64     `json:"backupRevision"` // the store's when the backup was taken
+	FromEpoch      uint64    `json:"fromEpoch"`
+	Message        string    `json:"message,omitempty"`
 }
 
 // AgentHead is an agent's head. It is rewritten, never deleted: Deleted is a tombstone.

@@ -43,6 +43,8 @@ const (
 	On_ON_OBJECTS On = 6
 	// The runtime door: an agent's identity, for that agent alone.
 	On_ON_INSTANCE On = 7
+	// The runtime door: another replica of the same control plane, by its certificate spiffe://<trust-domain>/cp/<replica>.
+	On_ON_REPLICA On = 8
 )
 
 // Enum value maps for On.
@@ -56,6 +58,7 @@ var (
 		5: "ON_OBJECT",
 		6: "ON_OBJECTS",
 		7: "ON_INSTANCE",
+		8: "ON_REPLICA",
 	}
 	On_value = map[string]int32{
 		"ON_UNSPECIFIED": 0,
@@ -66,6 +69,7 @@ var (
 		"ON_OBJECT":      5,
 		"ON_OBJECTS":     6,
 		"ON_INSTANCE":    7,
+		"ON_REPLICA":     8,
 	}
 )
 
@@ -210,7 +214,7 @@ const file_agentry_access_v1_access_proto_rawDesc = "" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
 	"name_field\x18\x04 \x01(\tR\tnameField\x12\x18\n" +
-	"\amutates\x18\x05 \x01(\bR\amutates*\x88\x01\n" +
+	"\amutates\x18\x05 \x01(\bR\amutates*\x98\x01\n" +
 	"\x02On\x12\x12\n" +
 	"\x0eON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tON_PUBLIC\x10\x01\x12\r\n" +
@@ -221,7 +225,9 @@ const file_agentry_access_v1_access_proto_rawDesc = "" +
 	"\tON_OBJECT\x10\x05\x12\x0e\n" +
 	"\n" +
 	"ON_OBJECTS\x10\x06\x12\x0f\n" +
-	"\vON_INSTANCE\x10\a:S\n" +
+	"\vON_INSTANCE\x10\a\x12\x0e\n" +
+	"\n" +
+	"ON_REPLICA\x10\b:S\n" +
 	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18ݛ\x03 \x01(\v2\x19.agentry.access.v1.AccessR\x06accessB\xc5\x01\n" +
 	"\x15com.agentry.access.v1B\vAccessProtoP\x01Z9github.com/agentry/agentry/gen/agentry/access/v1;accessv1\xa2\x02\x03AAX\xaa\x02\x11Agentry.Access.V1\xca\x02\x11Agentry\\Access\\V1\xe2\x02\x1dAgentry\\Access\\V1\\GPBMetadata\xea\x02\x13Agentry::Access::V1b\x06proto3"
 
