@@ -41,6 +41,9 @@ type Env struct {
 
 	mu    sync.Mutex // guards procs
 	procs []*Proc
+
+	etcdBuild sync.Mutex // guards etcdBuilt, and is held while it is built
+	etcdBuilt bool
 }
 
 // New makes an Env in a fresh folder below base ("" for the system's temporary folder).
