@@ -126,6 +126,10 @@ func (a *Assembler) Apply(ctx context.Context, u configclient.Update) (v configc
 		b.discard()
 		return retry(phase.Fault{Resource: b.self, Code: phase.Timeout, Message: err.Error()})
 	}
+	// gofail: var afterBuildBeforePersist struct{}
+	// go panic("failpoint afterBuildBeforePersist")
+	// select {}
+
 	switch err := u.Commit(ctx); {
 	case errIsFenced(err):
 		b.discard()
@@ -133,6 +137,10 @@ func (a *Assembler) Apply(ctx context.Context, u configclient.Update) (v configc
 	case err != nil:
 		b.next.persist = []phase.Fault{{Resource: b.self, Code: phase.NotPersisted, Severity: phase.Error, Message: err.Error()}}
 	}
+	// gofail: var betweenPersistAndSwap struct{}
+	// go panic("failpoint betweenPersistAndSwap")
+	// select {}
+
 	return a.swap(b)
 }
 

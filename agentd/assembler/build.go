@@ -349,6 +349,9 @@ func (b *build) finish() {
 	if s.model != nil {
 		rt.Model = s.model.value
 	}
+	// gofail: var mutateMixed struct{}
+	// if b.running != nil { rt.System = b.running.runtime.System }
+
 	if b.prompt != nil {
 		rt.PromptKey, rt.PromptVersion = b.prompt.PromptKey, b.prompt.Version
 	}

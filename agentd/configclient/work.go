@@ -126,6 +126,9 @@ func (d *driver) commit(j *job) func(context.Context) error {
 			return nil
 		}
 		st, t := d.cfg.State, j.update.Token
+		// gofail: var mutateNoFenceAtCommit struct{}
+		// return st.saveGood(j.cluster, j.update)
+
 		if f := st.recall().Fence; f.ClusterID == j.cluster && f.Below(t) {
 			return ErrFenced
 		}
@@ -138,6 +141,10 @@ func (d *driver) commit(j *job) func(context.Context) error {
 func (d *driver) onResult(ctx context.Context, r result) {
 	j, v := r.job, r.verdict
 	d.inFlight = nil
+	// gofail: var afterSwapBeforeReport struct{}
+	// go panic("failpoint afterSwapBeforeReport")
+	// select {}
+
 	d.clean(v.Faults)
 	if v.Phase.Serving() {
 		d.live(j, v)

@@ -118,11 +118,19 @@ func (w *Writer) write(ctx context.Context, c *Change, why Why) (int64, error) {
 	if err != nil {
 		return 0, unavailable(err)
 	}
+	// gofail: var afterCommitBeforeView struct{}
+	// go panic("failpoint afterCommitBeforeView")
+	// select {}
+
 	seen, stop := context.WithTimeout(ctx, viewWait)
 	defer stop()
 	if err := w.cfg.View.WaitFor(seen, rev); err != nil {
 		w.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "written, but the view doesn't show it yet", slog.Int64("revision", rev), slog.Any("error", err))
 	}
+	// gofail: var afterCommitBeforeAnswer struct{}
+	// go panic("failpoint afterCommitBeforeAnswer")
+	// select {}
+
 	return rev, nil
 }
 

@@ -131,10 +131,18 @@ func (p *Publisher) refresh(ctx context.Context, agent view.AgentKey, many bool,
 	if old == nil {
 		return false
 	}
+	// gofail: var beforeRefresh struct{}
+
+	// gofail: var mutateDropPush struct{}
+	// return false
+
 	next := p.load(ctx, agent.Namespace, agent.Name, old)
 	p.mu.Lock()
 	p.agents[k] = next
 	p.mu.Unlock()
+	// gofail: var mutateReorder struct{}
+	// time.AfterFunc(time.Second, func() { p.mu.Lock(); p.agents[k] = old; p.mu.Unlock(); streams.Changed(agent.Namespace, agent.Name) })
+
 	// Only now: whoever still took a target from old noted it there before, or takes it from next instead (see Target).
 	same, configs := next.renderLike(old)
 	switch {

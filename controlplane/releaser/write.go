@@ -140,7 +140,15 @@ func number(n int64) string {
 func (r *Releaser) write(ctx context.Context, s *sight, t store.Txn, actions []release.Action, out outcome) outcome {
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.WriteTimeout)
 	defer cancel()
+	// gofail: var beforeReleaserWrite struct{}
+	// go panic("failpoint beforeReleaserWrite")
+	// select {}
+
 	revision, err := r.cfg.Store.Commit(bounded, t)
+	// gofail: var afterReleaserWrite struct{}
+	// go panic("failpoint afterReleaserWrite")
+	// select {}
+
 	switch {
 	case err == nil:
 		r.memo.succeeded(s.key)

@@ -118,6 +118,9 @@ func (h *Hub) serve(c *conn, in introduction) error {
 	ctx := c.stream.Context()
 	h.greet(ctx)
 	in.Running.Revision = h.revision(in)
+	// gofail: var mutateLostResume struct{}
+	// in.Running, in.held = fleet.Ref{}, nil
+
 	c.slot.running, c.slot.held = in.Running, in.held
 	g := h.enter(c, in.Hello)
 	h.begun(c)
@@ -176,6 +179,10 @@ func (c *conn) write(ctx context.Context) end {
 			if err := c.send(m); err != nil {
 				return end{err: err}
 			}
+			// gofail: var betweenSendAndAck struct{}
+			// go panic("failpoint betweenSendAndAck")
+			// select {}
+
 			if nonceOf(m) != 0 {
 				break // its answer wakes, and so does any change from here on
 			}
@@ -307,6 +314,10 @@ func (c *conn) reported(w *pushv1.Report) error {
 	if settled && c.hub.cfg.Answered != nil {
 		c.hub.cfg.Answered(Answer{Token: desired, Phase: p, Faults: faults, Joined: c.joined})
 	}
+	// gofail: var betweenAckAndRecord struct{}
+	// go panic("failpoint betweenAckAndRecord")
+	// select {}
+
 	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
 	c.look()
 	c.hub.line.answered()
