@@ -57,6 +57,8 @@ func Dial(target string, cfg DialConfig) (*grpc.ClientConn, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithStaticStreamWindowSize(window),
+		grpc.WithStaticConnWindowSize(window),
 	}
 	if !cfg.Token.IsZero() {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token: cfg.Token, tls: cfg.TLS != nil}))

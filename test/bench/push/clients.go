@@ -20,6 +20,9 @@ const (
 	refuserAgent = "refuser"
 )
 
+// window is that of internal/rpc.Dial, by which agentd connects.
+const window = 256 << 10
+
 func agentName(i int) string { return fmt.Sprintf("agent-%05d", i) }
 
 // crowd is the process of the simulated instances: one TCP connection and one stream each.
@@ -187,7 +190,8 @@ func (m *member) open(ctx context.Context) error {
 		return err
 	}
 	conn, err := grpc.NewClient("passthrough:///"+m.crowd.target, grpc.WithTransportCredentials(creds),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
+		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig(),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
 	if err != nil {
 		return err
 	}

@@ -50,8 +50,8 @@ func main() {
 	flag.IntVar(&o.n, "n", 1000, "instances")
 	flag.IntVar(&o.agents, "agents", 1, "agents that they are spread over; one prompt is shared by all")
 	flag.IntVar(&o.rounds, "rounds", 10, "changes to all that are measured")
-	flag.IntVar(&o.singles, "singles", 100, "changes to one instance that are measured")
-	flag.IntVar(&o.reconnects, "reconnects", 3, "how often all leave and come back, with TLS sessions to resume and without")
+	flag.IntVar(&o.singles, "singles", 100, "changes to one instance that are measured; 0: none")
+	flag.IntVar(&o.reconnects, "reconnects", 3, "how often all leave and come back, with TLS sessions to resume and without; 0: not at all")
 	flag.BoolVar(&o.asJSON, "json", false, "print JSON instead of a table")
 	flag.StringVar(&o.bin, "bin", "../../../bin", "folder of the binaries")
 	flag.StringVar(&o.systems, "systems", nameAgentry+","+nameYardstick+","+nameXDS, "which are measured")
@@ -96,8 +96,8 @@ func raiseFiles() error {
 const limit = 15 * time.Minute
 
 func run(ctx context.Context, o options, out io.Writer) error {
-	if o.n < 1 || o.agents < 1 || o.agents > o.n || o.rounds < 1 || o.reconnects < 1 {
-		return errors.New("-n, -agents, -rounds and -reconnects must be positive and -agents not above -n")
+	if o.n < 1 || o.agents < 1 || o.agents > o.n || o.rounds < 1 || o.singles < 0 || o.reconnects < 0 {
+		return errors.New("-n, -agents and -rounds must be positive, -singles and -reconnects not negative, and -agents not above -n")
 	}
 	dir, err := os.MkdirTemp("", "bench-push-")
 	if err != nil {

@@ -104,8 +104,10 @@ func measureOne(ctx context.Context, o options, name, dir string, content []byte
 	if err := r.refuse(ctx, srv, clients); err != nil {
 		return r, nil, err
 	}
-	if err := r.reconnect(ctx, o, srv, clients); err != nil {
-		return r, nil, err
+	if o.reconnects > 0 {
+		if err := r.reconnect(ctx, o, srv, clients); err != nil {
+			return r, nil, err
+		}
 	}
 	return r, opened.Content, nil
 }
@@ -339,7 +341,11 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// median gives 0 where nothing was measured.
 func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	slices.Sort(v)
 	if len(v)%2 == 1 {
 		return v[len(v)/2]
