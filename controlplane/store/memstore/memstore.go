@@ -24,6 +24,7 @@ type Store struct {
 	history   map[string][]version // oldest first
 	log       []store.Batch        // one for each revision after compacted
 	changed   chan struct{}        // closed and replaced when something is there to see
+	leases    map[string]*held     // by key
 	closed    bool
 	failures  []error
 	broken    error // what breaks the watches of this breaks count
@@ -38,7 +39,7 @@ type version struct {
 
 // New makes an empty store at revision 1, as etcd's.
 func New() *Store {
-	return &Store{revision: 1, history: map[string][]version{}, changed: make(chan struct{})}
+	return &Store{revision: 1, history: map[string][]version{}, changed: make(chan struct{}), leases: map[string]*held{}}
 }
 
 // FailNext makes the next Get, List or Commit answer err without doing anything. Several calls queue up.
@@ -134,7 +135,10 @@ func (s *Store) List(ctx context.Context, prefix string, opts store.ListOptions)
 }
 
 // Commit writes t, or nothing.
-func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
+func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) { return s.commit(ctx, t, nil) }
+
+// commit is Commit; what it writes under by's key is by's.
+func (s *Store) commit(ctx context.Context, t store.Txn, by *held) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ready(ctx); err != nil {
@@ -148,6 +152,11 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 			return 0, errs.New(errs.Conflict, "key %q is at revision %d, wanted %d", c.Key, kv.ModRevision, c.ModRevision)
 		}
 	}
+	return s.apply(t, by), nil
+}
+
+// apply writes t, whose conditions hold, and gives its revision.
+func (s *Store) apply(t store.Txn, by *held) int64 {
 	next := s.revision + 1
 	batch := store.Batch{Revision: next}
 	for _, put := range t.Puts {
@@ -156,6 +165,7 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 			kv.CreateRevision = old.CreateRevision
 		}
 		s.write(version{kv: kv})
+		s.detach(put.Key, by)
 		batch.Events = append(batch.Events, store.Event{KV: kv})
 	}
 	for _, key := range t.Deletes {
@@ -164,15 +174,16 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 		}
 		gone := store.KV{Key: key, ModRevision: next}
 		s.write(version{kv: gone, deleted: true})
+		s.detach(key, nil)
 		batch.Events = append(batch.Events, store.Event{KV: gone, Deleted: true})
 	}
 	if len(batch.Events) == 0 {
-		return s.revision, nil
+		return s.revision
 	}
 	s.revision = next
 	s.log = append(s.log, batch)
 	s.wake()
-	return next, nil
+	return next
 }
 
 // Close ends everything; it is safe twice.
@@ -181,6 +192,9 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
+		for _, h := range s.leases {
+			h.lose()
+		}
 		s.wake()
 	}
 	return nil

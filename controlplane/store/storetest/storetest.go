@@ -1,4 +1,4 @@
-// Package storetest is the conformance suite of store.Store: what every implementation must do alike. Implementations'
+// Package storetest is the conformance suite of store.Store and store.Leases: what every implementation must do alike. Implementations'
 // tests call Run; nothing else does.
 package storetest
 
@@ -44,6 +44,13 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"close ends watches, and twice":  closeTwice,
 		"values are the reader's own":    ownValues,
 		"watchers and writers at a time": watchUnderLoad,
+		"hold and release":               holdAndRelease,
+		"hold under conditions":          holdConditions,
+		"hold updates":                   holdUpdates,
+		"hold fences":                    holdFences,
+		"hold what is taken away":        holdTakenAway,
+		"hold outlives its ttl":          holdOutlivesTTL,
+		"hold ends with close":           holdEndsWithClose,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
