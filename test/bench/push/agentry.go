@@ -50,6 +50,11 @@ func (a *agentry) start(ctx context.Context, o options) (err error) {
 	if a.cp, err = a.env.StartControlPlane(ctx, "--pprof-addr", a.debug); err != nil {
 		return err
 	}
+	return a.fill(ctx, o)
+}
+
+// fill applies the bench's agents.
+func (a *agentry) fill(ctx context.Context, o options) (err error) {
 	if a.secret, err = a.cp.Token(); err != nil {
 		return err
 	}

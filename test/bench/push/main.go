@@ -57,7 +57,7 @@ func main() {
 	flag.StringVar(&o.systems, "systems", nameAgentry+","+nameYardstick+","+nameXDS, "which are measured")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for CPU and heap profiles of the servers; \"\": none")
 	flag.BoolVar(&o.keep, "keep", false, "keep the run's folder with the logs")
-	flag.StringVar(&o.scenario, "scenario", "", "run stuck, restart, shared or latency against agentry alone instead of the comparison")
+	flag.StringVar(&o.scenario, "scenario", "", "run stuck, restart, shared, latency or replicas against agentry alone instead of the comparison")
 	flag.BoolVar(&o.tls, "tls", true, "mutual TLS for the two to compare with, too; agentry's is always on")
 	role := flag.String("role", "", "internal: serve or clients")
 	system := flag.String("system", "", "internal: which one this process is for")
@@ -115,6 +115,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
 			return err
 		}
+	}
+	if o.scenario == "replicas" {
+		return runReplicas(ctx, o, filepath.Join(dir, o.scenario), out)
 	}
 	if o.scenario != "" {
 		return runScenario(ctx, o, o.scenario, dir, out)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 // Config says whom to simulate.
 type Config struct {
 	Target string `json:"target"` // of the control plane's runtime door, host:port
+	// Targets are the runtime doors of several replicas, instead of Target: an instance begins at any of them, and goes on to the next
+	// when a stream ends.
+	Targets []string `json:"targets,omitempty"`
 	// CACert and CAKey are the files of the control plane's authority (pki.CA.WriteFiles): each agent's instances share a certificate.
 	CACert string `json:"caCert"`
 	CAKey  string `json:"caKey"`
@@ -66,13 +70,19 @@ type group struct {
 }
 
 func newGroup(cfg Config) (*group, error) {
+	if len(cfg.Targets) == 0 {
+		cfg.Targets = []string{cfg.Target}
+	}
 	g := &group{cfg: cfg, changed: make(chan struct{})}
 	var err error
 	if g.creds, err = transports(cfg); err != nil {
 		return nil, err
 	}
 	for i := range cfg.N {
-		g.members = append(g.members, &member{group: g, agent: cfg.Agents[i%len(cfg.Agents)], id: fmt.Sprintf("%s-%05d", cfg.Prefix, i)})
+		g.members = append(g.members, &member{
+			group: g, agent: cfg.Agents[i%len(cfg.Agents)], id: fmt.Sprintf("%s-%05d", cfg.Prefix, i),
+			target: rand.N(len(cfg.Targets)), //nolint:gosec // spreads load
+		})
 	}
 	return g, nil
 }

@@ -17,6 +17,7 @@ type member struct {
 	agent, id string
 
 	// The member's goroutine's own.
+	target  int // which of the targets is next
 	running *pushv1.Token
 	content []byte // the newest
 
@@ -52,7 +53,10 @@ func (m *member) run(ctx context.Context) {
 
 // session is one stream.
 func (m *member) session(ctx context.Context) (after time.Duration, answered bool) {
-	conn, err := grpc.NewClient("passthrough:///"+m.group.cfg.Target, grpc.WithTransportCredentials(m.group.creds[m.agent]),
+	targets := m.group.cfg.Targets
+	target := targets[m.target%len(targets)]
+	m.target++
+	conn, err := grpc.NewClient("passthrough:///"+target, grpc.WithTransportCredentials(m.group.creds[m.agent]),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
 	if err != nil {
 		return 0, false
