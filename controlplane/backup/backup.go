@@ -1,0 +1,84 @@
+// Package backup saves everything that the control plane keeps as one file, and brings such a file back while the control plane
+// runs. A backup is logical: keys and values at one store revision, so it fits any etcd, embedded or not, of one member or of
+// several, and is the way from one to another. Package clusterapi serves it. It knows which prefix may come back and in which
+// order (see Section and Restorer), and never what a release, a token or a certificate means.
+package backup
+
+import (
+	"strings"
+	"time"
+
+	"github.com/agentry/agentry/controlplane/view"
+)
+
+// Format is the version of the file that this release writes; it reads that one and no other.
+const Format = 1
+
+// magic is the file's first line, so that a person and `file` see what it is.
+const magic = "agentry backup\n"
+
+// Header is the file's second line, as JSON.
+type Header struct {
+	Format    int       `json:"format"`
+	ClusterID string    `json:"clusterId"`
+	Epoch     uint64    `json:"epoch"`
+	Revision  int64     `json:"revision"` // of the store that was backed up; all records are as of it
+	Taken     time.Time `json:"taken"`
+	Version   string    `json:"version"` // of the controlplane that wrote the file
+	// KEK names the key-encryption key that sealed values were sealed with when the backup was taken. The key isn't in the file.
+	KEK string `json:"kek"`
+}
+
+// Record is one stored key with the revisions of its first and its last write.
+type Record struct {
+	Key            string
+	Value          []byte
+	CreateRevision int64
+	ModRevision    int64
+}
+
+// Section is a part of the key space that comes back by rules of its own.
+type Section int
+
+// The sections.
+const (
+	// None isn't kept in a backup: who is alive, who leads, which calls were carried out. It means nothing to another process.
+	None Section = iota
+	// Cluster is the one record that names the store; a restore writes it last.
+	Cluster
+	// Blobs are immutable bytes named by their hash.
+	Blobs
+	// Config is heads, settings, and the log of what was applied, refused and moved: always brought back.
+	Config
+	// Access is tokens, sessions, roles and bindings.
+	Access
+	// Identity is the certificate authority, certificates, join tokens and revocations.
+	Identity
+	// Audit is the audit log.
+	Audit
+)
+
+// String names a section as reports do.
+func (s Section) String() string {
+	return [...]string{"none", "cluster", "blobs", "config", "access", "identity", "audit"}[s]
+}
+
+// SectionOf gives the section of a key. What no release has ever written under view.Root is config: it is kept and comes back.
+func SectionOf(key string) Section {
+	switch {
+	case !strings.HasPrefix(key, view.Root), strings.HasPrefix(key, view.ReplicaPrefix), strings.HasPrefix(key, view.OncePrefix), key == view.LeaderKey:
+		return None
+	case key == view.ClusterKey:
+		return Cluster
+	case strings.HasPrefix(key, view.BlobPrefix):
+		return Blobs
+	case strings.HasPrefix(key, view.AccessPrefix):
+		return Access
+	case strings.HasPrefix(key, view.IdentityPrefix):
+		return Identity
+	case strings.HasPrefix(key, view.AuditPrefix):
+		return Audit
+	default:
+		return Config
+	}
+}
