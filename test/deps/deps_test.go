@@ -32,8 +32,11 @@ func TestNothingLinksWhatItMustNot(t *testing.T) {
 			"./agentd", `^` + module + `(controlplane|agentctl|internal/specfile|internal/scriptmodel)|^go\.etcd\.io|^github\.com/goccy|^github\.com/spf13/cobra`,
 		},
 		"controlplane does not know agentd": {"./controlplane", `^` + module + `(agentd|agentctl)`},
-		"agentctl is a client":              {"./agentctl", `^` + module + `(controlplane|agentd)|^go\.etcd\.io`},
-		"internal knows no product half":    {"./internal/...", `^` + module + `(controlplane|agentd|agentctl)`},
+		"failpoints are comments": {
+			"./...", `^go\.etcd\.io/gofail/runtime`,
+		},
+		"agentctl is a client":           {"./agentctl", `^` + module + `(controlplane|agentd)|^go\.etcd\.io`},
+		"internal knows no product half": {"./internal/...", `^` + module + `(controlplane|agentd|agentctl)`},
 		"only the store's adapter speaks etcd": {
 			"./controlplane/view", `^go\.etcd\.io`,
 		},
