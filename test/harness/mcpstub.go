@@ -97,6 +97,15 @@ func (s *MCPStub) Calls() []MCPCall {
 	return slices.Clone(s.calls)
 }
 
+// TakeCalls answers the tool calls seen since the last TakeCalls, and forgets them.
+func (s *MCPStub) TakeCalls() []MCPCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.calls
+	s.calls = nil
+	return out
+}
+
 // Guard answers 401 to every request whose headers f doesn't let in, from now on. f is called from many goroutines.
 func (s *MCPStub) Guard(f func(http.Header) bool) {
 	s.mu.Lock()

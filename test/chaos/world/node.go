@@ -3,6 +3,8 @@ package world
 import (
 	"context"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -40,6 +42,7 @@ type Node struct {
 	args    func() []string
 	vars    func() []string
 	ready   func(context.Context) error
+	site    []string // before every command
 
 	mu    sync.Mutex // guards what follows
 	over  Override
@@ -76,7 +79,14 @@ func (n *Node) Start() error {
 	if n.over.Program != "" {
 		program = n.over.Program
 	}
-	argv := slices.Concat(n.over.Prefix, []string{program}, n.args(), n.over.Args)
+	argv := slices.Concat(n.site, n.over.Prefix, []string{n.path(program)}, n.args(), n.over.Args)
+	if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
+		found, err := exec.LookPath(argv[0])
+		if err != nil {
+			return fmt.Errorf("start %s: %w", n.Name, err)
+		}
+		argv[0] = found
+	}
 	p, err := n.env.Start(n.Name, argv[0], slices.Concat(n.vars(), n.over.Vars), argv[1:]...)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
@@ -84,6 +94,14 @@ func (n *Node) Start() error {
 	n.proc = p
 	n.start++
 	return nil
+}
+
+// path is where a program of the world's binaries lies.
+func (n *Node) path(program string) string {
+	if filepath.IsAbs(program) {
+		return program
+	}
+	return filepath.Join(n.env.Bin, program)
 }
 
 // Up starts it and waits until it is ready, up to d.

@@ -6,9 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
+	"time"
 
+	"connectrpc.com/connect"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/agentry/agentry/controlplane/view"
+	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
+	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
+	"github.com/agentry/agentry/test/chaos/stub"
 	"github.com/agentry/agentry/test/harness"
 )
 
@@ -24,6 +32,11 @@ type World struct {
 	// Logf tells people what happens.
 	Logf func(format string, args ...any)
 
+	// Model is the scripted model server, Tools the tool servers by the name of their MCP entry.
+	Model *stub.Model
+	Tools map[string]*harness.MCPStub
+
+	opts Options
 	etcd *clientv3.Client
 }
 
@@ -54,4 +67,41 @@ func (w *World) EtcdLeader(ctx context.Context) (*Node, error) {
 		}
 	}
 	return nil, fmt.Errorf("no etcd member says that it leads: %w", errors.Join(errs...))
+}
+
+// PlaneLeader finds the control plane that leads: it holds the store's leader key.
+func (w *World) PlaneLeader(ctx context.Context) (*Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	resp, err := w.etcd.Get(ctx, view.LeaderKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.Kvs) == 0 {
+		return nil, errors.New("no control plane leads")
+	}
+	holder := string(resp.Kvs[0].Value)
+	for _, n := range w.Planes {
+		id, err := n.ReplicaID(ctx)
+		if err == nil && id != "" && strings.Contains(holder, id) {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("the leader %q is none of the running control planes", holder)
+}
+
+// ReplicaID asks a control plane for its id, which is another one after each start.
+func (n *Node) ReplicaID(ctx context.Context) (string, error) {
+	token, err := n.Token()
+	if err != nil {
+		return "", err
+	}
+	c := releasev1connect.NewStatusServiceClient(&http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}, n.URL())
+	req := connect.NewRequest(&releasev1.InfoRequest{})
+	req.Header().Set("Authorization", "Bearer "+token)
+	resp, err := c.Info(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	return resp.Msg.GetReplicaId(), nil
 }
