@@ -1,6 +1,9 @@
-// Package fleet holds the table of live instances: what each was offered, what it answered, what it runs. It is
-// soft state of one replica: nothing here is stored. The table is pure (the caller passes the time); streams write
-// to it, the releaser, the status API and metrics read it.
+// Package fleet holds the table of live instances: what each was offered, what it answered, what it runs. Streams write to it what
+// this replica holds, peers tell it what the other replicas hold; the releaser, the status API and metrics read it. It is soft
+// state: nothing here is stored. The table is pure (the caller passes the time).
+//
+// Each instance is held by the replica with its newest stream. Streams are ordered by a stamp that is given at Hello: the time, but
+// always above every stamp that is known of the instance, so a clock that is wrong costs a reconnect and nothing else.
 package fleet
 
 import (
@@ -27,7 +30,9 @@ func (r Ref) Config() string {
 
 // Instance is one agentd process as this replica knows it. A value read from the table is the reader's own.
 type Instance struct {
-	ID           snapshot.InstanceID
+	ID snapshot.InstanceID
+	// Replica holds its stream, or held it last.
+	Replica      string
 	Version      string // agentd's
 	Capabilities []string
 	Labels       map[string]string

@@ -29,10 +29,11 @@ type refusal struct {
 const maxRefusals = 8
 
 // departed is the refusals of an instance that stopped: one that comes back soon is not offered them again, even if it
-// lost its own memory.
+// lost its own memory. Its stamp tells late word of a former stream from word of a new one; 0: not known.
 type departed struct {
 	refused map[manifest.Hash]refusal
 	at      time.Time
+	stamp   uint64
 }
 
 // maxDeparted bounds the instances remembered like this; beyond it only their own memory counts.

@@ -27,7 +27,7 @@ type Hello struct {
 // Greeting is the table's answer to a Hello.
 type Greeting struct {
 	Key Key
-	// Replaced is the session of the older stream of the same instance that must go; 0: none.
+	// Replaced is the session of the older stream of the same instance at this replica that must go; 0: none.
 	Replaced uint64
 	// Takeovers is how often a living stream of this id was replaced in the last minute.
 	Takeovers int
@@ -51,18 +51,19 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	e := all.byID[h.ID.Instance]
 	switch {
 	case e == nil:
-		e = &entry{refused: t.departed[h.ID].refused}
+		d := t.departed[h.ID]
+		e = &entry{refused: d.refused, stamp: d.stamp}
 		all.add(h.ID.Instance, e)
 		delete(t.departed, h.ID)
 	case e.inst.Connected:
 		g.Replaced = e.session
-		e.hellos = slices.DeleteFunc(append(e.hellos, now), func(at time.Time) bool { return now.Sub(at) > time.Minute })
-		e.hellos = slices.Delete(e.hellos, 0, max(0, len(e.hellos)-maxHellos))
+		e.took(now)
 		g.Takeovers = len(e.hellos)
 	}
 	e.session, e.lost = t.sessions, time.Time{}
+	e.stamp = max(uint64(now.UnixNano()), e.stamp+1) //nolint:gosec // G115: after 1970
 	e.inst = Instance{
-		ID: h.ID, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
+		ID: h.ID, Replica: t.cfg.Replica, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
 		Endpoints: slices.Clone(h.Endpoints), ConfigState: h.ConfigState, Desired: e.inst.Desired, Running: h.Running,
 		Faults: slices.Clone(h.Faults), Phase: e.inst.Phase, Since: e.inst.Since, Seen: now, Offered: e.inst.Offered,
 		Connected: true, Requests: e.inst.Requests, Errors: e.inst.Errors, Drifts: e.inst.Drifts, Takeovers: uint32(len(e.hellos)), //nolint:gosec // see maxHellos
@@ -240,6 +241,7 @@ func (t *Table) Beat(k Key, running Ref, state phase.ConfigState, now time.Time)
 		t.touch(e)
 	}
 	t.enter(e, e.base, now)
+	t.tell(e)
 }
 
 // Departure says how a stream ended.
@@ -259,20 +261,12 @@ func (t *Table) Leave(k Key, how Departure, now time.Time) {
 	if e == nil {
 		return
 	}
-	t.touch(e)
 	if how == Stopped {
-		key := keyOf(k.ID.Namespace, k.ID.Agent)
-		g := t.agents[key]
-		g.remove(k.ID.Instance)
-		if len(e.refused) > 0 && len(t.departed) < maxDeparted {
-			t.departed[k.ID] = departed{refused: e.refused, at: now}
-		}
-		if len(g.byID) == 0 {
-			delete(t.agents, key)
-		}
+		t.drop(e, now)
 		return
 	}
 	e.inst.Connected, e.lost = false, now
+	t.touch(e)
 }
 
 func servingWith(faults []phase.Fault) phase.Phase {

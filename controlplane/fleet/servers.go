@@ -57,11 +57,7 @@ func (t *Table) Servers(k Key, told []Server) {
 		e.servers, e.told = nil, e.session
 	}
 	for _, s := range told {
-		kept := server{name: s.Name, healthy: s.Healthy, message: clip(s.Message)}
-		for _, tool := range s.Tools[:min(len(s.Tools), maxServerTools)] {
-			tool.Description = clip(tool.Description)
-			kept.tools = append(kept.tools, unique.Make(tool))
-		}
+		kept := keep(s)
 		i := slices.IndexFunc(e.servers, func(o server) bool { return strings.EqualFold(o.name, s.Name) })
 		switch {
 		case i >= 0:
@@ -70,6 +66,26 @@ func (t *Table) Servers(k Key, told []Server) {
 			e.servers = append(e.servers, kept)
 		}
 	}
+	e.words++
+	t.tell(e)
+}
+
+// keep is how words on a server are kept.
+func keep(s Server) server {
+	out := server{name: s.Name, healthy: s.Healthy, message: clip(s.Message)}
+	for _, tool := range s.Tools[:min(len(s.Tools), maxServerTools)] {
+		tool.Description = clip(tool.Description)
+		out.tools = append(out.tools, unique.Make(tool))
+	}
+	return out
+}
+
+func (s server) value() Server {
+	out := Server{Name: s.name, Healthy: s.healthy, Message: s.message}
+	for _, tool := range s.tools {
+		out.Tools = append(out.Tools, tool.Value())
+	}
+	return out
 }
 
 // ServerReports gives what the instances of an agent that aren't offline say of a server, sorted by instance. The values
@@ -86,11 +102,7 @@ func (t *Table) ServerReports(namespace, agent, name string) []ServerReport {
 			if !strings.EqualFold(s.name, name) {
 				continue
 			}
-			r := ServerReport{Instance: e.inst.ID.Instance, Server: Server{Name: s.name, Healthy: s.healthy, Message: s.message}}
-			for _, tool := range s.tools {
-				r.Tools = append(r.Tools, tool.Value())
-			}
-			out = append(out, r)
+			out = append(out, ServerReport{Instance: e.inst.ID.Instance, Server: s.value()})
 		}
 	}
 	return out

@@ -66,6 +66,7 @@ func (s *Subscription) add(k AgentKey) {
 func (t *Table) touch(e *entry) {
 	t.changes++
 	e.changed = t.changes
+	t.tell(e)
 	for s := range t.subs {
 		s.add(AgentKey{Namespace: e.inst.ID.Namespace, Name: e.inst.ID.Agent})
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -18,12 +19,15 @@ import (
 type Config struct {
 	// Started is when this replica started. Required.
 	Started time.Time
+	// Replica is this replica's id. Required where there are peers.
+	Replica string
 	// Greeted is whether an instance ever said Hello to this store, as of the start.
 	Greeted     bool
 	StaleAfter  time.Duration // without a message, default 45 s
 	Lease       time.Duration // from the loss of a stream to OFFLINE, default 30 s
 	RemoveAfter time.Duration // from the loss of a stream until the instance is forgotten, default 10 min
-	Settle      time.Duration // from the start until the fleet counts as complete, default 35 s
+	Settle      time.Duration // from the start until the fleet counts as complete at the latest, default 35 s
+	LinkGrace   time.Duration // for which a registered peer may be unheard before the fleet counts as incomplete, default 3 s
 }
 
 // AgentKey names an agent, as its instances write it: another case is another agent, which doesn't exist.
@@ -32,10 +36,12 @@ type AgentKey struct {
 	Name      string
 }
 
-// Table is the live instances of one replica. It never reads a clock. All methods are safe for concurrent use: one
-// mutex guards everything, and nothing blocks or calls out under it.
+// Table is the live instances of all replicas, as this one knows them. It never reads a clock. All methods are safe for concurrent
+// use: one mutex guards everything, and nothing blocks or calls out under it.
 type Table struct {
-	cfg Config
+	cfg     Config
+	settled atomic.Bool               // the fleet was complete once; written under the mutex
+	blind   atomic.Pointer[time.Time] // from when on a registered peer is unheard for too long; written under the mutex
 
 	mu       sync.Mutex // guards what follows
 	agents   map[AgentKey]*group
@@ -44,6 +50,10 @@ type Table struct {
 	sessions uint64
 	subs     map[*Subscription]struct{}
 	usage    map[AgentKey]*counted
+	peers    map[string]*peer // by replica
+	told     bool             // which peers are registered is known
+	orphans  bool             // instances of a lost peer may be alive and are nowhere else
+	exports  map[*Export]struct{}
 }
 
 // group is the instances of one agent.
@@ -56,7 +66,8 @@ type group struct {
 type entry struct {
 	inst    Instance
 	base    phase.Phase
-	session uint64
+	session uint64    // 0: another replica holds its stream, or held it last
+	stamp   uint64    // of its newest stream, over all replicas
 	changed uint64    // stamp of its last change that subscribers were told of
 	lost    time.Time // when its stream was lost; zero while connected
 	hellos  []time.Time
@@ -65,6 +76,7 @@ type entry struct {
 	health  []phase.Fault  // of what it runs, as last heard
 	servers []server       // its words on the MCP servers that it uses
 	told    uint64         // the session of those words
+	words   uint64         // how often they changed
 }
 
 // New makes an empty table.
@@ -76,16 +88,13 @@ func New(cfg Config) (*Table, error) {
 	cfg.Lease = cmp.Or(cfg.Lease, 30*time.Second)
 	cfg.RemoveAfter = cmp.Or(cfg.RemoveAfter, 10*time.Minute)
 	cfg.Settle = cmp.Or(cfg.Settle, 35*time.Second)
-	return &Table{
+	cfg.LinkGrace = cmp.Or(cfg.LinkGrace, 3*time.Second)
+	t := &Table{
 		cfg: cfg, agents: map[AgentKey]*group{}, departed: map[snapshot.InstanceID]departed{},
-		subs: map[*Subscription]struct{}{}, usage: map[AgentKey]*counted{},
-	}, nil
-}
-
-// Complete reports whether every instance that may be alive is known (semantics.md 11): at once in a store in which no
-// instance ever said Hello, else once there was time enough for all to come back.
-func (t *Table) Complete(now time.Time) bool {
-	return !t.cfg.Greeted || now.Sub(t.cfg.Started) >= t.cfg.Settle
+		subs: map[*Subscription]struct{}{}, usage: map[AgentKey]*counted{}, peers: map[string]*peer{}, exports: map[*Export]struct{}{},
+	}
+	t.settled.Store(!cfg.Greeted)
+	return t, nil
 }
 
 // Agent gives the instances of one agent, sorted by id. The values are the caller's own.
@@ -121,12 +130,22 @@ func (t *Table) AppendChanged(to []Instance, namespace, name string, after uint6
 func (t *Table) All() []Instance {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.all(func(*entry) bool { return true })
+}
+
+func (t *Table) all(which func(*entry) bool) []Instance {
 	var out []Instance
 	keys := slices.SortedFunc(maps.Keys(t.agents), func(a, b AgentKey) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	for _, k := range keys {
-		out = append(out, t.agents[k].copied(nil)...)
+		g := t.agents[k]
+		out = slices.Grow(out, len(g.byID))
+		for _, e := range g.sorted() {
+			if which(e) {
+				out = append(out, e.copied())
+			}
+		}
 	}
 	return out
 }
@@ -135,12 +154,15 @@ func (t *Table) All() []Instance {
 func (t *Table) Tick(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.orphans = false
 	for key, g := range t.agents {
 		for id, e := range g.byID {
 			t.age(e, now)
+			t.orphans = t.orphans || !e.inst.Connected && e.inst.Phase != phase.Offline && t.orphan(e)
 			if !e.inst.Connected && now.Sub(e.lost) >= t.cfg.RemoveAfter {
-				g.remove(id)
 				t.touch(e)
+				t.gone(e)
+				g.remove(id)
 			}
 		}
 		if len(g.byID) == 0 {
@@ -152,13 +174,16 @@ func (t *Table) Tick(now time.Time) {
 			delete(t.departed, id)
 		}
 	}
+	if !t.settled.Load() {
+		t.judge()
+	}
 }
 
 func (t *Table) age(e *entry, now time.Time) {
 	switch {
 	case !e.inst.Connected && now.Sub(e.lost) >= t.cfg.Lease:
 		t.show(e, phase.Offline, now)
-	case e.inst.Connected && now.Sub(e.inst.Seen) >= t.cfg.StaleAfter:
+	case e.session != 0 && e.inst.Connected && now.Sub(e.inst.Seen) >= t.cfg.StaleAfter: // a peer judges its own
 		t.show(e, phase.Stale, now)
 	}
 }
@@ -179,15 +204,19 @@ func (t *Table) show(e *entry, p phase.Phase, now time.Time) {
 
 // live finds the entry of a session. A message of a stream that a newer one replaced finds none.
 func (t *Table) live(k Key) *entry {
-	g := t.agents[keyOf(k.ID.Namespace, k.ID.Agent)]
-	if g == nil {
-		return nil
-	}
-	e := g.byID[k.ID.Instance]
+	e := t.find(k.ID)
 	if e == nil || e.session != k.Session {
 		return nil
 	}
 	return e
+}
+
+func (t *Table) find(id snapshot.InstanceID) *entry {
+	g := t.agents[keyOf(id.Namespace, id.Agent)]
+	if g == nil {
+		return nil
+	}
+	return g.byID[id.Instance]
 }
 
 func keyOf(namespace, name string) AgentKey { return AgentKey{Namespace: namespace, Name: name} }

@@ -31,8 +31,8 @@ type ConfigUsage struct {
 	Usage
 }
 
-// AgentUsage is what all instances of an agent counted with one config since this replica started. Config "" holds
-// what was counted with configs older than the last eight.
+// AgentUsage is what all instances of an agent counted with one config since this replica started, in beats to this replica: the sum
+// over the replicas is the fleet's. Config "" holds what was counted with configs older than the last eight.
 type AgentUsage struct {
 	AgentKey
 
@@ -67,6 +67,7 @@ func (t *Table) Used(k Key, inFlight uint32, told []ConfigUsage) {
 		return
 	}
 	e.inst.InFlight = inFlight
+	t.tell(e)
 	if len(told) == 0 {
 		return
 	}
