@@ -39,13 +39,14 @@ func (w *World) StartAgents(ctx context.Context) error {
 
 func (w *World) agentNode(ctx context.Context, agent string, i, index int, planes string) (*Node, error) {
 	instance := fmt.Sprintf("%s-%d", agent, i)
-	n, site := w.node(Agentd, index, "agentd-"+instance, "agentd")
-	n.Agent, n.Instance = agent, instance
-	addr, err := freeAddr(site.host())
+	n, site, err := w.node(Agentd, index, "agentd-"+instance, "agentd")
 	if err != nil {
 		return nil, err
 	}
-	n.Addr = addr
+	n.Agent, n.Instance = agent, instance
+	if n.Addr, err = site.local(); err != nil {
+		return nil, err
+	}
 	token, err := w.joinToken(ctx, agent)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/agentry/agentry/test/chaos/failpoint"
 	"github.com/agentry/agentry/test/harness"
 )
 
@@ -36,6 +37,8 @@ type Node struct {
 	Addr, Peer string
 	// Agent and Instance are an agentd's.
 	Agent, Instance string
+	// Failpoints is where its points are armed (package failpoint); "" in a world without.
+	Failpoints string
 
 	env     *harness.Env
 	program string
@@ -87,7 +90,11 @@ func (n *Node) Start() error {
 		}
 		argv[0] = found
 	}
-	p, err := n.env.Start(n.Name, argv[0], slices.Concat(n.vars(), n.over.Vars), argv[1:]...)
+	vars := slices.Concat(n.vars(), n.over.Vars)
+	if n.Failpoints != "" {
+		vars = append(vars, failpoint.DoorVar(n.Failpoints))
+	}
+	p, err := n.env.Start(n.Name, argv[0], vars, argv[1:]...)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	Site func(kind Kind, index int) Site
 	// StubHost is the address on which the scripted model server and the tool servers listen; default 127.0.0.1.
 	StubHost string
+	// Failpoints gives every node a door at which the points of a build with failpoints are armed: Node.Failpoints.
+	Failpoints bool
 	// Dir gives a node's data directory; nil or "": below the run's folder.
 	Dir func(kind Kind, index int) string
 	// Logf tells people what happens; required.
@@ -60,6 +62,21 @@ func Fleet() []Agent {
 type Site struct {
 	Host   string   // the IP address that it binds and is reached at; "": 127.0.0.1
 	Prefix []string // before its command, such as {"ip", "netns", "exec", "e0"}
+	// Local, when set, makes a loopback address there reachable here under the same address. The doors for people, requests and
+	// failpoints are then on its loopback, and what Host is cut off from doesn't cut off who watches.
+	Local func(addr string) error
+}
+
+// local gives an address for what only this process calls.
+func (s Site) local() (string, error) {
+	if s.Local == nil {
+		return freeAddr(s.host())
+	}
+	addr, err := freeAddr("127.0.0.1")
+	if err != nil {
+		return "", err
+	}
+	return addr, s.Local(addr)
 }
 
 func (s Site) host() string {
@@ -148,7 +165,7 @@ func (w *World) buildEtcd(ctx context.Context) error {
 }
 
 // node makes a node of a kind; args and vars are its own, those of the options come after them.
-func (w *World) node(kind Kind, index int, name, program string) (*Node, Site) {
+func (w *World) node(kind Kind, index int, name, program string) (*Node, Site, error) {
 	n := &Node{Kind: kind, Index: index, Name: name, Dir: filepath.Join(w.Dir, name), env: w.Env, program: program}
 	if w.opts.Dir != nil {
 		if d := w.opts.Dir(kind, index); d != "" {
@@ -163,13 +180,22 @@ func (w *World) node(kind Kind, index int, name, program string) (*Node, Site) {
 		site = w.opts.Site(kind, index)
 	}
 	n.site = site.Prefix
-	return n, site
+	if w.opts.Failpoints {
+		var err error
+		if n.Failpoints, err = site.local(); err != nil {
+			return nil, site, err
+		}
+	}
+	return n, site, nil
 }
 
 func (w *World) startEtcd(ctx context.Context) error {
 	var members, urls []string
 	for i := range w.opts.Etcds {
-		n, site := w.node(Etcd, i, fmt.Sprintf("etcd-%d", i), w.EtcdBin)
+		n, site, err := w.node(Etcd, i, fmt.Sprintf("etcd-%d", i), w.EtcdBin)
+		if err != nil {
+			return err
+		}
 		for _, addr := range []*string{&n.Addr, &n.Peer} {
 			free, err := freeAddr(site.host())
 			if err != nil {
@@ -245,13 +271,15 @@ func (w *World) startPlanes(ctx context.Context) error {
 		urls = append(urls, n.URL())
 	}
 	for i := range w.opts.Planes {
-		n, site := w.node(Plane, i, fmt.Sprintf("plane-%d", i), "controlplane")
-		for _, addr := range []*string{&n.Addr, &n.Peer} {
-			free, err := freeAddr(site.host())
-			if err != nil {
-				return err
-			}
-			*addr = free
+		n, site, err := w.node(Plane, i, fmt.Sprintf("plane-%d", i), "controlplane")
+		if err != nil {
+			return err
+		}
+		if n.Addr, err = site.local(); err != nil {
+			return err
+		}
+		if n.Peer, err = freeAddr(site.host()); err != nil {
+			return err
 		}
 		n.args = func() []string {
 			return append([]string{
