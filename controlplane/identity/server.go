@@ -31,10 +31,8 @@ func (a *Authority) ServerTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			if a.cfg.Now().After(a.served.Load().ends.Add(-serverLife / 4)) { // the machine slept, or its clock was set
-				if err := a.serve(); err != nil {
-					return nil, err
-				}
+			if err := a.fresh(); err != nil {
+				return nil, err
 			}
 			return a.served.Load().tls, nil
 		},

@@ -42,22 +42,32 @@ func (a *Authority) Chain(chain []*x509.Certificate) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
+	root, err := a.rootOf(chain, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{Subject: s, Serial: serialOf(leaf), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, root: root}, nil
+}
+
+// rootOf gives the pin of the root of ours that a chain leads to. Whether it counts now is not asked.
+func (a *Authority) rootOf(chain []*x509.Certificate, usage x509.ExtKeyUsage) (string, error) {
+	leaf := chain[0]
 	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 || leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return Peer{}, errs.New(errs.Unauthenticated, "certificate %s isn't for authentication", serialOf(leaf))
+		return "", errs.New(errs.Unauthenticated, "certificate %s isn't for authentication", serialOf(leaf))
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
 	for _, r := range a.trust.Load().roots {
-		// As of the leaf's last second: whether it counts now is for Standing to say.
+		// As of the leaf's last second: whether it counts now is for others to say.
 		if _, err := leaf.Verify(x509.VerifyOptions{
-			Roots: r.pool, Intermediates: between, CurrentTime: leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			Roots: r.pool, Intermediates: between, CurrentTime: leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{usage},
 		}); err == nil {
-			return Peer{Subject: s, Serial: serialOf(leaf), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, root: r.pin}, nil
+			return r.pin, nil
 		}
 	}
-	return Peer{}, errs.New(errs.Unauthenticated, "certificate %s leads to no root of this control plane", serialOf(leaf))
+	return "", errs.New(errs.Unauthenticated, "certificate %s leads to no root of this control plane", serialOf(leaf))
 }
 
 // Standing says whether a peer whose chain was verified counts now: its root is still trusted, it hasn't run out by more than the

@@ -63,6 +63,7 @@ type caller struct {
 
 	peer      identity.Peer
 	fault     error              // why peer is nobody
+	replica   identity.Replica   // whose certificate it is where it isn't an instance's; without an id: no replica's
 	possesses *identity.Attested // what a certificate of another authority proves
 	address   string
 }
@@ -85,6 +86,9 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	c.peer, c.fault = t.door.cfg.Authority.Chain(shaken.State.PeerCertificates)
 	if c.fault != nil {
 		c.possesses = t.door.possession(shaken.State.PeerCertificates)
+		if r, err := t.door.cfg.Authority.ReplicaChain(shaken.State.PeerCertificates); err == nil {
+			c.replica = r
+		}
 	}
 	return conn, c, nil
 }
@@ -140,7 +144,16 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
-type peerKey struct{}
+type (
+	peerKey    struct{}
+	replicaKey struct{}
+)
+
+// ReplicaOf gives the replica that Authenticate found, and what says whether its certificate still counts.
+func (d *Door) ReplicaOf(ctx context.Context) (id string, check func() error, ok bool) {
+	r, ok := ctx.Value(replicaKey{}).(identity.Replica)
+	return r.ID, func() error { return d.cfg.Authority.ReplicaStanding(r, d.cfg.Now()) }, ok
+}
 
 // PeerOf gives the identity that Authenticate found.
 func PeerOf(ctx context.Context) (identity.Peer, bool) {
@@ -158,6 +171,8 @@ func (d *Door) Authenticate(ctx context.Context, method string) (context.Context
 	switch rule.GetOn() {
 	case accessv1.On_ON_PUBLIC:
 		return ctx, nil
+	case accessv1.On_ON_REPLICA:
+		return d.authenticateReplica(ctx, method)
 	case accessv1.On_ON_INSTANCE:
 	default:
 		return ctx, errs.New(errs.Denied, "method %q isn't for this door", method)
@@ -183,6 +198,23 @@ func (d *Door) Authenticate(ctx context.Context, method string) (context.Context
 		}))
 	}
 	return ctx, nil
+}
+
+// authenticateReplica lets the other replicas of this control plane in, and nobody else.
+func (d *Door) authenticateReplica(ctx context.Context, method string) (context.Context, error) {
+	c := callerOf(ctx)
+	err := d.cfg.Authority.ReplicaStanding(c.replica, d.cfg.Now())
+	switch {
+	case c.fault == nil:
+		err = errs.New(errs.Denied, "method %q is for the replicas of the control plane", method)
+	case c.replica.ID == "":
+		err = errs.New(errs.Unauthenticated, "method %q is for the replicas of the control plane, and no certificate of one was shown", method)
+	}
+	if err != nil {
+		d.refused(c, "agent:"+c.peer.Namespace+"/"+c.peer.Agent, method, err)
+		return ctx, err
+	}
+	return context.WithValue(ctx, replicaKey{}, c.replica), nil
 }
 
 // Denied tells the audit log that an instance asked for what isn't its own.
