@@ -42,20 +42,20 @@ type Section int
 
 // The sections.
 const (
-	// None isn't kept in a backup: who is alive, who leads, which calls were carried out. It means nothing to another process.
-	None Section = iota
-	// Cluster is the one record that names the store; a restore writes it last.
-	Cluster
-	// Blobs are immutable bytes named by their hash.
-	Blobs
-	// Config is heads, settings, and the log of what was applied, refused and moved: always brought back.
-	Config
-	// Access is tokens, sessions, roles and bindings.
-	Access
-	// Identity is the certificate authority, certificates, join tokens and revocations.
-	Identity
-	// Audit is the audit log.
-	Audit
+	// NoSection isn't kept in a backup: who is alive, who leads, which calls were carried out. It means nothing to another process.
+	NoSection Section = iota
+	// ClusterSection is the one record that names the store; a restore writes it last.
+	ClusterSection
+	// BlobSection is immutable bytes named by their hash.
+	BlobSection
+	// ConfigSection is heads, settings, and the log of what was applied, refused and moved: always brought back.
+	ConfigSection
+	// AccessSection is tokens, sessions, roles and bindings.
+	AccessSection
+	// IdentitySection is the certificate authority, certificates, join tokens and revocations.
+	IdentitySection
+	// AuditSection is the audit log.
+	AuditSection
 )
 
 // String names a section as reports do.
@@ -67,18 +67,18 @@ func (s Section) String() string {
 func SectionOf(key string) Section {
 	switch {
 	case !strings.HasPrefix(key, view.Root), strings.HasPrefix(key, view.ReplicaPrefix), strings.HasPrefix(key, view.OncePrefix), key == view.LeaderKey:
-		return None
+		return NoSection
 	case key == view.ClusterKey:
-		return Cluster
+		return ClusterSection
 	case strings.HasPrefix(key, view.BlobPrefix):
-		return Blobs
+		return BlobSection
 	case strings.HasPrefix(key, view.AccessPrefix):
-		return Access
+		return AccessSection
 	case strings.HasPrefix(key, view.IdentityPrefix):
-		return Identity
+		return IdentitySection
 	case strings.HasPrefix(key, view.AuditPrefix):
-		return Audit
+		return AuditSection
 	default:
-		return Config
+		return ConfigSection
 	}
 }

@@ -144,7 +144,7 @@ func (r *Reader) Next() (Record, error) {
 		return Record{}, r.broken("key %q was made at revision %d and written at %d", out.Key, out.CreateRevision, out.ModRevision)
 	case out.Key <= r.last:
 		return Record{}, r.broken("key %q comes after %q", out.Key, r.last)
-	case SectionOf(out.Key) == None:
+	case SectionOf(out.Key) == NoSection:
 		return Record{}, r.broken("key %q doesn't belong into a backup", out.Key)
 	}
 	r.last = out.Key

@@ -60,7 +60,7 @@ func Take(ctx context.Context, cfg Taking, out io.Writer) (Summary, error) {
 		return Summary{}, err
 	}
 	err = each(ctx, cfg.Store, view.Root, first.Revision, func(kv store.KV) error {
-		if SectionOf(kv.Key) == None {
+		if SectionOf(kv.Key) == NoSection {
 			return nil
 		}
 		return w.Add(Record{Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision})
