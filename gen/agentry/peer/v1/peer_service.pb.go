@@ -897,8 +897,10 @@ type Instance struct {
 	Drifts       uint32                 `protobuf:"varint,18,opt,name=drifts,proto3" json:"drifts,omitempty"`
 	Takeovers    uint32                 `protobuf:"varint,19,opt,name=takeovers,proto3" json:"takeovers,omitempty"`
 	// Those that count.
-	Refused       []*Refusal `protobuf:"bytes,20,rep,name=refused,proto3" json:"refused,omitempty"`
-	Servers       []*Server  `protobuf:"bytes,21,rep,name=servers,proto3" json:"servers,omitempty"`
+	Refused []*Refusal `protobuf:"bytes,20,rep,name=refused,proto3" json:"refused,omitempty"`
+	// They replace those told before where servers_told is set; else these stand.
+	Servers       []*Server `protobuf:"bytes,21,rep,name=servers,proto3" json:"servers,omitempty"`
+	ServersTold   bool      `protobuf:"varint,22,opt,name=servers_told,json=serversTold,proto3" json:"servers_told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,6 +1082,13 @@ func (x *Instance) GetServers() []*Server {
 	return nil
 }
 
+func (x *Instance) GetServersTold() bool {
+	if x != nil {
+		return x.ServersTold
+	}
+	return false
+}
+
 var File_agentry_peer_v1_peer_service_proto protoreflect.FileDescriptor
 
 const file_agentry_peer_v1_peer_service_proto_rawDesc = "" +
@@ -1148,7 +1157,7 @@ const file_agentry_peer_v1_peer_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12+\n" +
-	"\x05tools\x18\x04 \x03(\v2\x15.agentry.peer.v1.ToolR\x05tools\"\x8f\a\n" +
+	"\x05tools\x18\x04 \x03(\v2\x15.agentry.peer.v1.ToolR\x05tools\"\xb2\a\n" +
 	"\bInstance\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.agentry.peer.v1.InstanceKeyR\x03key\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
@@ -1172,7 +1181,8 @@ const file_agentry_peer_v1_peer_service_proto_rawDesc = "" +
 	"\x06drifts\x18\x12 \x01(\rR\x06drifts\x12\x1c\n" +
 	"\ttakeovers\x18\x13 \x01(\rR\ttakeovers\x122\n" +
 	"\arefused\x18\x14 \x03(\v2\x18.agentry.peer.v1.RefusalR\arefused\x121\n" +
-	"\aservers\x18\x15 \x03(\v2\x17.agentry.peer.v1.ServerR\aservers\x1a9\n" +
+	"\aservers\x18\x15 \x03(\v2\x17.agentry.peer.v1.ServerR\aservers\x12!\n" +
+	"\fservers_told\x18\x16 \x01(\bR\vserversTold\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012i\n" +
