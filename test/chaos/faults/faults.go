@@ -59,11 +59,15 @@ func etcdFollower() chooser {
 }
 
 func anyPlane() chooser {
-	return chooser{"plane", func(_ context.Context, w *world.World, r *rand.Rand) (*world.Node, error) { return pick(r, w.Planes), nil }}
+	return chooser{"plane", func(_ context.Context, w *world.World, r *rand.Rand) (*world.Node, error) {
+		return pick(r, w.Planes), nil
+	}}
 }
 
 func planeLeader() chooser {
-	return chooser{"plane-leader", func(ctx context.Context, w *world.World, _ *rand.Rand) (*world.Node, error) { return PlaneLeader(ctx, w) }}
+	return chooser{"plane-leader", func(ctx context.Context, w *world.World, _ *rand.Rand) (*world.Node, error) {
+		return PlaneLeader(ctx, w)
+	}}
 }
 
 func anyAgentd() chooser {
