@@ -61,6 +61,7 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 		g.Takeovers = len(e.hellos)
 	}
 	e.session, e.lost = t.sessions, time.Time{}
+	g.Key.entry = e
 	e.stamp = max(uint64(now.UnixNano()), e.stamp+1) //nolint:gosec // G115: after 1970
 	e.inst = Instance{
 		ID: h.ID, Replica: t.cfg.Replica, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),

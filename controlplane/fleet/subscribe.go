@@ -16,8 +16,9 @@ type Subscription struct {
 	c     chan struct{}
 	table *Table
 
-	mu      sync.Mutex // guards pending
+	mu      sync.Mutex // guards what follows
 	pending map[AgentKey]struct{}
+	last    AgentKey // one of pending; zero: not known
 }
 
 // Subscribe starts an empty subscription. Close ends it.
@@ -42,6 +43,7 @@ func (s *Subscription) Take() []AgentKey {
 		return strings.Compare(a.Name, b.Name)
 	})
 	clear(s.pending)
+	s.last = AgentKey{}
 	return out
 }
 
@@ -55,7 +57,10 @@ func (s *Subscription) Close() {
 func (s *Subscription) add(k AgentKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending[k] = struct{}{}
+	if s.last == k { // thousands of an agent's instances change one after the other
+		return
+	}
+	s.pending[k], s.last = struct{}{}, k
 	select {
 	case s.c <- struct{}{}:
 	default: // a token is there already

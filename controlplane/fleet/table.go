@@ -204,6 +204,12 @@ func (t *Table) show(e *entry, p phase.Phase, now time.Time) {
 
 // live finds the entry of a session. A message of a stream that a newer one replaced finds none.
 func (t *Table) live(k Key) *entry {
+	if k.entry != nil {
+		if k.entry.session == k.Session {
+			return k.entry
+		}
+		return nil
+	}
 	e := t.find(k.ID)
 	if e == nil || e.session != k.Session {
 		return nil
@@ -227,6 +233,9 @@ func (g *group) add(id string, e *entry) {
 }
 
 func (g *group) remove(id string) {
+	if e := g.byID[id]; e != nil {
+		e.session = 0 // that of no stream: keys find it no more
+	}
 	delete(g.byID, id)
 	g.order = nil
 }
@@ -270,4 +279,6 @@ func (e *entry) copied() Instance {
 type Key struct {
 	ID      snapshot.InstanceID
 	Session uint64
+
+	entry *entry // where Hello put it; nil: it is looked for
 }

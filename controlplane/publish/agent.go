@@ -24,6 +24,7 @@ type agent struct {
 	immutables snapshot.Immutables
 	moved      int64 // the newest write among the heads
 	common     common
+	replaced   atomic.Bool // another reading is what streams take their targets from
 
 	mu       sync.Mutex // guards what follows; never held while building
 	classes  []*rendering

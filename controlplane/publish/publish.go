@@ -140,8 +140,9 @@ func (p *Publisher) refresh(ctx context.Context, agent view.AgentKey, many bool,
 	p.mu.Lock()
 	p.agents[k] = next
 	p.mu.Unlock()
+	old.replaced.Store(true)
 	// gofail: var mutateReorder struct{}
-	// time.AfterFunc(time.Second, func() { p.mu.Lock(); p.agents[k] = old; p.mu.Unlock(); streams.Changed(agent.Namespace, agent.Name) })
+	// time.AfterFunc(time.Second, func() { p.mu.Lock(); p.agents[k] = old; old.replaced.Store(false); p.mu.Unlock(); streams.Changed(agent.Namespace, agent.Name) })
 
 	// Only now: whoever still took a target from old noted it there before, or takes it from next instead (see Target).
 	same, configs := next.renderLike(old)
@@ -185,6 +186,7 @@ func (p *Publisher) forget(k key, a *agent) {
 	defer p.mu.Unlock()
 	if p.agents[k] == a {
 		delete(p.agents, k)
+		a.replaced.Store(true)
 	}
 }
 
@@ -197,17 +199,10 @@ func (p *Publisher) Target(
 	for {
 		a := p.agent(id.Namespace, id.Agent)
 		r, err := a.target(snapshot.Instance{ID: id, RunsRevision: runs}, refused)
-		if p.holds(a) {
+		if !a.replaced.Load() {
 			return r, err
 		}
 	}
-}
-
-// holds reports whether a is still what streams take their targets from.
-func (p *Publisher) holds(a *agent) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.agents[key{a.id.Namespace, a.id.Agent}] == a
 }
 
 // Note gives the reason why an agent's config can't be built; "" if it can.

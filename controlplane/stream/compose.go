@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,7 +15,7 @@ import (
 )
 
 // target gives what the instance must run now and whether it refused that; nil: nothing is to be done.
-func (c *conn) target() (r *snapshot.Rendered, refused bool) {
+func (c *conn) target(now time.Time) (r *snapshot.Rendered, refused bool) {
 	if !c.hub.pushing() {
 		return nil, false
 	}
@@ -27,20 +26,37 @@ func (c *conn) target() (r *snapshot.Rendered, refused bool) {
 	if err != nil {
 		return nil, false // publish shows why; the instance keeps what it runs
 	}
+	made := offeredOf(r)
+	c.mu.Lock()
+	known := c.offered == made && c.slot.serves(r)
+	c.offered = made
+	c.mu.Unlock()
+	if known {
+		return r, false // the table was offered this last, and the answer was that the instance serves it
+	}
 	o := fleet.Offer{
 		Proven: r.ProvenKey, ResetEpoch: r.ResetEpoch, ResetGeneration: r.ResetGeneration, ReturnedAt: r.ReturnedAt,
 	}
 	if r.Snapshot.Absent == snapshot.Present {
 		o.Desired = fleet.Ref{Token: r.Snapshot.Token, Revision: r.Snapshot.Revision}
 	}
-	return r, c.hub.cfg.Fleet.Offer(c.key, o, time.Now())
+	return r, c.hub.cfg.Fleet.Offer(c.key, o, now)
 }
 
-func (c *conn) refused(h manifest.Hash) bool { return c.hub.cfg.Fleet.Refused(c.key, h) }
+// offered is what an offer to the table says beside the proven lines.
+type offered struct {
+	token                       manifest.Token
+	resetEpoch                  uint64
+	resetGeneration, returnedAt int64
+}
+
+func offeredOf(r *snapshot.Rendered) offered {
+	return offered{token: r.Snapshot.Token, resetEpoch: r.ResetEpoch, resetGeneration: r.ResetGeneration, returnedAt: r.ReturnedAt}
+}
 
 // look wakes the sender if there is something to send.
-func (c *conn) look() {
-	r, refused := c.target()
+func (c *conn) look(now time.Time) {
+	r, refused := c.target(now)
 	if r == nil {
 		return
 	}
@@ -61,8 +77,9 @@ func (c *conn) overlaid(r *snapshot.Rendered) bool {
 }
 
 // compose gives the next message, nil if there is none. What it gives counts as sent.
-func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
-	r, refused := c.target()
+func (c *conn) compose() *pushv1.StreamResponse {
+	now := time.Now()
+	r, refused := c.target(now)
 	if r == nil {
 		return nil
 	}
@@ -82,17 +99,14 @@ func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
 		}
 		return nil
 	}
-	var flags []bool
-	if o.kind == snapshots {
-		flags = c.slot.missing(r.Snapshot.Resources)
-	}
+	held := c.slot.held
 	c.mu.Unlock()
 
 	var w *pushv1.Snapshot
 	if o.kind == snapshots {
 		var err error
-		if w, err = c.render(r, flags); err != nil {
-			c.hub.cfg.Logger.LogAttrs(ctx, slog.LevelError, "config can't be sent; the instance keeps what it runs",
+		if w, err = c.render(r, held); err != nil {
+			c.hub.cfg.Logger.LogAttrs(c.stream.Context(), slog.LevelError, "config can't be sent; the instance keeps what it runs",
 				c.who(), slog.Any("error", err))
 			return nil
 		}
@@ -106,7 +120,7 @@ func (c *conn) compose(ctx context.Context) *pushv1.StreamResponse {
 		c.hub.counts.resends.Add(1)
 	}
 	if o.kind == snapshots {
-		c.hub.cfg.Fleet.Sent(c.key, time.Now()) // before the send: an answer must not be overtaken
+		c.hub.cfg.Fleet.Sent(c.key, now) // before the send: an answer must not be overtaken
 	}
 	return c.message(o, nonce, w)
 }
@@ -140,15 +154,14 @@ func (c *conn) message(o offer, nonce uint64, w *pushv1.Snapshot) *pushv1.Stream
 	}
 }
 
-// render makes the envelope of a snapshot. Credential values are opened here and exist in it only.
-func (c *conn) render(r *snapshot.Rendered, missing []bool) (*pushv1.Snapshot, error) {
-	content, err := r.Content(missing)
+// render makes the envelope of a snapshot for an instance that holds some lines. Credential values are opened here and exist in it only.
+func (c *conn) render(r *snapshot.Rendered, held []manifest.Line) (*pushv1.Snapshot, error) {
+	p, err := c.hub.partsOf(r, held)
 	if err != nil {
 		return nil, err
 	}
 	w := &pushv1.Snapshot{
-		Token: tokenToWire(r.Snapshot.Token), Revision: r.Snapshot.Revision, Content: content, Proven: r.Snapshot.Proven,
-		Cause: causeToWire(r.Cause),
+		Token: p.token, Revision: r.Snapshot.Revision, Content: p.content, Proven: r.Snapshot.Proven, Cause: p.cause,
 	}
 	for _, l := range r.Lines {
 		if l.Kind != manifest.KindCredential {

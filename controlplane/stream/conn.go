@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,20 +34,23 @@ type conn struct {
 
 	hello chan *pushv1.Hello // the first message
 	ready chan struct{}      // closed when the instance is registered: reports count from here
-	wake  chan struct{}      // look again; one token
+	wake  chan struct{}      // look again, at stops and aged too; one token
 	stops chan end           // how to end; the first counts
 	gone  chan struct{}      // closed when the handler returns
 
-	puzzled bool             // something unknown was logged; the reader's own
-	handed  map[string]int64 // the version of each credential that was handed out; the sender's own
+	puzzled bool                     // something unknown was logged; the reader's own
+	handed  map[string]int64         // the version of each credential that was handed out; the sender's own
+	refused func(manifest.Hash) bool // whether the instance remembers having refused a config
 
 	lined   bool        // stands in the line; guarded by its mutex
 	writing atomic.Bool // write runs and isn't held up by a slow reader
 	turn    atomic.Bool // it is its turn
+	aged    atomic.Bool // its age's timer has run out
 	old     atomic.Bool // it ends as soon as nothing is unanswered
 
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
+	offered  offered  // to the fleet table, last
 	denied   []string // the overlay sent last
 	deniedAt int64    // 0: none sent
 	unread   int      // bytes sent that no answer confirmed
@@ -81,6 +83,7 @@ func (h *Hub) Stream(s serverStream) error {
 		hello: make(chan *pushv1.Hello, 1), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		stops: make(chan end, 1), gone: make(chan struct{}),
 	}
+	c.refused = func(hash manifest.Hash) bool { return h.cfg.Fleet.Refused(c.key, hash) }
 	defer close(c.gone)
 	h.begins(c)
 	h.children.Add(1)
@@ -147,35 +150,39 @@ func (h *Hub) serve(c *conn, in introduction) error {
 		return c.finish(end{goaway: away})
 	}
 	c.poke()
-	e := c.write(ctx)
+	e := c.write()
 	if e.clean {
 		how = fleet.Stopped
 	}
 	return c.finish(e)
 }
 
-// write sends what there is to send whenever it is woken.
-func (c *conn) write(ctx context.Context) end {
+// write sends what there is to send whenever it is woken. It waits for one channel: of several each would cost as much, and the
+// reader tells when the stream's context ends.
+func (c *conn) write() end {
 	c.hub.line.begins(c)
 	defer c.hub.line.ends(c)
-	age := time.NewTimer(c.left(c.hub.age()))
+	age := time.AfterFunc(c.left(c.hub.age()), func() {
+		c.aged.Store(true)
+		c.poke()
+	})
 	defer age.Stop()
 	late := false
 	for {
+		<-c.wake
 		select {
 		case e := <-c.stops:
 			return e
-		case <-ctx.Done():
-			return end{err: ctx.Err()}
-		case <-age.C:
+		default: // it goes on
+		}
+		if c.aged.Swap(false) {
 			if c.ranOut() {
 				return end{goaway: goaway("certificate", rebalanceSpread)}
 			}
 			late = c.old.Swap(true)
 			age.Reset(c.left(ageGrace))
-		case <-c.wake:
 		}
-		for m := c.compose(ctx); m != nil; m = c.compose(ctx) {
+		for m := c.compose(); m != nil; m = c.compose() {
 			if err := c.send(m); err != nil {
 				return end{err: err}
 			}
@@ -220,6 +227,7 @@ func (c *conn) stop(e end) {
 	case c.stops <- e:
 	default: // it ends already
 	}
+	c.poke()
 }
 
 // read takes what the instance says until the stream ends. It outlives the handler by a moment; Shutdown waits for it.
@@ -318,8 +326,9 @@ func (c *conn) reported(w *pushv1.Report) error {
 	// go panic("failpoint betweenAckAndRecord")
 	// select {}
 
-	c.hub.cfg.Fleet.Report(c.key, r, time.Now())
-	c.look()
+	now := time.Now()
+	c.hub.cfg.Fleet.Report(c.key, r, now)
+	c.look(now)
 	c.hub.line.answered()
 	return nil
 }
@@ -340,12 +349,13 @@ func (c *conn) beat(w *pushv1.Beat) error {
 		c.hub.cfg.Logger.LogAttrs(c.stream.Context(), slog.LevelWarn, "instance runs something else than it acknowledged; its config is offered again",
 			c.who(), slog.String("running", now.Config()))
 	}
-	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), time.Now())
+	at := time.Now()
+	c.hub.cfg.Fleet.Beat(c.key, now, stateOf(w.GetConfigState()), at)
 	c.hub.cfg.Fleet.Used(c.key, w.GetInFlight(), usageOf(w.GetUsage()))
 	if told := serversOf(w.GetDependencies()); len(told) > 0 {
 		c.hub.cfg.Fleet.Servers(c.key, told)
 	}
-	c.look()
+	c.look(at)
 	return nil
 }
 
@@ -397,7 +407,7 @@ const ample = 32 << 10
 // send puts one message on the wire. While little is unread it can't block; else it gets a goroutine of its own, so that
 // a stuck reader ends its own stream and nothing else.
 func (c *conn) send(m *pushv1.StreamResponse) error {
-	size := proto.Size(m)
+	size := sizeOf(m)
 	c.mu.Lock()
 	before := c.unread
 	c.unread += size
@@ -430,6 +440,26 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 		c.hub.counts.stuck.Add(1)
 		return errs.New(errs.Timeout, "the instance reads nothing for %s", c.hub.cfg.SendWait)
 	}
+}
+
+// envelope is more than anything of a snapshot but its texts and its values takes, in bytes.
+const envelope = 1 << 10
+
+// sizeOf gives how large a message is at most, for a snapshot without looking at all of it.
+func sizeOf(m *pushv1.StreamResponse) int {
+	s := m.GetSnapshot()
+	if s == nil {
+		return proto.Size(m)
+	}
+	cause := s.GetCause()
+	size := len(s.GetContent()) + len(cause.GetActor()) + len(cause.GetReason()) + len(cause.GetHead()) + envelope
+	for _, name := range s.GetProven() {
+		size += len(name) + 4
+	}
+	for _, c := range s.GetCredentials() {
+		size += len(c.GetName()) + len(c.GetValue()) + 32
+	}
+	return size
 }
 
 func nonceOf(m *pushv1.StreamResponse) uint64 {

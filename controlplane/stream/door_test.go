@@ -76,7 +76,7 @@ func TestStoreWentBackAtTwoAgentsStopsPushing(t *testing.T) {
 	if !strings.Contains(w.hub.Alarm(), "STORE_WENT_BACK") {
 		t.Error("no alarm")
 	}
-	if r, _ := (&conn{hub: w.hub}).target(); r != nil {
+	if r, _ := (&conn{hub: w.hub}).target(time.Now()); r != nil {
 		t.Error("still pushing")
 	}
 	late := w.dial(hello("late"))

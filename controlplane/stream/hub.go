@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -92,6 +93,7 @@ type Hub struct {
 	counts  counters
 	gate    gate
 	line    line
+	last    atomic.Pointer[parts] // made for a stream last
 
 	mu      sync.RWMutex // guards what follows
 	agents  map[fleet.AgentKey]map[string]*conn

@@ -92,6 +92,12 @@ func (s *slot) told(o offer) bool {
 	}
 }
 
+// serves reports whether the instance was sent exactly this, answered that it serves it, and still says so.
+func (s *slot) serves(r *snapshot.Rendered) bool {
+	return s.serving && !s.open && r.Snapshot.Absent == snapshot.Present && s.running.Token.Hash == r.Snapshot.Token.Hash &&
+		s.last.token == r.Snapshot.Token && s.last.revision == r.Snapshot.Revision && s.last.proven == r.ProvenKey
+}
+
 // sent records that an offer goes out and gives its nonce.
 func (s *slot) sent(o offer) uint64 {
 	s.nonce++
@@ -170,13 +176,13 @@ func (s *slot) adrift() bool {
 	return adrift
 }
 
-// missing flags the resources that the instance lacks.
-func (s *slot) missing(resources []snapshot.Resource) []bool {
+// missing flags the resources that an instance lacks which holds some lines.
+func missing(held []manifest.Line, resources []snapshot.Resource) []bool {
 	flags := make([]bool, len(resources))
 	var set map[manifest.Line]bool
-	if len(s.held) > 32 {
-		set = make(map[manifest.Line]bool, len(s.held))
-		for _, l := range s.held {
+	if len(held) > 32 {
+		set = make(map[manifest.Line]bool, len(held))
+		for _, l := range held {
 			set[l] = true
 		}
 	}
@@ -186,7 +192,7 @@ func (s *slot) missing(resources []snapshot.Resource) []bool {
 		}
 		holds := set[r.Line]
 		if set == nil {
-			holds = slices.Contains(s.held, r.Line)
+			holds = slices.Contains(held, r.Line)
 		}
 		flags[i] = !holds
 	}
