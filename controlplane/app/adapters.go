@@ -23,7 +23,7 @@ import (
 	"github.com/agentry/agentry/internal/phase"
 )
 
-func openStore(ctx context.Context, cfg Config, log *slog.Logger) (store.Store, error) {
+func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*etcdstore.Store, error) {
 	if len(cfg.EtcdEndpoints) == 0 {
 		return etcdstore.OpenEmbedded(ctx, etcdstore.EmbeddedConfig{Dir: cfg.DataDir, Logger: log})
 	}

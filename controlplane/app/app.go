@@ -131,7 +131,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	p, err := assemble(parts{
-		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, view: v, vault: vault, cluster: cluster,
+		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, leases: opened, view: v, vault: vault, cluster: cluster,
 		runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
@@ -149,10 +149,9 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"streams", p.hub.Run},
 		{"identities", authority.Run},
 		{"revocations", p.runtime.cut},
-		{"releaser", p.releaser.Run},
+		{"leader", p.lead.run},
 		{"events", p.status.Watch},
 		{"memory", giveBack},
-		{"collector", p.collector.Run},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
 		{"people door", func(ctx context.Context) error { return p.people.serve(ctx, peopleLn, secure) }},
 	}
@@ -176,6 +175,7 @@ type parts struct {
 	log         *slog.Logger
 	redact      *secret.Redactor
 	store       store.Store
+	leases      store.Leases
 	view        *view.View
 	vault       *specapi.Vault
 	kek         secret.KEK
@@ -191,9 +191,10 @@ type process struct {
 	changes   *view.Subscription
 	publisher *publish.Publisher
 	hub       *stream.Hub
-	releaser  *releaser.Releaser
+	releaser  *releaser.Releaser // tells how releases stand; those that decide are made for each term of lead
 	status    *releaseapi.Service
 	collector *collector.Collector
+	lead      *lead
 	runtime   *runtimeDoor
 	people    *people
 }
@@ -248,14 +249,17 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.releaser, err = releaser.New(releaser.Config{View: in.view, Fleet: table, Store: in.store, Drops: &drops{hub: p.hub, table: table}, Logger: in.log})
-	if err != nil {
+	judging := releaser.Config{View: in.view, Fleet: table, Store: in.store, Drops: &drops{hub: p.hub, table: table}, Logger: in.log}
+	if p.releaser, err = releaser.New(judging); err != nil {
 		return nil, err
 	}
 	if p.runtime, err = newRuntimeDoor(in.log, ids, p.hub); err != nil {
 		return nil, err
 	}
 	if p.collector, err = newCollector(in, table); err != nil {
+		return nil, err
+	}
+	if p.lead, err = newLead(in, judging, p.collector); err != nil {
 		return nil, err
 	}
 	guarded, err := newGate(in)
@@ -278,7 +282,7 @@ func assemble(in parts) (*process, error) {
 		return nil, err
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, in.trail.metrics()...))
+	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(in.trail.metrics(), p.lead.metrics()...)...))
 	return p, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // newCollector makes what removes unused records from the store.
 func newCollector(in parts, table *fleet.Table) (*collector.Collector, error) {
-	return collector.New(collector.Config{Store: in.store, Logger: in.log, Running: func() (map[manifest.Hash]bool, bool) {
+	return collector.New(collector.Config{Logger: in.log, Running: func() (map[manifest.Hash]bool, bool) {
 		running := map[manifest.Hash]bool{}
 		for _, i := range table.All() {
 			running[i.Running.Token.Hash] = true

@@ -1,6 +1,6 @@
 // Package collector removes from the store what nothing refers to any more: immutable bytes, and per agent or head the oldest
-// applied configs, refusals and move records (semantics.md 12). app runs it in every replica. It never touches a head, and
-// it deletes nothing that was written or referred to since it looked.
+// applied configs, refusals and move records (semantics.md 12). app runs it in the replica that leads, on a store that writes only
+// while it does. It never touches a head, and it deletes nothing that was written or referred to since it looked.
 package collector
 
 import (
@@ -34,7 +34,6 @@ type Running func() (configs map[manifest.Hash]bool, ok bool)
 
 // Config is what New needs. Durations and counts that are zero mean the defaults.
 type Config struct {
-	Store   store.Store
 	Running Running
 	Logger  *slog.Logger
 	Now     func() time.Time // nil: time.Now
@@ -64,8 +63,8 @@ type sighting struct {
 
 // New makes a Collector.
 func New(cfg Config) (*Collector, error) {
-	if cfg.Store == nil || cfg.Running == nil || cfg.Logger == nil {
-		return nil, errs.New(errs.Invalid, "collector: store, running and logger are needed")
+	if cfg.Running == nil || cfg.Logger == nil {
+		return nil, errs.New(errs.Invalid, "collector: running and logger are needed")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -89,8 +88,8 @@ func (c *Collector) Stats() Stats {
 	return Stats{Blobs: c.blobs.Load(), Applied: c.applied.Load(), Refusals: c.refusals.Load(), Moves: c.moves.Load()}
 }
 
-// Run collects until ctx ends. A store that is away is tried again at the next turn.
-func (c *Collector) Run(ctx context.Context) error {
+// Run collects in s until ctx ends. A store that is away is tried again at the next turn. It may be called again after it ended.
+func (c *Collector) Run(ctx context.Context, s store.Store) error {
 	t := time.NewTicker(c.cfg.Every)
 	defer t.Stop()
 	for {
@@ -100,7 +99,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 		before := c.Stats()
-		err := c.Collect(ctx)
+		err := c.Collect(ctx, s)
 		now := c.Stats()
 		switch {
 		case ctx.Err() != nil:
@@ -115,25 +114,26 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// Collect looks once and removes what it may.
-func (c *Collector) Collect(ctx context.Context) error {
-	s, err := c.survey(ctx)
+// Collect looks through a store once and removes what it may.
+func (c *Collector) Collect(ctx context.Context, in store.Store) error {
+	s, err := c.survey(ctx, in)
 	if err != nil {
 		return err
 	}
+	remove := func(list []deletion, count *atomic.Uint64) error { return c.remove(ctx, in, list, count) }
 	running, known := c.cfg.Running()
 	if known { // else an instance that isn't back yet may run an old config
-		if err := c.remove(ctx, s.oldApplied(running, c.cfg.Keep), &c.applied); err != nil {
+		if err := remove(s.oldApplied(running, c.cfg.Keep), &c.applied); err != nil {
 			return err
 		}
 	}
-	if err := c.remove(ctx, s.oldRefusals(c.cfg.Keep), &c.refusals); err != nil {
+	if err := remove(s.oldRefusals(c.cfg.Keep), &c.refusals); err != nil {
 		return err
 	}
-	if err := c.remove(ctx, s.oldMoves(), &c.moves); err != nil {
+	if err := remove(s.oldMoves(), &c.moves); err != nil {
 		return err
 	}
-	return c.remove(ctx, c.ripe(s), &c.blobs)
+	return remove(c.ripe(s), &c.blobs)
 }
 
 // ripe gives the blobs that were unused, and not written again, for long enough.
@@ -165,7 +165,7 @@ type deletion struct {
 }
 
 // remove deletes in batches. A batch of which something was written meanwhile is left for the next look.
-func (c *Collector) remove(ctx context.Context, list []deletion, count *atomic.Uint64) error {
+func (c *Collector) remove(ctx context.Context, in store.Store, list []deletion, count *atomic.Uint64) error {
 	pause := time.NewTimer(c.cfg.Pause)
 	defer pause.Stop()
 	for round := 0; len(list) > 0 && round < maxRounds; round++ {
@@ -183,7 +183,7 @@ func (c *Collector) remove(ctx context.Context, list []deletion, count *atomic.U
 		}
 		list = list[n:]
 		bounded, cancel := context.WithTimeout(ctx, storeWait)
-		_, err := c.cfg.Store.Commit(bounded, t)
+		_, err := in.Commit(bounded, t)
 		cancel()
 		switch {
 		case err == nil:

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type world struct {
 	t       *testing.T
 	store   *memstore.Store
+	in      store.Store // what is collected through
 	now     time.Time
 	running map[manifest.Hash]bool
 	known   bool
@@ -35,10 +36,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, store: memstore.New(), now: time.Unix(1_000_000, 0), running: map[manifest.Hash]bool{}, known: true}
+	s := memstore.New()
+	w := &world{t: t, store: s, in: s, now: time.Unix(1_000_000, 0), running: map[manifest.Hash]bool{}, known: true}
 	var err error
 	w.c, err = New(Config{
-		Store: w.store, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }, Pause: time.Nanosecond, Keep: 3,
+		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }, Pause: time.Nanosecond, Keep: 3,
 		Running: func() (map[manifest.Hash]bool, bool) { return w.running, w.known },
 	})
 	if err != nil {
@@ -64,7 +66,7 @@ func (w *world) blob(text string) manifest.Hash {
 
 func (w *world) collect() {
 	w.t.Helper()
-	if err := w.c.Collect(w.t.Context()); err != nil {
+	if err := w.c.Collect(w.t.Context(), w.in); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -144,7 +146,7 @@ func TestWhatIsWrittenMeanwhileStays(t *testing.T) {
 	w := newWorld(t)
 	h := w.blob("orphan")
 	r := &racing{Store: w.store}
-	w.c.cfg.Store = r
+	w.in = r
 	w.collect()
 	w.now = w.now.Add(DefaultAge)
 	r.before = func() { w.put(view.BlobKey(h), []byte("orphan")) }
@@ -249,12 +251,12 @@ func TestAStoreThatIsAwayEndsTheLook(t *testing.T) {
 	w := newWorld(t)
 	w.blob("orphan")
 	w.store.FailNext(errs.New(errs.Unavailable, "no quorum"))
-	if err := w.c.Collect(t.Context()); !errs.Is(err, errs.Unavailable) {
+	if err := w.c.Collect(t.Context(), w.store); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.c.Run(ctx); err != nil {
+	if err := w.c.Run(ctx, w.store); err != nil {
 		t.Errorf("run: %v", err)
 	}
 	if _, err := New(Config{}); !errs.Is(err, errs.Invalid) || errors.Is(err, context.Canceled) {

@@ -52,22 +52,22 @@ type move struct {
 }
 
 // survey lists everything at one store revision. What can't be decoded is never removed.
-func (c *Collector) survey(ctx context.Context) (*survey, error) {
+func (c *Collector) survey(ctx context.Context, in store.Store) (*survey, error) {
 	s := &survey{used: map[string]bool{}, heads: map[string]agentHead{}, applied: map[string][]record{}, refusals: map[string][]record{}}
-	revision, err := c.list(ctx, view.BlobPrefix, store.ListOptions{KeysOnly: true}, s.blob)
+	revision, err := list(ctx, in, view.BlobPrefix, store.ListOptions{KeysOnly: true}, s.blob)
 	if err == nil {
-		_, err = c.list(ctx, view.Root, store.ListOptions{Revision: revision}, s.record)
+		_, err = list(ctx, in, view.Root, store.ListOptions{Revision: revision}, s.record)
 	}
 	return s, err
 }
 
 // list pages through a prefix and gives the store revision of the listing. It passes over blobs unless they are all that is asked for.
-func (c *Collector) list(ctx context.Context, prefix string, o store.ListOptions, take func(store.KV)) (int64, error) {
+func list(ctx context.Context, in store.Store, prefix string, o store.ListOptions, take func(store.KV)) (int64, error) {
 	const afterBlobs = view.BlobPrefix + "\xff" // a blob's key goes on in hex
 	o.Limit = pageSize
 	for {
 		bounded, cancel := context.WithTimeout(ctx, storeWait)
-		page, err := c.cfg.Store.List(bounded, prefix, o)
+		page, err := in.List(bounded, prefix, o)
 		cancel()
 		if err != nil {
 			return 0, err

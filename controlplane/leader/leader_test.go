@@ -225,7 +225,7 @@ func TestStoreAwayMeanwhile(t *testing.T) {
 		r := start(t, s, "a")
 		one := <-r.terms
 		s.BreakWatches(down)
-		time.Sleep(3 * time.Second) // in the bubble
+		<-time.After(3 * time.Second) // in the bubble
 		if tell, err := s.Expire(view.LeaderKey); err != nil {
 			t.Fatal(err)
 		} else {

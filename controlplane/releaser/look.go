@@ -247,7 +247,7 @@ func (r *Releaser) look(ctx context.Context, key view.AgentKey) outcome {
 	if !later.IsZero() && (out.due.IsZero() || later.Before(out.due)) {
 		out.due = later
 	}
-	t := s.transaction(next, actions, policies, now)
+	t := s.transaction(next, actions, policies, now, r.cfg.Term)
 	if len(t.Puts) == 0 {
 		r.memo.succeeded(key)
 		return out

@@ -1,7 +1,8 @@
 // Package releaser performs what package release decides: it follows the view and the fleet, gathers what counts
-// for an agent, steps its release and writes the outcome. It alone moves heads by itself; app runs one. A person's
-// events (Apply, Rollback, Delete) are stepped by the spec API within its own transaction, not here: both write under
-// the condition that the agent's head is the one they judged, so whoever loses judges again.
+// for an agent, steps its release and writes the outcome. It alone moves heads by itself; app runs one in the replica that leads, on
+// a store that writes only while it does, and makes a new one for every term. A person's events (Apply, Rollback, Delete) are stepped
+// by the spec API within its own transaction, not here: both write under the condition that the agent's head is the one they judged,
+// so whoever loses judges again.
 //
 // It never talks to an instance except through Dropper, and keeps nothing that a restart would miss: every
 // decision follows from the head, the view and the live instances.
@@ -38,6 +39,8 @@ type Config struct {
 	Store  store.Store
 	Drops  Dropper
 	Logger *slog.Logger
+	// Term is the number of the lead within which it works, which its move records carry; 0: none.
+	Term int64
 	// WriteTimeout bounds one write, default 5 s.
 	WriteTimeout time.Duration
 	// Workers is how many agents are judged at once, default 4.

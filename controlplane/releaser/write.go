@@ -23,9 +23,9 @@ const actor = "releaser"
 const maxForgotten = 50
 
 // transaction is one decision: the head, the record of its moves, and what must be kept, all or nothing.
-func (s *sight) transaction(next release.State, actions []release.Action, policies map[manifest.Hash][]byte, now time.Time) store.Txn {
+func (s *sight) transaction(next release.State, actions []release.Action, policies map[manifest.Hash][]byte, now time.Time, term int64) store.Txn {
 	var t store.Txn
-	record := view.MoveRecord{Actor: actor, Time: now}
+	record := view.MoveRecord{Actor: actor, Time: now, Term: term}
 	write, kept := false, false
 	for _, a := range actions {
 		switch a := a.(type) {

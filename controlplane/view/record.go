@@ -153,6 +153,9 @@ type MoveRecord struct {
 	Message string     `json:"message,omitempty"`
 	Time    time.Time  `json:"time"`
 	Heads   []HeadMove `json:"heads"`
+	// Term is the number of the lead (package leader) within which the releaser wrote it; 0: a person's request, or a release of
+	// before there were terms. Within one store it never goes down from one of the releaser's records to the next.
+	Term int64 `json:"term,omitempty"`
 }
 
 // HeadMove is one head's part of a move.
