@@ -76,3 +76,17 @@ func (w *World) joinToken(ctx context.Context, agent string) (string, error) {
 	}
 	return "", errors.Join(errs...)
 }
+
+// Fleet gives the agents of the world and how many instances each has.
+func (w *World) Fleet() []Agent { return w.opts.Agents }
+
+// Instances gives an agent's nodes.
+func (w *World) Instances(agent string) []*Node {
+	var out []*Node
+	for _, n := range w.Agents {
+		if n.Agent == agent {
+			out = append(out, n)
+		}
+	}
+	return out
+}

@@ -36,6 +36,9 @@ type Injected struct {
 	// Unsettled are agents' nodes that need not converge before Heal, as all needn't; after it everybody must. It is for a fault that
 	// leaves something behind on purpose; nil as a rule.
 	Unsettled []*Node
+	// FallsBack are agents' nodes that may serve an older config than before until they are settled again, because the newest that they
+	// had was taken from their disk. Nobody else may ever go back.
+	FallsBack []*Node
 	// NoWrites is set where the control plane can't take writes while the fault is at work (quorum lost): the writers' gap isn't
 	// counted as a finding then.
 	NoWrites bool
