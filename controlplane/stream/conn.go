@@ -28,7 +28,7 @@ type serverStream = grpc.BidiStreamingServer[pushv1.StreamRequest, pushv1.Stream
 type conn struct {
 	hub    *Hub
 	stream serverStream
-	key    fleet.Key // set before ready is closed, then constant
+	key    fleet.Key // set when the hub enters it, then constant
 	caller Caller
 	joined time.Time
 
@@ -127,7 +127,6 @@ func (h *Hub) serve(c *conn, in introduction) error {
 	c.slot.running, c.slot.held = in.Running, in.held
 	g := h.enter(c, in.Hello)
 	h.begun(c)
-	c.key = g.Key
 	close(c.ready)
 	how := fleet.Lost
 	defer func() { h.leave(c, how) }()

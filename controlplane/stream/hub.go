@@ -274,10 +274,24 @@ func (h *Hub) enter(c *conn, hello fleet.Hello) fleet.Greeting {
 		old.stop(end{goaway: goaway("duplicate", duplicateSpread)})
 	}
 	h.agents[k][hello.ID.Instance] = c
+	c.key = g.Key
 	if h.closing { // Shutdown ran between open and here
 		c.stop(end{goaway: goaway("shutdown", h.spread(h.streams))})
 	}
 	return g
+}
+
+// Displace sends a stream away because another replica holds a newer one of the same instance. It does nothing where that stream has
+// ended, or was replaced, meanwhile.
+func (h *Hub) Displace(k fleet.Key) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	c := h.agents[fleet.AgentKey{Namespace: k.ID.Namespace, Name: k.ID.Agent}][k.ID.Instance]
+	if c == nil || c.key.Session != k.Session {
+		return
+	}
+	h.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "stream ends: another replica holds a newer one of the same instance", c.who())
+	c.stop(end{goaway: goaway("duplicate", duplicateSpread)})
 }
 
 func (h *Hub) leave(c *conn, how fleet.Departure) {
