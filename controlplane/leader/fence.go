@@ -25,6 +25,12 @@ func (f *fenced) Commit(ctx context.Context, t store.Txn) (int64, error) {
 	if len(t.Puts)+len(t.Deletes) == 0 {
 		return f.Store.Commit(ctx, t)
 	}
+	// gofail: var deafLeader struct{}
+	// ctx = context.WithoutCancel(ctx)
+
+	// gofail: var mutateUnfenced struct{}
+	// return f.Store.Commit(ctx, t)
+
 	t.If = append(slices.Clone(t.If), f.term.Cond())
 	revision, err := f.Store.Commit(ctx, t)
 	if !errs.Is(err, errs.Conflict) {
