@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -13,17 +14,15 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
 )
 
 const (
 	// keepAlive is the wish for both pings and their answers. gRPC pings every 10 s at most, but it takes the time-out
-	// for TCP's as well: a connection on which something sent isn't acknowledged for so long is given up.
-	keepAlive = 2 * time.Second
-	// readRetries bounds how often the client tries a read, readPause apart. Writes are never repeated: the first try
-	// may have happened.
-	readRetries   = 4
-	readPause     = 100 * time.Millisecond
+	// for TCP's as well: a connection on which something sent isn't acknowledged for so long is given up. A process that
+	// hangs acknowledges: the route's probes are for that.
+	keepAlive     = 2 * time.Second
 	reconnectMax  = time.Second
 	connectWithin = 2 * time.Second
 )
@@ -36,7 +35,8 @@ type ClientConfig struct {
 	Logger      *slog.Logger
 }
 
-// Dial opens a store on an external etcd. It answers Unavailable or Timeout when no endpoint answers a linearizable read
+// Dial opens a store on an external etcd. All calls go to one member, chosen at random; when it is gone, hangs or has no leader, to
+// another one that answers: calls under way end, reads and what was surely not written are tried there. It answers Unavailable or Timeout when no endpoint answers a linearizable read
 // within DialTimeout. The member must take requests as large as the transactions that are written.
 func Dial(ctx context.Context, cfg ClientConfig) (*Store, error) {
 	if cfg.DialTimeout <= 0 {
@@ -45,27 +45,24 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Store, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errs.New(errs.Invalid, "etcd: no endpoints")
 	}
-	reconnect := backoff.DefaultConfig
-	reconnect.BaseDelay, reconnect.MaxDelay = retryMin, reconnectMax
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            cfg.Endpoints,
-		TLS:                  cfg.TLS,
-		DialTimeout:          cfg.DialTimeout,
-		DialKeepAliveTime:    keepAlive,
-		DialKeepAliveTimeout: keepAlive,
-		MaxCallSendMsgSize:   maxRequest + 1<<20,
-		MaxUnaryRetries:      readRetries,
-		BackoffWaitBetween:   readPause,
-		Logger:               zapLogger(cfg.Logger, zapcore.ErrorLevel), // it warns of every try; the error tells the caller
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectWithin}),
-			grpc.WithChainUnaryInterceptor(failFast),
-		},
-	})
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "etcd client: %w", err)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := newStore(client, client.Close)
+	r := newRoute(cfg)
+	client, err := newClient(cfg, r.endpoint(), r)
+	if err != nil {
+		return nil, err
+	}
+	watching, err := newClient(cfg, r.endpoint(), r)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	r.clients = []*clientv3.Client{client, watching}
+	s := newStore(storeParts{
+		kind: store.External, client: client, watching: watching, several: len(cfg.Endpoints) > 1, members: r.members,
+		release: func() error { return errors.Join(watching.Close(), client.Close()) },
+	})
+	s.background(r.run)
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
 	if err := s.reach(ctx); err != nil {
@@ -75,9 +72,29 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Store, error) {
 	return s, nil
 }
 
-// failFast takes back the client's default of waiting for a connection as long as the deadline allows.
-func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+// newClient makes a client of one member. The route changes the member later; nil: nobody does.
+func newClient(cfg ClientConfig, endpoint string, r *route) (*clientv3.Client, error) {
+	reconnect := backoff.DefaultConfig
+	reconnect.BaseDelay, reconnect.MaxDelay = retryMin, reconnectMax
+	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectWithin})}
+	if r != nil {
+		options = append(options, grpc.WithChainUnaryInterceptor(r.unary), grpc.WithChainStreamInterceptor(r.stream))
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            []string{endpoint},
+		TLS:                  cfg.TLS,
+		DialTimeout:          cfg.DialTimeout,
+		DialKeepAliveTime:    keepAlive,
+		DialKeepAliveTimeout: keepAlive,
+		MaxCallSendMsgSize:   maxRequest + 1<<20,
+		MaxUnaryRetries:      1,                                         // the store itself tries again
+		Logger:               zapLogger(cfg.Logger, zapcore.ErrorLevel), // it warns of every try; the error tells the caller
+		DialOptions:          options,
+	})
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "etcd client: %w", err)
+	}
+	return client, nil
 }
 
 // reach asks for a linearizable read until one comes: an etcd that is just starting is waited for.

@@ -59,18 +59,23 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("embedded etcd in %s: %w", cfg.Dir, err), unlock())
 	}
 	client := v3client.New(etcd.Server)
-	s := newStore(client, func() error {
-		err := client.Close()
-		etcd.Close()
-		if errors.Is(err, context.Canceled) { // what its context says after a Close
-			err = nil
-		}
-		return errors.Join(err, unlock())
+	s := newStore(storeParts{
+		kind: store.Embedded, client: client, watching: client, quota: cfg.QuotaBytes, members: membersOf(client, etcd, nil),
+		release: func() error { return errors.Join(end(client, etcd), unlock()) },
 	})
 	if err := s.mendSpace(ctx, etcd, cfg.Logger); err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded etcd in %s: %w", cfg.Dir, err), s.Close())
 	}
 	return s, nil
+}
+
+func end(client *clientv3.Client, etcd *embed.Etcd) error {
+	err := client.Close()
+	etcd.Close()
+	if errors.Is(err, context.Canceled) { // what its context says after a Close
+		return nil
+	}
+	return err
 }
 
 func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {

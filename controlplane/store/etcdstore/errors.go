@@ -30,6 +30,10 @@ func (s *Store) fault(what string, err error) error {
 		return errs.New(errs.Invalid, "store %s: more operations than etcd takes at once (--max-txn-ops): %w", what, err)
 	case tooLarge(err):
 		return errs.New(errs.Invalid, "store %s: more bytes than etcd takes at once (--max-request-bytes): %w", what, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		s.noteFull()
+		return errs.New(errs.Exhausted, "store %s: the store is out of space and takes no writes; agents go on with what they run; "+
+			"docs/operations.md, \"The store is full\", says what to do: %w", what, err)
 	}
 	return errs.New(kindOf(err), "store %s: %w", what, err)
 }
@@ -46,7 +50,7 @@ func kindOf(err error) errs.Kind {
 		return errs.Timeout
 	case errors.Is(err, context.Canceled):
 		return errs.Canceled
-	case errors.Is(err, rpctypes.ErrTooManyRequests), errors.Is(err, clientv3.ErrNoAvailableEndpoints):
+	case errors.Is(err, rpctypes.ErrTooManyRequests), dropped(err), errors.Is(err, clientv3.ErrNoAvailableEndpoints):
 		return errs.Unavailable
 	}
 	code := status.Code(err)

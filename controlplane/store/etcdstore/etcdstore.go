@@ -1,5 +1,5 @@
-// Package etcdstore is the store over etcd: an embedded member with no listener of its own, or endpoints of an
-// external cluster. Behind both stands the same code on one clientv3.Client. The control plane's app opens it; it
+// Package etcdstore is the store over etcd: an embedded member with no listener of its own, an embedded member of several, or endpoints of
+// an external cluster. Behind all of them stands the same code on clientv3.Client. The control plane's app opens it; it
 // knows nothing of what is stored, and nobody else speaks etcd.
 package etcdstore
 
@@ -21,29 +21,52 @@ const (
 	maxRequest = 8 << 20
 )
 
-// Store is a store.Store over etcd. Use OpenEmbedded or Dial.
+// Store is a store.Store over etcd. Use OpenEmbedded, OpenCluster or Dial.
 type Store struct {
-	client  *clientv3.Client
-	release func() error // ends what client stands on
+	storeParts
 
 	onClose func(cancel func()) (stop func() bool)
 	end     context.CancelFunc
+	full    chan struct{} // a write met the end of the space; holds one
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards closed
 	closed   bool
 	inFlight sync.WaitGroup
 	closing  sync.Once
 	closeErr error
 }
 
-func newStore(client *clientv3.Client, release func() error) *Store {
+// storeParts is what the ways to open a store differ in.
+type storeParts struct {
+	kind store.Kind
+	// client is for everything but watches: those have a connection of their own, so that a large answer holds none up.
+	client, watching *clientv3.Client
+	several          bool // members: one may die, and the others go on
+	quota            int64
+	members          func(ctx context.Context) []store.Member // each asked by itself
+	release          func() error                             // ends what the clients stand on
+}
+
+func newStore(parts storeParts) *Store {
 	ctx, end := context.WithCancel(context.Background())
 	return &Store{
-		client:  client,
-		release: release,
-		onClose: func(cancel func()) func() bool { return context.AfterFunc(ctx, cancel) },
-		end:     end,
+		storeParts: parts,
+		onClose:    func(cancel func()) func() bool { return context.AfterFunc(ctx, cancel) },
+		end:        end,
+		full:       make(chan struct{}, 1),
 	}
+}
+
+// background runs f until Close, which waits for it.
+func (s *Store) background(f func(ctx context.Context)) {
+	ctx, done, err := s.begin(context.Background())
+	if err != nil {
+		return
+	}
+	go func() {
+		defer done()
+		f(ctx)
+	}()
 }
 
 // begin joins a call to the store's life: ctx ends with Close, which waits for done.
@@ -83,7 +106,11 @@ func (s *Store) Get(ctx context.Context, key string) (store.KV, error) {
 		return store.KV{}, err
 	}
 	defer done()
-	resp, err := s.client.Get(ctx, key)
+	var resp *clientv3.GetResponse
+	err = s.try(ctx, reads, func(ctx context.Context) (err error) {
+		resp, err = s.client.Get(ctx, key)
+		return err
+	})
 	if err != nil {
 		return store.KV{}, s.fault("get", err)
 	}
@@ -109,7 +136,11 @@ func (s *Store) List(ctx context.Context, prefix string, opts store.ListOptions)
 	if opts.KeysOnly {
 		ops = append(ops, clientv3.WithKeysOnly())
 	}
-	resp, err := s.client.Get(ctx, from, ops...)
+	var resp *clientv3.GetResponse
+	err = s.try(ctx, reads, func(ctx context.Context) (err error) {
+		resp, err = s.client.Get(ctx, from, ops...)
+		return err
+	})
 	if err != nil {
 		return store.Page{}, s.fault("list", err)
 	}
@@ -151,10 +182,16 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 	for _, key := range t.Deletes {
 		then = append(then, clientv3.OpDelete(key))
 	}
+	does := writes
 	if len(then) == 0 { // a transaction without any operation would be answered by a member that lags
+		does = reads
 		then = []clientv3.Op{clientv3.OpGet("\x00", clientv3.WithKeysOnly())}
 	}
-	resp, err := s.client.Txn(ctx).If(conds...).Then(then...).Else(otherwise...).Commit()
+	var resp *clientv3.TxnResponse
+	err = s.try(ctx, does, func(ctx context.Context) (err error) {
+		resp, err = s.client.Txn(ctx).If(conds...).Then(then...).Else(otherwise...).Commit()
+		return err
+	})
 	if err != nil {
 		return 0, s.fault("commit", err)
 	}

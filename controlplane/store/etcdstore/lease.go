@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -211,7 +212,7 @@ const (
 func (h *held) renew(ctx context.Context, deadline time.Time) renewal {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if _, err := h.store.client.KeepAliveOnce(ctx, h.lease); err != nil {
+	if err := h.store.renewOnce(ctx, h.lease); err != nil {
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return leaseGone
 		}
@@ -222,4 +223,32 @@ func (h *held) renew(ctx context.Context, deadline time.Time) renewal {
 		return leaseGone
 	}
 	return leaseRenewed
+}
+
+// renewOnce renews a lease by one exchange. The client's own KeepAliveOnce tries again without a pause while there is no connection.
+func (s *Store) renewOnce(ctx context.Context, id clientv3.LeaseID) error {
+	conn := s.client.ActiveConnection()
+	if conn == nil { // embedded: there is nothing that could be away
+		_, err := s.client.KeepAliveOnce(ctx, id)
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := etcdserverpb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}); err != nil {
+		return err
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	cancel()
+	_, _ = stream.Recv() // the end, after which nothing is kept of the stream
+	if resp.GetTTL() <= 0 {
+		return rpctypes.ErrLeaseNotFound
+	}
+	return nil
 }

@@ -15,6 +15,8 @@ const (
 	progressEvery = time.Second
 	retryMin      = 100 * time.Millisecond
 	retryMax      = 2 * time.Second
+	// silentFor ends a watch that answers nothing, though it is asked every second.
+	silentFor = 8 * time.Second
 )
 
 // Watch follows prefix. The client resumes by itself after a lost connection; when etcd ends the watch (no leader, a
@@ -66,19 +68,24 @@ func (w *watch) follow(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	from, end := span(w.prefix)
-	responses := w.store.client.Watch(ctx, from, clientv3.WithRange(end), clientv3.WithRev(w.after+1), clientv3.WithProgressNotify())
+	responses := w.store.watching.Watch(ctx, from, clientv3.WithRange(end), clientv3.WithRev(w.after+1), clientv3.WithProgressNotify())
 	progress := time.NewTicker(progressEvery)
 	defer progress.Stop()
+	silent := time.NewTimer(silentFor)
+	defer silent.Stop()
 	for {
 		select {
 		case <-progress.C:
-			if err := w.store.client.RequestProgress(ctx); err != nil {
+			if err := w.store.watching.RequestProgress(ctx); err != nil {
 				return true, err
 			}
+		case <-silent.C:
+			return true, errs.New(errs.Timeout, "the watch answered nothing for %s", silentFor)
 		case resp, ok := <-responses:
 			if !ok {
 				return true, nil
 			}
+			silent.Reset(silentFor)
 			if resp.CompactRevision != 0 {
 				return false, errs.New(errs.OutOfRange, "revision %d was compacted, %d is the oldest", w.after, resp.CompactRevision)
 			}
