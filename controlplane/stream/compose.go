@@ -26,6 +26,10 @@ func (c *conn) target(now time.Time) (r *snapshot.Rendered, refused bool) {
 	if err != nil {
 		return nil, false // publish shows why; the instance keeps what it runs
 	}
+	// Asked again: what was rendered after a restore began may be half of it, and one after it ended is of a later epoch.
+	if !c.hub.pushing() || !c.ofEra(r) {
+		return nil, false
+	}
 	made := offeredOf(r)
 	c.mu.Lock()
 	known := c.offered == made && c.slot.serves(r)

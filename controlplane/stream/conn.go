@@ -42,11 +42,12 @@ type conn struct {
 	handed  map[string]int64         // the version of each credential that was handed out; the sender's own
 	refused func(manifest.Hash) bool // whether the instance remembers having refused a config
 
-	lined   bool        // stands in the line; guarded by its mutex
-	writing atomic.Bool // write runs and isn't held up by a slow reader
-	turn    atomic.Bool // it is its turn
-	aged    atomic.Bool // its age's timer has run out
-	old     atomic.Bool // it ends as soon as nothing is unanswered
+	lined   bool          // stands in the line; guarded by its mutex
+	writing atomic.Bool   // write runs and isn't held up by a slow reader
+	turn    atomic.Bool   // it is its turn
+	aged    atomic.Bool   // its age's timer has run out
+	old     atomic.Bool   // it ends as soon as nothing is unanswered
+	epoch   atomic.Uint64 // by which Welcome; 0: not welcomed yet
 
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
@@ -135,6 +136,10 @@ func (h *Hub) serve(c *conn, in introduction) error {
 			c.who(), slog.Int("takeovers_in_a_minute", g.Takeovers))
 	}
 	cluster := h.cfg.View.Cluster()
+	if cluster.Restoring != nil { // it began since open; Renew may have passed before this stream was there
+		return c.finish(end{goaway: goaway(restored, restoreSpread)})
+	}
+	c.epoch.Store(cluster.Epoch)
 	if err := c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Welcome{Welcome: &pushv1.Welcome{
 		ClusterId: cluster.ID, ReplicaId: h.cfg.ReplicaID, Epoch: cluster.Epoch,
 		ViewRevision: h.cfg.View.Revision(), FleetComplete: h.cfg.Fleet.Complete(time.Now()),

@@ -190,6 +190,9 @@ func (h *Hub) Drop(id snapshot.InstanceID) bool {
 
 // Alarm says why this replica stopped pushing or refused a stream for good; "" if it didn't.
 func (h *Hub) Alarm() string {
+	if r := h.cfg.View.Cluster().Restoring; r != nil {
+		return restoringAlarm(r)
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	switch {
@@ -246,6 +249,8 @@ func (h *Hub) open() error {
 		return errs.New(errs.Unavailable, "STORE_WENT_BACK: this replica doesn't push until an operator looked at the store")
 	case !h.cfg.Ready():
 		return errs.New(errs.Unavailable, "this replica's view is not loaded yet")
+	case !h.whole():
+		return errRestoring()
 	}
 	h.streams++
 	return nil
@@ -310,5 +315,5 @@ func (h *Hub) leave(c *conn, how fleet.Departure) {
 func (h *Hub) pushing() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return !h.back
+	return !h.back && h.whole()
 }
