@@ -1,0 +1,187 @@
+// Package fleet watches what every instance really runs: that it never goes back (P2), and how long it takes until all of them run what
+// the store says (P3).
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/test/chaos/report"
+	"github.com/agentry/agentry/test/chaos/world"
+	"github.com/agentry/agentry/test/harness"
+)
+
+// Dump is what an agentd says of itself, as far as it counts here.
+type Dump struct {
+	Client struct {
+		Connected bool           `json:"connected"`
+		Address   string         `json:"address"`
+		Reason    string         `json:"reason"`
+		Phase     string         `json:"phase"`
+		State     string         `json:"configState"`
+		Fence     manifest.Fence `json:"fence"`
+		Refusals  []struct {
+			Token manifest.Token `json:"token"`
+		} `json:"refusals"`
+	} `json:"controlPlane"`
+	Loaded *struct {
+		Revision int64          `json:"revision"`
+		Config   string         `json:"config"`
+		Token    manifest.Token `json:"token"`
+	} `json:"loaded"`
+}
+
+// Read asks an agentd what it runs.
+func Read(ctx context.Context, n *world.Node) (Dump, error) {
+	var d Dump
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	code, body, err := harness.Get(ctx, n.URL()+"/admin/config")
+	if err != nil {
+		return d, err
+	}
+	if code != 200 {
+		return d, fmt.Errorf("%s: /admin/config %d: %s", n.Name, code, body)
+	}
+	return d, json.Unmarshal([]byte(body), &d)
+}
+
+// Watch polls all instances.
+type Watch struct {
+	World    *world.World
+	Findings *report.Findings
+	// Every is the time between two looks.
+	Every time.Duration
+
+	mu      sync.Mutex // guards what follows
+	last    map[*world.Node]mark
+	free    map[*world.Node]bool
+	looks   int
+	pending []update
+	spread  []time.Duration
+}
+
+// mark is the furthest that an instance was seen.
+type mark struct {
+	epoch      uint64
+	generation int64
+	revision   int64 // what it runs now
+	fence      manifest.Fence
+	config     string
+}
+
+// update is one that not every instance was seen to run yet.
+type update struct {
+	agent    string
+	revision int64
+	at       time.Time
+}
+
+// Run polls until ctx ends.
+func (w *Watch) Run(ctx context.Context) {
+	tick := time.NewTicker(w.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		w.look(ctx)
+	}
+}
+
+func (w *Watch) look(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, n := range w.World.Agents {
+		wg.Go(func() {
+			if d, err := Read(ctx, n); err == nil {
+				w.Saw(n, d)
+			}
+		})
+	}
+	wg.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looks++
+	now := time.Now()
+	keep := w.pending[:0]
+	for _, u := range w.pending {
+		if w.everywhere(u) {
+			w.spread = append(w.spread, now.Sub(u.at))
+		} else {
+			keep = append(keep, u)
+		}
+	}
+	w.pending = keep
+}
+
+// everywhere tells whether all instances of an agent run an update or a later one. w.mu is held.
+func (w *Watch) everywhere(u update) bool {
+	for _, n := range w.World.Instances(u.agent) {
+		if w.last[n].revision < u.revision {
+			return false
+		}
+	}
+	return true
+}
+
+// Saw takes what an instance said. What it runs and its fence never fall, whatever replica it talks to and however often it is started.
+func (w *Watch) Saw(n *world.Node, d Dump) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.last == nil {
+		w.last, w.free = map[*world.Node]mark{}, map[*world.Node]bool{}
+	}
+	m, known := w.last[n]
+	if d.Loaded != nil {
+		t := d.Loaded.Token
+		back := t.Epoch < m.epoch || (t.Epoch == m.epoch && t.Generation < m.generation)
+		if known && back && !w.free[n] {
+			w.Findings.Violate("P2", "%s went back from epoch %d, generation %d (%s) to %d, %d (%s)", n.Name, m.epoch, m.generation, m.config, t.Epoch, t.Generation, d.Loaded.Config)
+		}
+		m.epoch, m.generation, m.revision, m.config = t.Epoch, t.Generation, d.Loaded.Revision, d.Loaded.Config
+	}
+	if f := d.Client.Fence; f.ClusterID != "" {
+		back := f.Epoch < m.fence.Epoch || (f.Epoch == m.fence.Epoch && f.Generation < m.fence.Generation)
+		if known && back && f.ClusterID == m.fence.ClusterID && !w.free[n] {
+			w.Findings.Violate("P2", "the fence of %s went back from %+v to %+v", n.Name, m.fence, f)
+		}
+		m.fence = f
+	}
+	w.last[n] = m
+}
+
+// Free lets nodes go back until the answer is called: what they had was taken from them.
+func (w *Watch) Free(nodes []*world.Node) (end func()) {
+	set := func(v bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, n := range nodes {
+			if w.free == nil {
+				w.last, w.free = map[*world.Node]mark{}, map[*world.Node]bool{}
+			}
+			w.free[n] = v
+		}
+	}
+	set(true)
+	return func() { set(false) }
+}
+
+// Expect begins to measure how long an acknowledged update takes to be run by all instances of its agent.
+func (w *Watch) Expect(agent string, revision int64, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending = append(w.pending, update{agent, revision, at})
+}
+
+// Spread gives how long updates took, and how many are still on their way.
+func (w *Watch) Spread() (took []time.Duration, pending, looks int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]time.Duration{}, w.spread...), len(w.pending), w.looks
+}
