@@ -22,7 +22,7 @@ func (t *Table) Complete(now time.Time) bool {
 	if blind := t.blind.Load(); blind != nil && !now.Before(*blind) {
 		return false
 	}
-	return t.settled.Load() || now.Sub(t.cfg.Started) >= t.cfg.Settle
+	return t.settled.Load() || now.Sub(t.started()) >= t.cfg.Settle
 }
 
 // Peers says which other replicas are registered now. Until it is called nobody knows, so a start waits its whole time.
@@ -102,7 +102,7 @@ func (t *Table) judge() {
 		}
 	}
 	t.blind.Store(blind)
-	if t.told && synced && complete && !t.settled.Load() && !t.away() {
+	if synced && (t.told && complete || t.returned()) && !t.settled.Load() && !t.away() {
 		t.settled.Store(true)
 	}
 }

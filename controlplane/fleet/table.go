@@ -41,6 +41,7 @@ type AgentKey struct {
 type Table struct {
 	cfg     Config
 	settled atomic.Bool               // the fleet was complete once; written under the mutex
+	renewed atomic.Pointer[renewal]   // the last end of an era; nil: there was none; written under the mutex
 	blind   atomic.Pointer[time.Time] // from when on a registered peer is unheard for too long; written under the mutex
 
 	mu       sync.Mutex // guards what follows
