@@ -10,6 +10,7 @@ import (
 	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
 	_ "github.com/agentry/agentry/gen/agentry/audit/v1"    // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/identity/v1" // the permissions that its methods ask for
+	_ "github.com/agentry/agentry/gen/agentry/peer/v1"     // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/push/v1"     // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/registry/v1" // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/release/v1"  // the permissions that its methods ask for
@@ -26,7 +27,7 @@ type Permission struct {
 	Name string
 	// Methods ask for it before their handler runs, as "agentry.spec.v1.SpecService/Apply".
 	Methods []string
-	// Instance is true where only the certificate of an agent holds it, never a role.
+	// Instance is true where only the certificate of an agent, or of a replica, holds it, never a role.
 	Instance bool
 }
 
@@ -63,7 +64,7 @@ func methodsOf(f protoreflect.FileDescriptor, into map[string]*Permission) {
 				into[p.Name] = p
 			}
 			p.Methods = append(p.Methods, method)
-			p.Instance = p.Instance || rule.GetOn() == accessv1.On_ON_INSTANCE
+			p.Instance = p.Instance || rule.GetOn() == accessv1.On_ON_INSTANCE || rule.GetOn() == accessv1.On_ON_REPLICA
 		}
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/agentry/agentry/controlplane/stream"
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/internal/errs"
-	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 )
 
@@ -131,21 +130,6 @@ func (l *liveness) Capabilities(namespace, agent string) [][]string {
 // Condition gives an agent's condition.
 func (l *liveness) Condition(namespace, agent string) phase.Condition {
 	return l.status.Condition(namespace, agent)
-}
-
-// drops ends retries for the releaser.
-type drops struct {
-	hub   *stream.Hub
-	table *fleet.Table
-}
-
-// Drop ends an instance's retry of a config, if that is what it still retries.
-func (d *drops) Drop(id snapshot.InstanceID, token manifest.Token) {
-	for _, i := range d.table.Agent(id.Namespace, id.Agent) {
-		if i.ID.Instance == id.Instance && i.Desired.Token.Hash == token.Hash {
-			d.hub.Drop(id)
-		}
-	}
 }
 
 // writeInfo tells the chosen addresses; the file is renamed into place, so that it is whole when it is there.

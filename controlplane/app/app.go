@@ -20,6 +20,7 @@ import (
 	"github.com/agentry/agentry/controlplane/collector"
 	"github.com/agentry/agentry/controlplane/directory"
 	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/fleet/peers"
 	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/releaseapi"
@@ -130,9 +131,9 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := assemble(parts{
+	p, err := assemble(ctx, parts{
 		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, leases: opened, view: v, vault: vault, cluster: cluster,
-		runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
+		peopleAddr: peopleLn.Addr().String(), runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
 		return err
@@ -149,6 +150,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"streams", p.hub.Run},
 		{"identities", authority.Run},
 		{"revocations", p.runtime.cut},
+		{"peers", p.peers.Run},
 		{"leader", p.lead.run},
 		{"events", p.status.Watch},
 		{"memory", giveBack},
@@ -182,6 +184,7 @@ type parts struct {
 	directory   *directory.Directory
 	authority   *identity.Authority
 	cluster     view.Cluster
+	peopleAddr  string // where the doors listen
 	runtimeAddr string
 	heard       *clock
 }
@@ -191,6 +194,7 @@ type process struct {
 	changes   *view.Subscription
 	publisher *publish.Publisher
 	hub       *stream.Hub
+	peers     *peers.Peers
 	releaser  *releaser.Releaser // tells how releases stand; those that decide are made for each term of lead
 	status    *releaseapi.Service
 	collector *collector.Collector
@@ -199,12 +203,12 @@ type process struct {
 	people    *people
 }
 
-func assemble(in parts) (*process, error) {
+func assemble(ctx context.Context, in parts) (*process, error) {
 	p := &process{}
 	replica := in.replica
 	t := in.cfg.Timing
 	table, err := fleet.New(fleet.Config{
-		Started: time.Now(), Greeted: in.cluster.Greeted,
+		Started: time.Now(), Replica: replica, Greeted: in.cluster.Greeted,
 		StaleAfter: t.StaleAfter, Lease: t.Lease, RemoveAfter: t.RemoveAfter, Settle: t.Settle,
 	})
 	if err != nil {
@@ -249,11 +253,14 @@ func assemble(in parts) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	judging := releaser.Config{View: in.view, Fleet: table, Store: in.store, Drops: &drops{hub: p.hub, table: table}, Logger: in.log}
+	if p.peers, err = newPeers(ctx, in, table, p.hub, ids); err != nil {
+		return nil, err
+	}
+	judging := releaser.Config{View: in.view, Fleet: table, Store: in.store, Drops: p.peers, Logger: in.log}
 	if p.releaser, err = releaser.New(judging); err != nil {
 		return nil, err
 	}
-	if p.runtime, err = newRuntimeDoor(in.log, ids, p.hub); err != nil {
+	if p.runtime, err = newRuntimeDoor(in.log, ids, p.hub, p.peers); err != nil {
 		return nil, err
 	}
 	if p.collector, err = newCollector(in, table); err != nil {
@@ -282,7 +289,7 @@ func assemble(in parts) (*process, error) {
 		return nil, err
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(in.trail.metrics(), p.lead.metrics()...)...))
+	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(append(in.trail.metrics(), p.lead.metrics()...), newPeerMetrics(p.peers))...))
 	return p, nil
 }
 

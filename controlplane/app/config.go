@@ -22,6 +22,8 @@ type Config struct {
 	// PeopleAddr and RuntimeAddr are host:port; port 0 chooses one (see InfoFile).
 	PeopleAddr  string
 	RuntimeAddr string
+	// Advertise is where others reach the doors.
+	Advertise Advertise
 	// PeopleTLS lets the people door be reached from elsewhere.
 	PeopleTLS PeopleTLS
 	// EtcdEndpoints replaces the embedded etcd. The three files are for TLS towards it.
@@ -86,6 +88,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`directory` of the embedded etcd, the token and the key file")
 	fs.StringVar(&c.PeopleAddr, "people-addr", c.PeopleAddr, "`address` of the people door: API for agentctl, browsers, curl")
 	c.PeopleTLS.flags(fs)
+	c.Advertise.flags(fs)
 	fs.StringVar(&c.RuntimeAddr, "runtime-addr", c.RuntimeAddr, "`address` of the runtime door: streams of agentd")
 	fs.StringVar(&endpoints, "etcd-endpoints", "", "comma-separated `URLs` of an etcd to use instead of the embedded one")
 	fs.StringVar(&c.EtcdCA, "etcd-ca", "", "CA `file` for the etcd endpoints")
@@ -141,6 +144,7 @@ func (c Config) Validate() error {
 		fault("--data-dir: must not be empty")
 	}
 	c.PeopleTLS.check(c.PeopleAddr, fault)
+	c.Advertise.check(fault)
 	if _, port, err := net.SplitHostPort(c.RuntimeAddr); err != nil || port == "" {
 		fault("--runtime-addr: %q (host:port)", c.RuntimeAddr)
 	}

@@ -138,6 +138,7 @@ func asks() map[string]ask {
 		"/agentry.identity.v1.EnrollService/Enroll":            {elsewhere: true},
 		"/agentry.identity.v1.EnrollService/Renew":             {elsewhere: true},
 		"/agentry.push.v1.ConfigService/Stream":                {elsewhere: true},
+		"/agentry.peer.v1.PeerService/Link":                    {elsewhere: true},
 		"/agentry.audit.v1.AuditService/List":                  plain,
 		"/agentry.audit.v1.AuditService/Watch":                 {json: `{"sinceSeq": "-1"}`},
 		"/agentry.audit.v1.AuditService/Chain":                 plain,

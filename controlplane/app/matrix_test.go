@@ -69,8 +69,8 @@ func methods(t *testing.T) []method {
 				}
 				delete(known, name)
 				on := rule.GetOn()
-				if a.elsewhere != (on == accessv1.On_ON_INSTANCE || (on == accessv1.On_ON_PUBLIC && s.Name() == "EnrollService")) {
-					t.Errorf("%s: the runtime door serves instances and enrollment, the people door the rest; its rule is %s", name, on)
+				if a.elsewhere != (on == accessv1.On_ON_INSTANCE || on == accessv1.On_ON_REPLICA || (on == accessv1.On_ON_PUBLIC && s.Name() == "EnrollService")) {
+					t.Errorf("%s: the runtime door serves instances, enrollment and peers, the people door the rest; its rule is %s", name, on)
 				}
 				out = append(out, method{name: name, desc: m, rule: rule, ask: a})
 			}

@@ -7,11 +7,13 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/agentry/agentry/controlplane/fleet/peers"
 	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/identityapi"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/stream"
 	identityv1 "github.com/agentry/agentry/gen/agentry/identity/v1"
+	peerv1 "github.com/agentry/agentry/gen/agentry/peer/v1"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/rpc"
@@ -20,15 +22,16 @@ import (
 // maxCalls bounds the calls of one connection, which is one instance's: its stream, the one that replaces it, and an enrollment.
 const maxCalls = 8
 
-// runtimeDoor is where instances enroll and connect: TLS 1.3 always.
+// runtimeDoor is where instances enroll and connect, and the other replicas link: TLS 1.3 always.
 type runtimeDoor struct {
-	srv *grpc.Server
-	hub *stream.Hub
-	ids *identities
-	log *slog.Logger
+	srv   *grpc.Server
+	hub   *stream.Hub
+	peers *peers.Peers
+	ids   *identities
+	log   *slog.Logger
 }
 
-func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub) (*runtimeDoor, error) {
+func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub, others *peers.Peers) (*runtimeDoor, error) {
 	srv, err := rpc.NewServer(rpc.Config{
 		Logger: log, Credentials: ids.door.Credentials(), Auth: ids.door.Authenticate, MaxStreams: maxCalls,
 	})
@@ -37,7 +40,8 @@ func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub) (*runtim
 	}
 	pushv1.RegisterConfigServiceServer(srv, hub)
 	identityv1.RegisterEnrollServiceServer(srv, ids.enroll)
-	return &runtimeDoor{srv: srv, hub: hub, ids: ids, log: log}, nil
+	peerv1.RegisterPeerServiceServer(srv, others)
+	return &runtimeDoor{srv: srv, hub: hub, peers: others, ids: ids, log: log}, nil
 }
 
 // callerOf is whose certificate opened a stream.
@@ -83,6 +87,7 @@ func (d *runtimeDoor) serve(ctx context.Context, ln net.Listener) error {
 		d.log.LogAttrs(ctx, slog.LevelWarn, "streams were cut", slog.Any("error", err))
 	}
 	d.srv.Stop()
+	d.peers.Wait()
 	return <-done
 }
 
