@@ -105,8 +105,10 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 }
 
 // ofDomain refuses an authority that was made for another trust domain: its certificates would say nothing here.
-func (a *Authority) ofDomain() error {
-	for _, u := range a.trust.Load().active().cert.URIs {
+func (a *Authority) ofDomain() error { return a.domainOf(a.trust.Load()) }
+
+func (a *Authority) domainOf(t *trust) error {
+	for _, u := range t.active().cert.URIs {
 		if id, err := spiffeid.FromURI(u); err == nil && id.TrustDomain() != a.domain {
 			return errs.New(errs.Precondition, "the certificate authority is of trust domain %q, not %q: --trust-domain can't change while it is in use", id.TrustDomain(), a.domain)
 		}

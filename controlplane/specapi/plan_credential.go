@@ -42,7 +42,7 @@ func (p *plan) credential(name string, value secret.Value) (action string, err e
 	was, existed := p.credentialHead(name)
 	head := was.head
 	mark := p.svc.vault.fingerprint(p.namespace, name, value)
-	if existed && !head.Deleted && p.svc.vault.prints.Equal(head.Fingerprint, mark) {
+	if existed && !head.Deleted && p.svc.vault.prints.Load().Equal(head.Fingerprint, mark) {
 		if head.Rotated {
 			p.note("credential %s is the value last applied from a file; it was rotated since and stays as it is", name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
@@ -26,7 +27,7 @@ type VaultConfig struct {
 // Vault seals and opens credential values. It keeps none; it is safe for concurrent use.
 type Vault struct {
 	kek    secret.KEK
-	prints *secret.Fingerprinter
+	prints atomic.Pointer[secret.Fingerprinter] // never nil
 	redact *secret.Redactor
 }
 
@@ -59,7 +60,8 @@ func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{kek: cfg.KEK, prints: prints, redact: cfg.Redactor}
+	v := &Vault{kek: cfg.KEK, redact: cfg.Redactor}
+	v.prints.Store(prints)
 	if v.redact == nil {
 		v.redact = &secret.Redactor{}
 	}
@@ -106,7 +108,7 @@ func (v *Vault) Seal(namespace, name string, version int64, value secret.Value) 
 
 func (v *Vault) fingerprint(namespace, name string, value secret.Value) string {
 	v.redact.Add(value)
-	return v.prints.Sum(credentialPlace(namespace, name, 0), value)
+	return v.prints.Load().Sum(credentialPlace(namespace, name, 0), value)
 }
 
 // KeyID names the key that values are sealed with now.
@@ -142,4 +144,38 @@ func (v *Vault) ResealKey(ctx context.Context, s store.Store) (changed bool, err
 	}
 	_, err = s.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, ModRevision: kv.ModRevision}}, Puts: []store.KV{{Key: key, Value: out}}})
 	return err == nil, err
+}
+
+// Reload opens the fingerprint key anew: a restore may have brought another.
+func (v *Vault) Reload(ctx context.Context, s store.Store) error {
+	next, err := OpenVault(ctx, VaultConfig{Store: s, KEK: v.kek, Redactor: v.redact})
+	if err != nil {
+		return err
+	}
+	v.prints.Store(next.prints.Load())
+	return nil
+}
+
+// CheckSealed says whether what a record of the store holds sealed opens with a key: of the fingerprint key, and of every version of a
+// credential. A record that holds nothing of the kind is fine. No value is kept or told to anybody.
+func CheckSealed(kek secret.KEK, key string, value []byte) error {
+	if key == view.SettingKey(fingerprintSetting) {
+		_, err := secret.Open(kek, secret.Place{Kind: "setting", Name: fingerprintSetting}, value)
+		return err
+	}
+	rest, ok := strings.CutPrefix(key, view.HeadPrefix(manifest.KindCredential, ""))
+	namespace, name, named := strings.Cut(rest, "/")
+	if !ok || !named {
+		return nil
+	}
+	head, err := view.Decode[view.CredentialHead](value)
+	if err != nil {
+		return err
+	}
+	for version, sealed := range head.Sealed {
+		if _, err := secret.Open(kek, credentialPlace(namespace, name, version), sealed); err != nil {
+			return fmt.Errorf("credential %s/%s version %d: %w", namespace, name, version, err)
+		}
+	}
+	return nil
 }
