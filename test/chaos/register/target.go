@@ -53,22 +53,22 @@ func Setup(ctx context.Context, d *world.Door, n int) error {
 				files["mcp/"+server+".json"] = fmt.Sprintf(`{"name": %q, "endpoint": "http://127.0.0.1:9/mcp"}`, server)
 			}
 		}
-		if _, err := Apply(ctx, d, files, nil); err != nil {
+		if _, err := Apply(ctx, d, files, nil, ""); err != nil {
 			return fmt.Errorf("set up registers: %w", err)
 		}
 	}
 	for i := range n {
 		name := fmt.Sprintf("reg-agent-%d", i)
-		if _, err := Apply(ctx, d, agentFiles(name, "first"), nil); err != nil {
+		if _, err := Apply(ctx, d, agentFiles(name, "first"), nil, ""); err != nil {
 			return fmt.Errorf("set up register %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// Apply applies files at a door; check, when given, is the revision that the set's only agent must be at.
-func Apply(ctx context.Context, d *world.Door, files map[string]string, check *int64) (*specv1.ApplyResponse, error) {
-	req := &specv1.ApplyRequest{CheckRevision: check}
+// Apply applies files at a door; check, when given, is the revision that the set's only agent must be at, message what history says.
+func Apply(ctx context.Context, d *world.Door, files map[string]string, check *int64, message string) (*specv1.ApplyResponse, error) {
+	req := &specv1.ApplyRequest{CheckRevision: check, Message: message}
 	var paths []string
 	for path := range files {
 		paths = append(paths, path)
@@ -113,7 +113,7 @@ func (t agentTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 }
 
 func (t agentTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
-	resp, err := Apply(ctx, d, agentFiles(string(t), value), &expect)
+	resp, err := Apply(ctx, d, agentFiles(string(t), value), &expect, value)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -139,7 +139,7 @@ func (t labelTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 
 func (t labelTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
 	resp, err := d.Prompts.SetLabel(ctx, connect.NewRequest(&registryv1.SetLabelRequest{
-		Prompt: string(t), Label: "cur", Version: fmt.Sprintf("1.0.%d", number(value)%promptVersions), CheckRevision: &expect,
+		Prompt: string(t), Label: "cur", Version: fmt.Sprintf("1.0.%d", number(value)%promptVersions), CheckRevision: &expect, Message: value,
 	}))
 	if err != nil {
 		return 0, 0, err
@@ -161,7 +161,7 @@ func (t switchTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 
 func (t switchTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
 	resp, err := d.MCP.SetEnabled(ctx, connect.NewRequest(&registryv1.SetEnabledRequest{
-		Server: string(t), Tool: fmt.Sprintf("t%d", number(value)%7), Enabled: number(value)/7%2 == 0, CheckRevision: &expect,
+		Server: string(t), Tool: fmt.Sprintf("t%d", number(value)%7), Enabled: number(value)/7%2 == 0, CheckRevision: &expect, Message: value,
 	}))
 	if err != nil {
 		return 0, 0, err

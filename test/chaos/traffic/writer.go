@@ -138,7 +138,7 @@ func (h *Writer) apply(ctx context.Context, agent string, at int) (Update, error
 }
 
 func (h *Writer) applyAt(ctx context.Context, d *world.Door, agent string, k int) (Update, error) {
-	resp, err := register.Apply(ctx, d, Spec(h.World, agent, k), nil)
+	resp, err := register.Apply(ctx, d, Spec(h.World, agent, k), nil, fmt.Sprintf("%s marker %d", agent, k))
 	if err != nil {
 		return Update{}, err
 	}
