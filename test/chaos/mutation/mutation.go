@@ -45,7 +45,7 @@ const on term = "return"
 
 // All gives the mutations, in order.
 func All() []Mutation {
-	return []Mutation{droppedPush(), reorderedVersions(), mixedSnapshot(), skippedSync(), lostResume()}
+	return []Mutation{droppedPush(), reorderedVersions(), mixedSnapshot(), skippedSync(), unfencedLeader(), lostResume()}
 }
 
 // Config is what a run needs.

@@ -1,0 +1,128 @@
+package mutation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/test/chaos/failpoint"
+	"github.com/agentry/agentry/test/chaos/faults"
+	"github.com/agentry/agentry/test/chaos/world"
+	"github.com/agentry/agentry/test/harness"
+)
+
+// A leader stands still within a write, past its lease, and goes on. The write must not be carried out: the sound run has the late
+// writer too, and only the term's condition in the transaction holds it back.
+func unfencedLeader() Mutation {
+	return Mutation{
+		Name: "unfenced-leader", Wrong: "a deposed leader's write isn't bound to its term", Property: "term", planes: 2,
+		points: map[point]term{{world.Plane, "mutateUnfenced"}: on},
+		perform: func(ctx context.Context, l *lab) error {
+			old, err := faults.PlaneLeader(ctx, l.world)
+			if err != nil {
+				return err
+			}
+			if err := l.mutate(ctx); err != nil {
+				return err
+			}
+			if err := l.arm(ctx, point{world.Plane, "deafLeader"}, on); err != nil {
+				return err
+			}
+			// Who leads next judges nothing meanwhile, or the late writer would lose the race for the head.
+			if err := l.arm(ctx, point{world.Plane, "beforeReleaserWrite"}, term(failpoint.Sleep(30*time.Second))); err != nil {
+				return err
+			}
+			door := failpoint.Door{Addr: old.Failpoints}
+			if err := door.Arm(ctx, "beforeReleaserWrite", failpoint.Sleep(8*time.Second)); err != nil {
+				return err
+			}
+			if err := l.apply(ctx, 2); err != nil {
+				return err
+			}
+			if err := harness.Poll(ctx, 5*time.Second, func(ctx context.Context) error {
+				n, err := door.Count(ctx, "beforeReleaserWrite")
+				if err == nil && n == 0 {
+					err = fmt.Errorf("%s writes no decision", old.Name)
+				}
+				return err
+			}); err != nil {
+				return err
+			}
+			before, err := leads(ctx, l)
+			if err != nil {
+				return err
+			}
+			wrote, err := door.Count(ctx, "deafLeader")
+			if err != nil {
+				return err
+			}
+			if err := old.Signal(syscall.SIGSTOP); err != nil {
+				return err
+			}
+			now := before
+			err = harness.Poll(ctx, 10*time.Second, func(ctx context.Context) error {
+				if now, err = leads(ctx, l); err == nil && now <= before {
+					err = fmt.Errorf("nobody took the lead after term %d", before)
+				}
+				return err
+			})
+			if cerr := old.Signal(syscall.SIGCONT); err == nil {
+				err = cerr
+			}
+			if err != nil {
+				return err
+			}
+			if err := l.lateMoves(ctx, now); err != nil {
+				return err
+			}
+			late, err := door.Count(ctx, "deafLeader")
+			if err == nil && late <= wrote {
+				err = fmt.Errorf("%s wrote nothing after it lost the lead", old.Name)
+			}
+			return err
+		},
+	}
+}
+
+// lateMoves looks for moves of a term that was over when they were written, until the late writer must have tried.
+func (l *lab) lateMoves(ctx context.Context, now int64) error {
+	err := harness.Poll(ctx, 6*time.Second, func(ctx context.Context) error {
+		resp, err := l.world.Etcd().Get(ctx, view.MovePrefix, clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		for _, kv := range resp.Kvs {
+			var m view.MoveRecord
+			if err := json.Unmarshal(kv.Value, &m); err != nil {
+				return err
+			}
+			if m.Term != 0 && m.Term < now && kv.ModRevision > now {
+				l.findings.Violate("term", "a move of term %d was written at revision %d, when term %d had begun", m.Term, kv.ModRevision, now)
+				return nil
+			}
+		}
+		return errNever
+	})
+	if err != nil && !strings.Contains(err.Error(), errNever.Error()) {
+		return err
+	}
+	return nil
+}
+
+// leads gives the number of the term at work; an error while nobody leads.
+func leads(ctx context.Context, l *lab) (int64, error) {
+	resp, err := l.world.Etcd().Get(ctx, view.LeaderKey)
+	if err != nil {
+		return 0, err
+	}
+	if len(resp.Kvs) == 0 {
+		return 0, fmt.Errorf("nobody leads")
+	}
+	return resp.Kvs[0].ModRevision, nil
+}
