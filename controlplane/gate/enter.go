@@ -40,6 +40,8 @@ type call struct {
 	changed <-chan struct{}
 	// arrived ends the time that the body may take.
 	arrived func()
+	// more gives the next message of an upload the time that a body may take.
+	more func()
 }
 
 type callKey struct{}
@@ -80,6 +82,7 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, next http.Handler) 
 	}
 	defer done()
 	c.arrived = func() { _ = control.SetReadDeadline(time.Time{}) }
+	c.more = func() { _ = control.SetReadDeadline(time.Now().Add(g.limits.Body)) }
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	if c.who.Name != "" {
 		ctx = access.With(ctx, c.who)

@@ -70,6 +70,9 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 		if c == nil || c.rule.method != conn.Spec().Procedure {
 			return errNoGate
 		}
+		if c.rule.uploads {
+			return g.upload(ctx, c, conn, next)
+		}
 		watched := g.watch(ctx, c)
 		defer func() { _ = watched.stop() }()
 		err := next(watched.ctx, &asking{StreamingHandlerConn: conn, decide: func(msg proto.Message) error {
@@ -89,12 +92,27 @@ func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 	}
 }
 
+// upload decides a call whose request comes in many messages once the first is there, like a unary one: it isn't looked at again, because
+// what it changes may be access itself, and half of it helps nobody. Each further message has the time of a body to arrive.
+func (g *guard) upload(ctx context.Context, c *call, conn connect.StreamingHandlerConn, next connect.StreamingHandlerFunc) error {
+	if c.rule.mutates {
+		ctx = audit.With(ctx, audit.NewDraft(audit.Call{Actor: c.who.Name, Method: c.rule.method, Permission: c.rule.permission, RequestID: c.id}))
+	}
+	return next(ctx, &asking{StreamingHandlerConn: conn, decide: func(msg proto.Message) error {
+		if err := g.decide(ctx, c, msg); err != nil {
+			return g.denied(ctx, c, msg, err)
+		}
+		return nil
+	}, arrived: c.arrived, more: c.more})
+}
+
 // asking is a stream that asks the rule when its first message is there.
 type asking struct {
 	connect.StreamingHandlerConn
 
 	decide  func(proto.Message) error
 	arrived func()
+	more    func() // nil: all messages together have the time of one
 	asked   bool
 }
 
@@ -105,6 +123,9 @@ func (a *asking) Receive(into any) error {
 			a.arrived()
 		}
 		return err
+	}
+	if a.more != nil {
+		a.more()
 	}
 	if a.asked {
 		return nil

@@ -28,6 +28,7 @@ type rule struct {
 	kind       string // "": the request says it
 	mutates    bool
 	streams    bool
+	uploads    bool // the request comes in many messages, the answer in one
 
 	namespaceField, nameField, kindField, allField protoreflect.FieldDescriptor
 }
@@ -68,7 +69,7 @@ func ruleOf(method string, m protoreflect.MethodDescriptor) (*rule, error) {
 	}
 	r := &rule{
 		method: method, permission: option.GetPermission(), on: option.GetOn(), kind: option.GetKind(), mutates: option.GetMutates(),
-		streams: m.IsStreamingServer() || m.IsStreamingClient(),
+		streams: m.IsStreamingServer() || m.IsStreamingClient(), uploads: m.IsStreamingClient() && !m.IsStreamingServer(),
 	}
 	open := r.on == accessv1.On_ON_PUBLIC || r.on == accessv1.On_ON_CALLER
 	if open != (r.permission == "") {
