@@ -135,9 +135,10 @@ func (t *trail) Fold(ctx context.Context) error {
 // Attend says that somebody follows the log.
 func (t *trail) Attend() (leave func()) { return t.chainer.Attend() }
 
-// mount puts the service that reads the log on the people door, and has the log wait for the instances of a table.
+// mount puts the service that reads the log on the people door, and has the log wait for the instances that this replica pushes to: it
+// must not take the processor from them.
 func (t *trail) mount(p *people, table *fleet.Table) error {
-	t.busy = func() bool { return oldestInFlight(table.All(), time.Now()) > 0 }
+	t.busy = func() bool { return oldestInFlight(table.Own(), time.Now()) > 0 }
 	svc, err := auditapi.New(auditapi.Config{Store: t.plain, Chainer: t, Logger: t.log})
 	if err != nil {
 		return err

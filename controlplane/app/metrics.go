@@ -52,8 +52,8 @@ func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *str
 		m.desc[name] = prometheus.NewDesc(name, help, nil, nil)
 	}
 	m.desc["agentry_store_collected_total"] = prometheus.NewDesc("agentry_store_collected_total", "Unused records removed from the store, by kind.", []string{"kind"}, nil)
-	m.desc["agentry_instances"] = prometheus.NewDesc("agentry_instances", "Instances by phase.", []string{"phase"}, nil)
-	m.desc["agentry_faults"] = prometheus.NewDesc("agentry_faults", "Faults that instances show now, by code.", []string{"code"}, nil)
+	m.desc["agentry_instances"] = prometheus.NewDesc("agentry_instances", "Instances by phase, of this replica: the sum over the replicas is the fleet.", []string{"phase"}, nil)
+	m.desc["agentry_faults"] = prometheus.NewDesc("agentry_faults", "Faults that instances of this replica show now, by code.", []string{"code"}, nil)
 	r := prometheus.NewRegistry()
 	r.MustRegister(newUsageMetrics(table, func() bool { return table.Complete(time.Now()) }))
 	r.MustRegister(m, measured.applied, measured.refusals, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -104,7 +104,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge("agentry_store_went_back", went)
 	phases, codes := map[string]int{}, map[string]int{}
-	all := m.table.All()
+	all := m.table.Own() // whoever asks all replicas and sums counts each instance once
 	gauge("agentry_push_oldest_in_flight_seconds", oldestInFlight(all, time.Now()).Seconds())
 	for _, i := range all {
 		phases[string(i.Phase)]++

@@ -8,7 +8,7 @@ import (
 	"github.com/agentry/agentry/controlplane/fleet"
 )
 
-// usageMetrics sums what the beats of all instances counted, by agent and config. At most eight configs of an agent are told apart;
+// usageMetrics sums what the beats of this replica's instances counted, by agent and config: the sum over the replicas is the fleet's. At most eight configs of an agent are told apart;
 // what was counted with older ones is told with an empty config.
 type usageMetrics struct {
 	table                                     *fleet.Table
@@ -70,7 +70,7 @@ func (m *usageMetrics) Collect(out chan<- prometheus.Metric) {
 	}
 	type sums struct{ running, drifts uint64 }
 	agents := map[fleet.AgentKey]sums{}
-	for _, i := range m.table.All() {
+	for _, i := range m.table.Own() { // the sum over the replicas is the fleet's
 		k := fleet.AgentKey{Namespace: i.ID.Namespace, Name: i.ID.Agent}
 		s := agents[k]
 		agents[k] = sums{running: s.running + uint64(i.InFlight), drifts: s.drifts + uint64(i.Drifts)}

@@ -76,6 +76,9 @@ const (
 	watchRest = 50 * time.Millisecond
 )
 
+// hearsay is how long it takes at most until a replica hears from another what happened there.
+const hearsay = 5 * time.Second
+
 type watcher struct {
 	svc  *Service
 	seen map[fleet.AgentKey]*seen
@@ -124,6 +127,9 @@ func (w *watcher) instances(k fleet.AgentKey) int {
 	s.stamp = stamp
 	for _, i := range changed {
 		was, known := s.instances[i.ID.Instance]
+		if !known && w.longThere(i) {
+			was, known = glance{connected: i.Connected, phase: i.Phase, running: i.Running, takeovers: i.Takeovers, drifts: i.Drifts, refused: i.Refused}, true
+		}
 		s.instances[i.ID.Instance] = glance{
 			id: i.ID, connected: i.Connected, phase: i.Phase, running: i.Running, takeovers: i.Takeovers, drifts: i.Drifts,
 			refused: i.Refused,
@@ -144,6 +150,11 @@ func (w *watcher) instances(k fleet.AgentKey) int {
 		delete(w.seen, k)
 	}
 	return len(changed)
+}
+
+// longThere reports whether another replica told of an instance that was there before this one heard that replica: nothing happened now.
+func (w *watcher) longThere(i fleet.Instance) bool {
+	return i.Replica != w.svc.cfg.Info.ReplicaID && w.svc.cfg.Now().Sub(i.Since) > hearsay
 }
 
 // refusals tells of those that were over before this look: the policy may have taken a config back within milliseconds.
