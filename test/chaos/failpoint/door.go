@@ -99,3 +99,6 @@ func (d Door) call(ctx context.Context, method, path, body string) (string, erro
 	}
 	return string(b), nil
 }
+
+// List gives every point of the process with its terms, one "NAME=TERMS" a line.
+func (d Door) List(ctx context.Context) (string, error) { return d.call(ctx, http.MethodGet, "", "") }

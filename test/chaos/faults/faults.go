@@ -3,13 +3,16 @@
 package faults
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/view"
@@ -151,4 +154,21 @@ func needsTools(tools ...string) error {
 		}
 	}
 	return nil
+}
+
+// contains tells whether r holds text within one line.
+func contains(r io.Reader, text string) (bool, error) {
+	scan := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := scan.ReadString('\n')
+		if strings.Contains(line, text) {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 }

@@ -111,7 +111,6 @@ func (l *lab) nodes(k world.Kind) []*world.Node {
 	}
 }
 
-func (l *lab) plane() *world.Node  { return l.world.Planes[0] }
 func (l *lab) agentd() *world.Node { return l.world.Agents[0] }
 
 // apply writes the agent with everything that carries a marker carrying this one: prompt and temperature.

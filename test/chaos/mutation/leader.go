@@ -3,6 +3,7 @@ package mutation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -28,53 +29,15 @@ func unfencedLeader() Mutation {
 			if err != nil {
 				return err
 			}
-			if err := l.mutate(ctx); err != nil {
-				return err
-			}
-			if err := l.arm(ctx, point{world.Plane, "deafLeader"}, on); err != nil {
-				return err
-			}
-			// Who leads next judges nothing meanwhile, or the late writer would lose the race for the head.
-			if err := l.arm(ctx, point{world.Plane, "beforeReleaserWrite"}, term(failpoint.Sleep(30*time.Second))); err != nil {
-				return err
-			}
 			door := failpoint.Door{Addr: old.Failpoints}
-			if err := door.Arm(ctx, "beforeReleaserWrite", failpoint.Sleep(8*time.Second)); err != nil {
-				return err
-			}
-			if err := l.apply(ctx, 2); err != nil {
-				return err
-			}
-			if err := harness.Poll(ctx, 5*time.Second, func(ctx context.Context) error {
-				n, err := door.Count(ctx, "beforeReleaserWrite")
-				if err == nil && n == 0 {
-					err = fmt.Errorf("%s writes no decision", old.Name)
-				}
-				return err
-			}); err != nil {
-				return err
-			}
-			before, err := leads(ctx, l)
-			if err != nil {
+			if err := l.withinWrite(ctx, old); err != nil {
 				return err
 			}
 			wrote, err := door.Count(ctx, "deafLeader")
 			if err != nil {
 				return err
 			}
-			if err := old.Signal(syscall.SIGSTOP); err != nil {
-				return err
-			}
-			now := before
-			err = harness.Poll(ctx, 10*time.Second, func(ctx context.Context) error {
-				if now, err = leads(ctx, l); err == nil && now <= before {
-					err = fmt.Errorf("nobody took the lead after term %d", before)
-				}
-				return err
-			})
-			if cerr := old.Signal(syscall.SIGCONT); err == nil {
-				err = cerr
-			}
+			now, err := l.depose(ctx, old)
 			if err != nil {
 				return err
 			}
@@ -88,6 +51,55 @@ func unfencedLeader() Mutation {
 			return err
 		},
 	}
+}
+
+// withinWrite arms the points and returns when the leader is within the write of a decision, for eight seconds.
+func (l *lab) withinWrite(ctx context.Context, leader *world.Node) error {
+	const before = "beforeReleaserWrite"
+	if err := l.mutate(ctx); err != nil {
+		return err
+	}
+	if err := l.arm(ctx, point{world.Plane, "deafLeader"}, on); err != nil {
+		return err
+	}
+	// Who leads next judges nothing meanwhile, or the late writer would lose the race for the head.
+	if err := l.arm(ctx, point{world.Plane, before}, term(failpoint.Sleep(30*time.Second))); err != nil {
+		return err
+	}
+	door := failpoint.Door{Addr: leader.Failpoints}
+	if err := door.Arm(ctx, before, failpoint.Sleep(8*time.Second)); err != nil {
+		return err
+	}
+	if err := l.apply(ctx, 2); err != nil {
+		return err
+	}
+	return harness.Poll(ctx, 5*time.Second, func(ctx context.Context) error {
+		n, err := door.Count(ctx, before)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%s writes no decision", leader.Name)
+		}
+		return err
+	})
+}
+
+// depose stops the leader until another one leads, lets it go on, and gives the number of the new term.
+func (l *lab) depose(ctx context.Context, leader *world.Node) (int64, error) {
+	before, err := leads(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	if err := leader.Signal(syscall.SIGSTOP); err != nil {
+		return 0, err
+	}
+	now := before
+	err = harness.Poll(ctx, 10*time.Second, func(ctx context.Context) error {
+		var err error
+		if now, err = leads(ctx, l); err == nil && now <= before {
+			err = fmt.Errorf("nobody took the lead after term %d", before)
+		}
+		return err
+	})
+	return now, errors.Join(err, leader.Signal(syscall.SIGCONT))
 }
 
 // lateMoves looks for moves of a term that was over when they were written, until the late writer must have tried.
