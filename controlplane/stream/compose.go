@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
@@ -80,12 +82,12 @@ func (c *conn) overlaid(r *snapshot.Rendered) bool {
 	return c.deniedAt != 0 && slices.Equal(c.denied, r.Denied)
 }
 
-// compose gives the next message, nil if there is none. What it gives counts as sent.
-func (c *conn) compose() *pushv1.StreamResponse {
+// compose gives the next message and its nonce, nil if there is none. What it gives counts as sent.
+func (c *conn) compose() (m proto.Message, nonce uint64) {
 	now := time.Now()
 	r, refused := c.target(now)
 	if r == nil {
-		return nil
+		return nil, 0
 	}
 	c.mu.Lock()
 	if !c.overlaid(r) {
@@ -93,7 +95,7 @@ func (c *conn) compose() *pushv1.StreamResponse {
 		c.mu.Unlock()
 		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Overlay{Overlay: &pushv1.Overlay{
 			Epoch: r.Snapshot.Token.Epoch, ModRevision: r.DeniedAt, Denied: r.Denied,
-		}}}
+		}}}, 0
 	}
 	o := c.slot.next(r, refused)
 	if o.kind == nothing {
@@ -101,41 +103,41 @@ func (c *conn) compose() *pushv1.StreamResponse {
 		if refused {
 			c.hub.counts.withheld.Add(1)
 		}
-		return nil
+		return nil, 0
 	}
 	held := c.slot.held
 	c.mu.Unlock()
 
-	var w *pushv1.Snapshot
+	var f *frame
 	if o.kind == snapshots {
 		var err error
-		if w, err = c.render(r, held); err != nil {
+		if f, err = c.render(r, held); err != nil {
 			c.hub.cfg.Logger.LogAttrs(c.stream.Context(), slog.LevelError, "config can't be sent; the instance keeps what it runs",
 				c.who(), slog.Any("error", err))
-			return nil
+			return nil, 0
 		}
 	}
 	// Only this goroutine sends, and answers only free the slot, so what next allowed is still allowed.
 	c.mu.Lock()
 	resent := o.kind == snapshots && c.slot.last.kind == snapshots && c.slot.last.token.Hash == o.token.Hash
-	nonce := c.slot.sent(o)
+	nonce = c.slot.sent(o)
 	c.mu.Unlock()
 	if resent {
 		c.hub.counts.resends.Add(1)
 	}
-	if o.kind == snapshots {
-		c.hub.cfg.Fleet.Sent(c.key, now) // before the send: an answer must not be overtaken
+	if o.kind != snapshots {
+		return c.message(o, nonce), nonce
 	}
-	return c.message(o, nonce, w)
+	c.hub.cfg.Fleet.Sent(c.key, now) // before the send: an answer must not be overtaken
+	c.hub.counts.snapshots.Add(1)
+	c.hub.counts.bytes.Add(uint64(f.content)) //nolint:gosec // G115: a length
+	f.nonce = nonce
+	return f, nonce
 }
 
-func (c *conn) message(o offer, nonce uint64, w *pushv1.Snapshot) *pushv1.StreamResponse {
+// message makes an offer's message that is no snapshot.
+func (c *conn) message(o offer, nonce uint64) *pushv1.StreamResponse {
 	switch o.kind {
-	case snapshots:
-		w.Nonce = nonce
-		c.hub.counts.snapshots.Add(1)
-		c.hub.counts.bytes.Add(uint64(len(w.GetContent())))
-		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Snapshot{Snapshot: w}}
 	case current:
 		c.hub.counts.currents.Add(1)
 		return &pushv1.StreamResponse{Message: &pushv1.StreamResponse_Current{Current: &pushv1.Current{
@@ -158,15 +160,21 @@ func (c *conn) message(o offer, nonce uint64, w *pushv1.Snapshot) *pushv1.Stream
 	}
 }
 
-// render makes the envelope of a snapshot for an instance that holds some lines. Credential values are opened here and exist in it only.
-func (c *conn) render(r *snapshot.Rendered, held []manifest.Line) (*pushv1.Snapshot, error) {
+// render makes the message of a snapshot for an instance that holds some lines; its nonce is set when it is sent.
+func (c *conn) render(r *snapshot.Rendered, held []manifest.Line) (*frame, error) {
 	p, err := c.hub.partsOf(r, held)
 	if err != nil {
 		return nil, err
 	}
-	w := &pushv1.Snapshot{
-		Token: p.token, Revision: r.Snapshot.Revision, Content: p.content, Proven: r.Snapshot.Proven, Cause: p.cause,
+	secrets, err := c.credentials(r)
+	if err != nil {
+		return nil, err
 	}
+	return p.frame(secrets)
+}
+
+// credentials opens the values that travel with a config. They exist in what it gives only.
+func (c *conn) credentials(r *snapshot.Rendered) (out []*pushv1.CredentialValue, err error) {
 	for _, l := range r.Lines {
 		if l.Kind != manifest.KindCredential {
 			continue
@@ -179,10 +187,10 @@ func (c *conn) render(r *snapshot.Rendered, held []manifest.Line) (*pushv1.Snaps
 		if err != nil {
 			return nil, fmt.Errorf("credential %s version %d: %w", l.Name, version, err)
 		}
-		w.Credentials = append(w.Credentials, &pushv1.CredentialValue{Name: l.Name, Version: version, Value: []byte(v.Reveal())})
+		out = append(out, &pushv1.CredentialValue{Name: l.Name, Version: version, Value: []byte(v.Reveal())})
 	}
-	c.tell(w.GetCredentials())
-	return w, nil
+	c.tell(out)
+	return out, nil
 }
 
 // tell tells of what this stream hands out for the first time. What the instance says that it holds doesn't count.

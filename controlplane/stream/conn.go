@@ -143,7 +143,7 @@ func (h *Hub) serve(c *conn, in introduction) error {
 	if err := c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Welcome{Welcome: &pushv1.Welcome{
 		ClusterId: cluster.ID, ReplicaId: h.cfg.ReplicaID, Epoch: cluster.Epoch,
 		ViewRevision: h.cfg.View.Revision(), FleetComplete: h.cfg.Fleet.Complete(time.Now()),
-	}}}); err != nil {
+	}}}, 0); err != nil {
 		return err
 	}
 	away, err := h.behind(ctx, in)
@@ -186,15 +186,15 @@ func (c *conn) write() end {
 			late = c.old.Swap(true)
 			age.Reset(c.left(ageGrace))
 		}
-		for m := c.compose(); m != nil; m = c.compose() {
-			if err := c.send(m); err != nil {
+		for m, nonce := c.compose(); m != nil; m, nonce = c.compose() {
+			if err := c.send(m, nonce); err != nil {
 				return end{err: err}
 			}
 			// gofail: var betweenSendAndAck struct{}
 			// go panic("failpoint betweenSendAndAck")
 			// select {}
 
-			if nonceOf(m) != 0 {
+			if nonce != 0 {
 				break // its answer wakes, and so does any change from here on
 			}
 		}
@@ -208,7 +208,7 @@ func (c *conn) write() end {
 // finish says goodbye where there is a goodbye to say. A broken stream is the instance's business, not an error of ours.
 func (c *conn) finish(e end) error {
 	if e.goaway != nil {
-		return c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: e.goaway}})
+		return c.send(&pushv1.StreamResponse{Message: &pushv1.StreamResponse_Goaway{Goaway: e.goaway}}, 0)
 	}
 	return e.err
 }
@@ -410,26 +410,26 @@ const ample = 32 << 10
 
 // send puts one message on the wire. While little is unread it can't block; else it gets a goroutine of its own, so that
 // a stuck reader ends its own stream and nothing else.
-func (c *conn) send(m *pushv1.StreamResponse) error {
+func (c *conn) send(m proto.Message, nonce uint64) error {
 	size := sizeOf(m)
 	c.mu.Lock()
 	before := c.unread
 	c.unread += size
-	if nonceOf(m) == 0 {
+	if nonce == 0 {
 		c.since += size
 	} else {
 		c.since = 0
 	}
 	c.mu.Unlock()
 	if before < ample {
-		return c.stream.Send(m)
+		return c.stream.SendMsg(m)
 	}
 	if c.writing.Load() { // others don't wait for a slow reader
 		c.hub.line.ends(c)
 		defer c.hub.line.begins(c)
 	}
 	done := make(chan error, 1)
-	c.hub.children.Go(func() { done <- c.stream.Send(m) })
+	c.hub.children.Go(func() { done <- c.stream.SendMsg(m) })
 	t := time.NewTimer(c.hub.cfg.SendWait)
 	defer t.Stop()
 	select {
@@ -443,40 +443,5 @@ func (c *conn) send(m *pushv1.StreamResponse) error {
 	case <-t.C:
 		c.hub.counts.stuck.Add(1)
 		return errs.New(errs.Timeout, "the instance reads nothing for %s", c.hub.cfg.SendWait)
-	}
-}
-
-// envelope is more than anything of a snapshot but its texts and its values takes, in bytes.
-const envelope = 1 << 10
-
-// sizeOf gives how large a message is at most, for a snapshot without looking at all of it.
-func sizeOf(m *pushv1.StreamResponse) int {
-	s := m.GetSnapshot()
-	if s == nil {
-		return proto.Size(m)
-	}
-	cause := s.GetCause()
-	size := len(s.GetContent()) + len(cause.GetActor()) + len(cause.GetReason()) + len(cause.GetHead()) + envelope
-	for _, name := range s.GetProven() {
-		size += len(name) + 4
-	}
-	for _, c := range s.GetCredentials() {
-		size += len(c.GetName()) + len(c.GetValue()) + 32
-	}
-	return size
-}
-
-func nonceOf(m *pushv1.StreamResponse) uint64 {
-	switch m := m.GetMessage().(type) {
-	case *pushv1.StreamResponse_Snapshot:
-		return m.Snapshot.GetNonce()
-	case *pushv1.StreamResponse_Current:
-		return m.Current.GetNonce()
-	case *pushv1.StreamResponse_Absent:
-		return m.Absent.GetNonce()
-	case *pushv1.StreamResponse_Command:
-		return m.Command.GetNonce()
-	default:
-		return 0
 	}
 }

@@ -296,12 +296,17 @@ func (i *instance) fit(m *pushv1.StreamRequest) {
 	}
 }
 
-func (i *instance) Send(m *pushv1.StreamResponse) error {
+func (i *instance) Send(m *pushv1.StreamResponse) error { return i.SendMsg(m) }
+
+func (i *instance) SendMsg(sent any) error {
 	if i.ctx.Err() != nil {
 		return errors.New("the stream has ended")
 	}
-	if _, err := proto.Marshal(m); err != nil {
+	m := &pushv1.StreamResponse{}
+	if b, err := stream.Codec().Marshal(sent); err != nil {
 		i.t.Errorf("can't be sent: %v", err)
+	} else if err := proto.Unmarshal(b.Materialize(), m); err != nil {
+		i.t.Errorf("can't be read: %v", err)
 	}
 	i.mu.Lock()
 	switch m := m.GetMessage().(type) {

@@ -1,18 +1,21 @@
 package stream
 
 import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
 	"github.com/agentry/agentry/controlplane/snapshot"
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/manifest"
 )
 
-// parts is what the envelopes of one config have in common for instances that hold the same. Nobody writes to it.
+// parts is what the snapshots of one config have in common for instances that hold the same. Nobody writes to it.
 type parts struct {
 	rendered *snapshot.Rendered
 	held     []manifest.Line
-	token    *pushv1.Token
-	cause    *pushv1.Cause
-	content  []byte
+	content  int    // bytes of content in shared
+	shared   []byte // a Snapshot without nonce and credentials
 }
 
 // partsOf gives the parts, those that were made last if they are these: of an agent with thousands of instances nearly all acknowledged
@@ -25,7 +28,14 @@ func (h *Hub) partsOf(r *snapshot.Rendered, held []manifest.Line) (*parts, error
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{rendered: r, held: held, token: tokenToWire(r.Snapshot.Token), cause: causeToWire(r.Cause), content: content}
+	shared, err := proto.Marshal(&pushv1.Snapshot{
+		Token: tokenToWire(r.Snapshot.Token), Revision: r.Snapshot.Revision, Content: content, Proven: r.Snapshot.Proven,
+		Cause: causeToWire(r.Cause),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("marshal snapshot: %w", err)
+	}
+	p := &parts{rendered: r, held: held, content: len(content), shared: shared}
 	h.last.Store(p)
 	return p, nil
 }
@@ -33,4 +43,17 @@ func (h *Hub) partsOf(r *snapshot.Rendered, held []manifest.Line) (*parts, error
 // one reports whether two slices are the same memory. Lines are never written to.
 func one(a, b []manifest.Line) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// frame gives the message for one stream, without a nonce. The values of credentials are in it alone.
+func (p *parts) frame(secrets []*pushv1.CredentialValue) (*frame, error) {
+	f := &frame{shared: p.shared, content: p.content}
+	if len(secrets) == 0 {
+		return f, nil
+	}
+	var err error
+	if f.own, err = proto.Marshal(&pushv1.Snapshot{Credentials: secrets}); err != nil {
+		return nil, fmt.Errorf("marshal credentials: %w", err)
+	}
+	return f, nil
 }

@@ -96,7 +96,7 @@ func newWorld(tb testing.TB, tune func(*Config)) *world {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w.srv, err = rpc.NewServer(rpc.Config{Logger: cfg.Logger, Auth: rpc.Open})
+	w.srv, err = rpc.NewServer(rpc.Config{Logger: cfg.Logger, Auth: rpc.Open, Options: []grpc.ServerOption{grpc.ForceServerCodecV2(Codec())}})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -441,7 +441,20 @@ func short(tb testing.TB, m *pushv1.StreamResponse) string {
 	}
 }
 
-func nonce(m *pushv1.StreamResponse) uint64 { return nonceOf(m) }
+func nonce(m *pushv1.StreamResponse) uint64 {
+	switch m := m.GetMessage().(type) {
+	case *pushv1.StreamResponse_Snapshot:
+		return m.Snapshot.GetNonce()
+	case *pushv1.StreamResponse_Current:
+		return m.Current.GetNonce()
+	case *pushv1.StreamResponse_Absent:
+		return m.Absent.GetNonce()
+	case *pushv1.StreamResponse_Command:
+		return m.Command.GetNonce()
+	default:
+		return 0
+	}
+}
 
 func token(r *snapshot.Rendered) *pushv1.Token { return tokenToWire(r.Snapshot.Token) }
 
