@@ -33,6 +33,10 @@ func (l *lead) run(ctx context.Context) error { return l.election.Run(ctx, l.ter
 // term does the leader's work until ctx ends. Everything in it writes within the term only.
 func (l *lead) term(ctx context.Context, t leader.Term) error {
 	fenced := leader.Fence(l.store, t)
+	return whileWhole(ctx, l.releaser.View, func(ctx context.Context) error { return l.work(ctx, t, fenced) })
+}
+
+func (l *lead) work(ctx context.Context, t leader.Term, fenced store.Store) error {
 	cfg := l.releaser
 	cfg.Store, cfg.Term = fenced, t.Number()
 	judge, err := releaser.New(cfg) // a new one judges every agent once, and remembers nothing of what another replica may have changed

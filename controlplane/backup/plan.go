@@ -124,7 +124,13 @@ func (p *plan) run(ctx context.Context, w *writer) error {
 	if w.cfg.Audit == nil {
 		return nil
 	}
-	note, n, err := w.cfg.Audit(ctx, w.cfg.Store, p.file.walk(AuditSection).next)
+	note, n, err := w.cfg.Audit(ctx, w.cfg.Store, func() func() (string, []byte, bool, error) {
+		c := p.file.walk(AuditSection)
+		return func() (string, []byte, bool, error) {
+			r, ok, err := c.next()
+			return r.Key, r.Value, ok, err
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}

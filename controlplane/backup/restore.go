@@ -25,9 +25,9 @@ type Config struct {
 	// Identity says what a key of section Identity becomes where the control plane becomes another cluster: given what the backup and
 	// the store have of it (nil: nothing), what is to be there (nil: nothing). nil: what the backup has.
 	Identity func(key string, backup, stored []byte) ([]byte, error)
-	// Audit brings the audit log of another cluster back: records gives what the backup has of it in the order of keys, false at the
-	// end. It answers what a person should know. nil: it isn't brought back.
-	Audit func(ctx context.Context, s store.Store, records func() (Record, bool, error)) (note string, written int64, err error)
+	// Audit brings the audit log of another cluster back: walk begins to give what the backup has of it, in the order of keys. It
+	// answers what a person should know, and how many records it wrote. nil: it isn't brought back.
+	Audit func(ctx context.Context, s store.Store, walk func() func() (key string, value []byte, ok bool, err error)) (note string, written int64, err error)
 	// Mark gives a context whose writes the store takes while a restore is under way.
 	Mark func(context.Context) context.Context
 }

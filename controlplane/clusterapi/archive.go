@@ -46,6 +46,8 @@ type ArchiveConfig struct {
 	// KEK names the key that values are sealed with, Version this controlplane's release.
 	KEK, Version string
 	Now          func() time.Time
+	// RequestID gives the id of a call.
+	RequestID func(ctx context.Context) string
 }
 
 // Archive is the part of the cluster's service that saves and brings back.
@@ -53,8 +55,8 @@ type Archive struct{ cfg ArchiveConfig }
 
 // NewArchive makes an Archive.
 func NewArchive(cfg ArchiveConfig) (*Archive, error) {
-	if cfg.Store == nil || cfg.Restorer == nil || cfg.Recorder == nil || cfg.Check == nil || cfg.Dir == "" || cfg.Now == nil {
-		return nil, errs.New(errs.Invalid, "clusterapi: store, restorer, recorder, check, dir and now are required")
+	if cfg.Store == nil || cfg.Restorer == nil || cfg.Recorder == nil || cfg.Check == nil || cfg.Dir == "" || cfg.Now == nil || cfg.RequestID == nil {
+		return nil, errs.New(errs.Invalid, "clusterapi: store, restorer, recorder, check, dir, now and request id are required")
 	}
 	return &Archive{cfg: cfg}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/agentry/agentry/controlplane/access"
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/backup"
-	"github.com/agentry/agentry/controlplane/gate"
 	clusterv1 "github.com/agentry/agentry/gen/agentry/cluster/v1"
 	"github.com/agentry/agentry/gen/agentry/cluster/v1/clusterv1connect"
 )
@@ -29,7 +28,7 @@ func (a *Archive) tell(ctx context.Context) {
 	a.cfg.Recorder.Record(audit.Event{
 		Type: audit.CredentialUse, Outcome: audit.OK, Message: "a backup was taken: every credential leaves with it, sealed", Objects: []string{"cluster"},
 		Call: audit.Call{
-			Actor: who.Name, Method: clusterv1connect.ClusterServiceBackupProcedure, Permission: "cluster.backup", RequestID: gate.RequestID(ctx),
+			Actor: who.Name, Method: clusterv1connect.ClusterServiceBackupProcedure, Permission: "cluster.backup", RequestID: a.cfg.RequestID(ctx),
 		},
 	})
 	bounded, cancel := context.WithTimeout(ctx, auditWait)

@@ -120,7 +120,8 @@ func (s *Service) WatchEvents(ctx context.Context, req *connect.Request[releasev
 		events, changed := s.cfg.Events.Since(seq)
 		for _, e := range events {
 			seq = e.Seq
-			if e.Namespace != namespace || (m.GetAgent() != "" && e.Agent != m.GetAgent()) || !s.visible(ctx, e.Namespace, e.Agent) {
+			ofAll := e.Type == EventRestored // everybody's
+			if !ofAll && (e.Namespace != namespace || (m.GetAgent() != "" && e.Agent != m.GetAgent()) || !s.visible(ctx, e.Namespace, e.Agent)) {
 				continue
 			}
 			if err := stream.Send(&releasev1.WatchEventsResponse{Event: wireEvent(e)}); err != nil {

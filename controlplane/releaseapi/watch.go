@@ -29,6 +29,8 @@ const (
 	EventPromoted     = "promoted"
 	EventRolledBack   = "rolled_back"
 	EventHeld         = "held"
+	// EventRestored is of no agent: the whole store began a new epoch.
+	EventRestored = "restored"
 )
 
 // Watch turns changes of the fleet and of agents' heads into events until ctx ends. What was there at its start makes none.
@@ -37,7 +39,7 @@ func (s *Service) Watch(ctx context.Context) error {
 	defer heads.Close()
 	instances := s.cfg.Fleet.Subscribe()
 	defer instances.Close()
-	w := watcher{svc: s, seen: map[fleet.AgentKey]*seen{}, moves: map[view.AgentKey]lastMove{}}
+	w := watcher{svc: s, seen: map[fleet.AgentKey]*seen{}, moves: map[view.AgentKey]lastMove{}, era: s.cfg.View.Era()}
 	_ = s.eachAgent("", func(namespace string, head view.AgentHead) error {
 		w.moves[view.AgentKey{Namespace: namespace, Name: head.Name}] = lastMoveOf(head.State)
 		return nil
@@ -62,9 +64,7 @@ func (s *Service) Watch(ctx context.Context) error {
 			}
 		case <-heads.C:
 			keys, _ := heads.Take()
-			for _, k := range keys {
-				w.head(k)
-			}
+			w.heads(keys)
 		}
 	}
 }
@@ -85,6 +85,7 @@ type watcher struct {
 	// buffer is used again by every look.
 	buffer []fleet.Instance
 	moves  map[view.AgentKey]lastMove
+	era    view.Era // in which moves are news
 }
 
 // lastMove is what must be known of a head to tell its next move.
@@ -238,6 +239,21 @@ func (w *watcher) add(i fleet.Instance, kind, message, config string) {
 	w.svc.cfg.Events.Add(Event{
 		Namespace: i.ID.Namespace, Agent: i.ID.Agent, Instance: i.ID.Instance, Type: kind, Message: message, Config: config,
 	})
+}
+
+// heads tells of heads that moved. What a restore brings back are old moves, and no news.
+func (w *watcher) heads(keys []view.AgentKey) {
+	era := w.svc.cfg.View.Era()
+	for _, k := range keys {
+		if era == w.era {
+			w.head(k)
+		} else if head, _, ok := w.svc.cfg.View.Agent(k.Namespace, k.Name); ok {
+			w.moves[k] = lastMoveOf(head.State)
+		}
+	}
+	if era.Whole() {
+		w.era = era
+	}
 }
 
 // head tells of the moves that the policy made; those of persons are told by who asked for them.
