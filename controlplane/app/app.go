@@ -150,6 +150,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"streams", p.hub.Run},
 		{"identities", authority.Run},
 		{"revocations", p.runtime.cut},
+		{"eras", p.eras.run},
 		{"peers", p.peers.Run},
 		{"leader", p.lead.run},
 		{"events", p.status.Watch},
@@ -199,6 +200,7 @@ type process struct {
 	status    *releaseapi.Service
 	collector *collector.Collector
 	lead      *lead
+	eras      *eras
 	runtime   *runtimeDoor
 	people    *people
 }
@@ -287,6 +289,12 @@ func assemble(ctx context.Context, in parts) (*process, error) {
 	}
 	if err := mountIdentities(p.people, in, table); err != nil {
 		return nil, err
+	}
+	if err := mountCluster(p.people, in); err != nil {
+		return nil, err
+	}
+	p.eras = &eras{
+		view: in.view, table: table, hub: p.hub, vault: in.vault, store: in.store, events: events, log: in.log, known: in.view.Era(),
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
 	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(append(in.trail.metrics(), p.lead.metrics()...), newPeerMetrics(p.peers))...))

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/backup"
 	"github.com/agentry/agentry/controlplane/clusterapi"
@@ -18,6 +20,8 @@ import (
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/stream"
 	"github.com/agentry/agentry/controlplane/view"
+	clusterv1 "github.com/agentry/agentry/gen/agentry/cluster/v1"
+	"github.com/agentry/agentry/gen/agentry/cluster/v1/clusterv1connect"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -128,5 +132,23 @@ func whileWhole(ctx context.Context, v *view.View, work func(ctx context.Context
 			return err
 		}
 	}
+	return nil
+}
+
+// clusterService is the cluster's service.
+type clusterService struct{ *clusterapi.Archive }
+
+// GetCluster isn't served yet.
+func (clusterService) GetCluster(context.Context, *connect.Request[clusterv1.GetClusterRequest]) (*connect.Response[clusterv1.GetClusterResponse], error) {
+	return nil, errs.New(errs.Unsupported, "not served by this release")
+}
+
+// mountCluster puts the cluster's service on the people door.
+func mountCluster(p *people, in parts) error {
+	archive, err := newArchive(in)
+	if err != nil {
+		return err
+	}
+	p.handle(clusterv1connect.NewClusterServiceHandler(clusterService{archive}, p.opts...))
 	return nil
 }
