@@ -23,6 +23,13 @@ import (
 )
 
 func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*etcdstore.Store, error) {
+	if cfg.Cluster.on() {
+		s, err := etcdstore.OpenCluster(ctx, cfg.Cluster.store(etcdstore.EmbeddedConfig{Dir: cfg.DataDir, Logger: log}))
+		if err != nil {
+			return nil, fmt.Errorf("--cluster: %w", err)
+		}
+		return s, nil
+	}
 	if len(cfg.EtcdEndpoints) == 0 {
 		return etcdstore.OpenEmbedded(ctx, etcdstore.EmbeddedConfig{Dir: cfg.DataDir, Logger: log})
 	}

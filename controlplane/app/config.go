@@ -31,6 +31,8 @@ type Config struct {
 	EtcdCA        string
 	EtcdCert      string
 	EtcdKey       string
+	// Cluster makes the embedded etcd one of several members.
+	Cluster Cluster
 	// KEKFile is the key-encryption key; empty: "kek" in DataDir, made at the first start.
 	KEKFile   string
 	LogLevel  string // debug, info (default), warn, error
@@ -94,6 +96,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.EtcdCA, "etcd-ca", "", "CA `file` for the etcd endpoints")
 	fs.StringVar(&c.EtcdCert, "etcd-cert", "", "client certificate `file` for the etcd endpoints")
 	fs.StringVar(&c.EtcdKey, "etcd-key", "", "client key `file` for the etcd endpoints")
+	c.Cluster.flags(fs)
 	fs.StringVar(&c.KEKFile, "kek-file", "", "key `file` (0600) that sealed secrets need; default: kek in the data directory, made at the first start")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
@@ -160,6 +163,7 @@ func (c Config) Validate() error {
 	if (c.EtcdCert == "") != (c.EtcdKey == "") {
 		fault("--etcd-cert and --etcd-key belong together")
 	}
+	c.Cluster.check(c, fault)
 	switch c.LogLevel {
 	case "debug", "info", "warn", "error":
 	default:

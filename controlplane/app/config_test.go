@@ -74,6 +74,35 @@ func TestConfigFaultsAreToldAtOnce(t *testing.T) {
 	}
 }
 
+func TestClusterFlags(t *testing.T) {
+	list := "a=127.0.0.1:1,b=127.0.0.1:2, c=127.0.0.1:3"
+	cases := map[string]struct {
+		args []string
+		want string // "": no fault
+	}{
+		"a member":             {args: []string{"--cluster", list, "--cluster-name", "b", "--kek-file", "k"}},
+		"not among them":       {args: []string{"--cluster", list, "--cluster-name", "d", "--kek-file", "k"}, want: `"d" isn't in the list`},
+		"no name":              {args: []string{"--cluster", list, "--kek-file", "k"}, want: "isn't in the list"},
+		"no list":              {args: []string{"--cluster-name", "a"}, want: "need --cluster"},
+		"no pair":              {args: []string{"--cluster", "127.0.0.1:1"}, want: "NAME=HOST:PORT"},
+		"a key of its own":     {args: []string{"--cluster", list, "--cluster-name", "a"}, want: "--kek-file"},
+		"beside another etcd":  {args: []string{"--cluster", list, "--cluster-name", "a", "--kek-file", "k", "--etcd-endpoints", "http://a"}, want: "--etcd-endpoints"},
+		"in clear elsewhere":   {args: []string{"--cluster", "a=10.0.0.1:1,b=10.0.0.2:1,c=10.0.0.3:1", "--cluster-name", "a", "--kek-file", "k"}, want: "certificates"},
+		"certificates or none": {args: []string{"--cluster", list, "--cluster-name", "a", "--kek-file", "k", "--cluster-cert", "x"}, want: "belong together"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseConfig(c.args, env("HOME", "/h"), &bytes.Buffer{})
+			switch {
+			case c.want == "" && (err != nil || len(got.Cluster.Members) != 3):
+				t.Errorf("%+v, %v", got.Cluster, err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("error %v, want %q in it", err, c.want)
+			}
+		})
+	}
+}
+
 func TestRunAll(t *testing.T) {
 	forever := func(ctx context.Context) error { <-ctx.Done(); return nil }
 	broken := errors.New("broken")

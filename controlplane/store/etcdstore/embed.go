@@ -78,23 +78,32 @@ func end(client *clientv3.Client, etcd *embed.Etcd) error {
 	return err
 }
 
-func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
+// baseConfig is what every embedded member has in common: no listener for clients.
+func baseConfig(cfg EmbeddedConfig) *embed.Config {
 	c := embed.NewConfig()
-	c.Name = "agentry"
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.Dir = filepath.Join(cfg.Dir, "etcd")
 	c.ListenClientUrls, c.ListenPeerUrls = nil, nil
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(cfg.Logger, zapcore.WarnLevel))
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
 	c.QuotaBackendBytes = cfg.QuotaBytes
 	c.BootstrapDefragThresholdMegabytes = defragAtMB
-	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, catchUp
 	c.MaxTxnOps = store.MaxOps
 	c.MaxRequestBytes = maxRequest
+	return c
+}
+
+func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
+	if err := alone(cfg.Dir); err != nil {
+		return nil, err
+	}
+	c := baseConfig(cfg)
+	c.Name = "agentry"
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, catchUp
 	if err := intact(c.Dir); err != nil {
 		return nil, err
 	}
-	etcd, err := guarded(c)
+	etcd, err := launch(c)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +122,8 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	return nil, err
 }
 
-// guarded makes an error of what etcd panics with when its files don't fit each other.
-func guarded(c *embed.Config) (etcd *embed.Etcd, err error) {
+// launch makes an error of what etcd panics with when its files don't fit each other.
+func launch(c *embed.Config) (etcd *embed.Etcd, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = errs.New(errs.Precondition, "%s can't be read: %v; %s", c.Dir, r, restoreAdvice)
