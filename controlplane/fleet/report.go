@@ -62,7 +62,7 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 	}
 	e.session, e.lost = t.sessions, time.Time{}
 	g.Key.entry = e
-	e.stamp = max(uint64(now.UnixNano()), e.stamp+1) //nolint:gosec // G115: after 1970
+	e.stamp = max(uint64(now.UnixNano()), e.stamp+1)
 	e.inst = Instance{
 		ID: h.ID, Replica: t.cfg.Replica, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
 		Endpoints: slices.Clone(h.Endpoints), ConfigState: h.ConfigState, Desired: e.inst.Desired, Running: h.Running,

@@ -168,6 +168,7 @@ func TestWhoMayLink(t *testing.T) {
 		"of another authority":  {tls: trusting(newWorld(t).authority("two").PeerTLS("one")), say: "two", in: "c", want: errs.Unauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			stream := w.dial(one, tc.tls)
 			_ = stream.Send(hello(tc.in, tc.say)) // the answer tells
 			wantEnd(t, stream, tc.want)
