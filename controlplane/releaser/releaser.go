@@ -60,6 +60,10 @@ const (
 	// thousands of instances answer one change, it is looked at five times a second and not for every answer.
 	restPerInstance = 40 * time.Microsecond
 	restMax         = 200 * time.Millisecond
+	// Changes of instances are taken at once, but when they have been so often within a while, the next ones are gathered for as long:
+	// thousands come one after the other.
+	followMost = 16
+	followRest = 5 * time.Millisecond
 )
 
 // Releaser judges agents. Make it with New.
@@ -124,8 +128,11 @@ func (r *Releaser) Run(ctx context.Context) error {
 
 // follow turns changes and due times into work.
 func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instances *fleet.Subscription) {
-	timer := time.NewTimer(time.Hour)
+	timer, rest := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer rest.Stop()
+	ready, taken := instances.C, 0
+	var since time.Time // when taken was 0
 	for {
 		now := time.Now()
 		if next, ok := r.work.release(now); ok {
@@ -139,7 +146,16 @@ func (r *Releaser) follow(ctx context.Context, heads *view.Subscription, instanc
 		case <-heads.C:
 			keys, _ := heads.Take()
 			r.work.addAll(keys, now)
-		case <-instances.C:
+		case <-rest.C:
+			ready = instances.C
+		case <-ready:
+			if now.Sub(since) >= followRest {
+				taken, since = 0, now
+			}
+			if taken++; taken == followMost {
+				ready = nil
+				rest.Reset(followRest)
+			}
 			changed := instances.Take()
 			keys := make([]view.AgentKey, 0, len(changed))
 			for _, k := range changed {

@@ -17,6 +17,8 @@ const (
 	// goroutine and its answer is read by two more, so streams that begin as fast as they can compose leave thousands that wait to
 	// run. An apply passes about twenty goroutines, most of them etcd's, and would stand behind all of that at each.
 	crowd = 32
+	// unseen is how many streams begin upon one look at the load.
+	unseen = 4
 	// again is when the load is looked at anew if no stream that ends its turn and no answer does it before.
 	again = time.Millisecond
 )
@@ -31,6 +33,7 @@ type line struct {
 	waiting []*conn
 	busy    int
 	looks   bool        // a look at the load is due
+	free    int         // how many may begin before the load is looked at again
 	crowded func() bool // whether too many goroutines wait to run; nil: crowdedRuntime, once there is a line
 }
 
@@ -95,7 +98,7 @@ func (l *line) advance() {
 	if l.crowded == nil {
 		l.crowded = crowdedRuntime()
 	}
-	for l.busy < atWork && len(l.waiting) > 0 && !l.crowded() {
+	for l.busy < atWork && len(l.waiting) > 0 && l.may() {
 		c := l.waiting[0]
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
@@ -113,6 +116,18 @@ func (l *line) advance() {
 		l.looks = true
 		time.AfterFunc(again, l.look)
 	}
+}
+
+// may reports whether one more may begin for all that waits to run. The mutex is held.
+func (l *line) may() bool {
+	if l.free == 0 {
+		if l.crowded() {
+			return false
+		}
+		l.free = unseen
+	}
+	l.free--
+	return true
 }
 
 // begins and ends frame the time in which a stream takes its turns.

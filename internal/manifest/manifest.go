@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -107,7 +108,8 @@ func ConfigName(revision int64, h Hash) string {
 	if h.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("%d-%s", revision, h.String()[:8])
+	b := append(strconv.AppendInt(make([]byte, 0, 32), revision, 10), '-')
+	return string(hex.AppendEncode(b, h[:4]))
 }
 
 // Token orders the configs of one agent.
