@@ -73,6 +73,9 @@ func (c *client) cas(ctx context.Context, reg *register) {
 	c.next++
 	value := fmt.Sprintf("c%d-%d", c.id, c.next)
 	op := Op{Key: reg.target.Name(), Client: c.id, Kind: CAS, Expect: reg.seen(), Call: c.suite.now()}
+	if c.r.IntN(8) == 0 {
+		op.Expect-- // which must be refused
+	}
 	if reg.target.Shows() {
 		op.Write = value
 	}

@@ -204,3 +204,6 @@ func (s *Suite) Stats() Stats {
 	out.Errors, out.Gaps = maps.Clone(out.Errors), slices.Clone(out.Gaps)
 	return out
 }
+
+// KeysCount tells whether repeated calls were taken as one.
+func (s *Suite) KeysCount() bool { return s.cfg.KeysCount }

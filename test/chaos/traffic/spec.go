@@ -22,11 +22,11 @@ func Spec(w *world.World, agent string, k int) map[string]string {
 	files := map[string]string{
 		agent + "/agent-base.json":    fmt.Sprintf(`{"promptKey": %q, "maxIterations": 4, "description": "marker %d"}`, prompt, k),
 		agent + "/model.json":         fmt.Sprintf(`{"model": "scripted", "temperature": %v}`, Temperature(k)),
-		agent + "/mcp-servers.json":   fmt.Sprintf(`{"mcpServers": [{"mcpServerName": %q, "headers": {"X-Number": "%d"}, "tools": {"allow": ["n%d"]}}]}`, server, k, k%world.ToolNumbers),
+		agent + "/mcp-servers.json":   fmt.Sprintf(`{"mcpServers": [{"mcpServerName": %q, "headers": {"X-Number": "%d", "X-Key": %q}, "tools": {"allow": ["n%d"]}}]}`, server, k, w.Canary, k%world.ToolNumbers),
 		"prompts/" + prompt + ".json": fmt.Sprintf(`{"promptKey": %q, "version": "1.0.%d", "template": "number %d"}`, prompt, k, k),
 	}
 	for name, t := range w.Tools {
-		files["mcp/"+name+".json"] = fmt.Sprintf(`{"name": %q, "endpoint": %q, "parameters": {"headers": {"X-Number": {"required": true, "secret": false}}}}`, name, t.URL)
+		files["mcp/"+name+".json"] = fmt.Sprintf(`{"name": %q, "endpoint": %q, "parameters": {"headers": {"X-Number": {"required": true, "secret": false}, "X-Key": {"required": true}}}}`, name, t.URL)
 	}
 	return files
 }

@@ -126,16 +126,20 @@ func (n *Node) Ready(ctx context.Context) error { return n.ready(ctx) }
 func (n *Node) WaitReady(ctx context.Context, d time.Duration) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	ended := false
 	err := harness.Poll(ctx, d, func(ctx context.Context) error {
-		if !n.Running() {
+		if ended = !n.Running(); ended {
 			stop()
-			return fmt.Errorf("it ended: %s", tail(n.Output()))
+			return nil
 		}
 		one, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		return n.ready(one)
 	})
-	if err != nil {
+	switch {
+	case ended:
+		return fmt.Errorf("%s ended before it was ready: %s", n.Name, tail(n.Output()))
+	case err != nil:
 		return fmt.Errorf("%s is not ready: %w", n.Name, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ const ToolNumbers = 25
 var Servers = []string{"numbers-a", "numbers-b"}
 
 func (w *World) startStubs() error {
+	w.Canary = "canary" + rand.Text()
 	var err error
 	if w.Model, err = stub.StartModel(w.opts.StubHost); err != nil {
 		return err

@@ -32,6 +32,8 @@ type World struct {
 	// Logf tells people what happens.
 	Logf func(format string, args ...any)
 
+	// Canary is a secret that every agent is given, as a header for its tool server. It may be nowhere but where it is sent to.
+	Canary string
 	// Model is the scripted model server, Tools the tool servers by the name of their MCP entry.
 	Model *stub.Model
 	Tools map[string]*harness.MCPStub

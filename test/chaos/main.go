@@ -1,0 +1,85 @@
+// Command chaos is the fault suite: real etcd members, control planes and agents under work, one fault after another from a seed, and
+// everything judged. `make chaos SEED=7 DURATION=60m` runs it; see docs/reliability.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/agentry/agentry/test/chaos/run"
+	"github.com/agentry/agentry/test/chaos/world"
+)
+
+func main() {
+	o := options{}
+	flag.Uint64Var(&o.seed, "seed", 1, "what all choices come from")
+	flag.DurationVar(&o.duration, "duration", 10*time.Minute, "how long faults happen; 0: each kind once")
+	flag.DurationVar(&o.every, "every", 5*time.Second, "least time between the end of one fault and the next; at most twice as long")
+	flag.StringVar(&o.scenario, "scenario", "faults", "faults, smoke, lose-one, outage, leader-kill or mutations")
+	flag.StringVar(&o.only, "only", "", "kinds of faults, or mutations, by comma; empty: all")
+	flag.IntVar(&o.n, "n", 50, "of leader-kill: how often")
+	flag.DurationVar(&o.outage, "for", 5*time.Minute, "of outage: how long")
+	flag.IntVar(&o.updates, "updates", 1000, "of lose-one: hot updates in all")
+	flag.StringVar(&o.world.Bin, "bin", "", "folder of the binaries, which then have no failpoints; empty: they are built with them, into .tmp/chaos")
+	flag.StringVar(&o.world.Root, "root", ".", "the module's root")
+	flag.StringVar(&o.world.Base, "dir", "", "folder below which the run keeps everything; empty: the system's temporary one")
+	flag.StringVar(&o.report, "report", "", "where to write the report, without .json and .md; empty: the run's folder, which is then kept")
+	flag.BoolVar(&o.keep, "keep", false, "keep the run's folder without violations too")
+	flag.Parse()
+	o.logf = func(format string, args ...any) {
+		fmt.Printf("%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...) //nolint:forbidigo // it is the program's output
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := o.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	seed            uint64
+	duration, every time.Duration
+	scenario, only  string
+	n, updates      int
+	outage          time.Duration
+	world           world.Options
+	report          string
+	keep            bool
+	logf            func(format string, args ...any)
+}
+
+func (o options) run(ctx context.Context) error {
+	if err := o.build(ctx); err != nil {
+		return err
+	}
+	if o.scenario == "mutations" {
+		return o.mutations(ctx)
+	}
+	play, ok := map[string]func(context.Context, options, *run.Stage) (run.Minimum, error){
+		"faults": faultsForAWhile, "smoke": smoke,
+	}[o.scenario]
+	if !ok {
+		return fmt.Errorf("--scenario: %q", o.scenario)
+	}
+	s, err := run.Begin(ctx, run.Config{World: o.world, Seed: o.seed, Logf: o.logf})
+	if err != nil {
+		return err
+	}
+	minimum, err := play(ctx, o, s)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.Findings.Violate("harness", "%v", err)
+	}
+	r := s.End(ctx)
+	r.Scenario = o.scenario
+	if ctx.Err() == nil {
+		minimum.Hold(r, s.Load.Stats().Asked)
+	}
+	return run.Finish(s, r, o.report, o.keep)
+}
