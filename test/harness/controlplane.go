@@ -13,6 +13,7 @@ import (
 // ControlPlane is one controlplane process; it can be killed and started again on the same ports and data.
 type ControlPlane struct {
 	*Proc
+	Name    string // of its log; "": controlplane
 	People  string // host:port
 	Runtime string
 	DataDir string
@@ -43,7 +44,11 @@ func (c *ControlPlane) Restart(ctx context.Context) error {
 	if c.env.LogLevel != "" {
 		args = append(args, "--log-level", c.env.LogLevel)
 	}
-	p, err := c.env.Start("controlplane", "controlplane", nil, args...)
+	name := c.Name
+	if name == "" {
+		name = "controlplane"
+	}
+	p, err := c.env.Start(name, "controlplane", nil, args...)
 	if err != nil {
 		return err
 	}
