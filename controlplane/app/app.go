@@ -22,6 +22,7 @@ import (
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/fleet/peers"
 	"github.com/agentry/agentry/controlplane/identity"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/publish"
 	"github.com/agentry/agentry/controlplane/releaseapi"
 	"github.com/agentry/agentry/controlplane/releaser"
@@ -98,7 +99,9 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 	defer func() { _ = opened.Close() }()
 	heard := &clock{now: time.Now}
 	replica := replicaID()
-	entries, err := newTrail(timed{Store: opened, clock: heard}, replica, redact, log)
+	base := timed{Store: opened, clock: heard}
+	exactly := exactlyOnce(base)
+	entries, err := newTrail(base, exactly, replica, redact, log)
 	if err != nil {
 		return err
 	}
@@ -132,7 +135,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	p, err := assemble(ctx, parts{
-		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, leases: opened, view: v, vault: vault, cluster: cluster,
+		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, once: exactly, leases: opened, view: v, vault: vault, kek: kek, cluster: cluster,
 		peopleAddr: peopleLn.Addr().String(), runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
@@ -178,6 +181,7 @@ type parts struct {
 	log         *slog.Logger
 	redact      *secret.Redactor
 	store       store.Store
+	once        *once.Store
 	leases      store.Leases
 	view        *view.View
 	vault       *specapi.Vault

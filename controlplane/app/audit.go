@@ -53,14 +53,15 @@ type trail struct {
 	ends    []func(context.Context) error
 }
 
-// newTrail puts the audit log before a store. A change that is written past it has no entry.
-func newTrail(s store.Store, replica string, redact *secret.Redactor, log *slog.Logger) (*trail, error) {
+// newTrail puts the audit log before the store by which changes are written; the log itself goes by s. A change that is written past it
+// has no entry.
+func newTrail(s, changes store.Store, replica string, redact *secret.Redactor, log *slog.Logger) (*trail, error) {
 	origin := audit.Origin{Replica: replica, Redact: redact.Redact}
 	queue, err := audit.NewQueue(audit.QueueConfig{Store: s, Origin: origin, Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	t := &trail{plain: s, store: audit.Wrap(s, origin), queue: queue, log: log, sinks: map[string]audit.Sink{}, busy: func() bool { return false }}
+	t := &trail{plain: s, store: audit.Wrap(changes, origin), queue: queue, log: log, sinks: map[string]audit.Sink{}, busy: func() bool { return false }}
 	t.chainer, err = audit.NewChainer(audit.ChainerConfig{Store: s, Origin: origin, Logger: log, Busy: func() bool { return t.busy() }})
 	if err != nil {
 		return nil, err

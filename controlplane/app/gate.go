@@ -1,9 +1,11 @@
 package app
 
 import (
+	"context"
 	"flag"
 
 	"github.com/agentry/agentry/controlplane/gate"
+	"github.com/agentry/agentry/controlplane/store"
 )
 
 // Rates bound what is asked at the people door, in calls a second. At once, several times as many go through.
@@ -42,5 +44,7 @@ func (r Rates) limits() gate.Limits {
 func newGate(in parts) (*gate.Gate, error) {
 	return gate.New(gate.Config{
 		Logger: in.log, Auth: in.directory, Labels: in.view, Audit: in.trail.queue, Redact: in.redact, Limits: in.cfg.Rates.limits(),
+		Calls: &calls{once: in.once, view: in.view}, Revisions: in.view, Replica: in.replica,
+		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
 	})
 }

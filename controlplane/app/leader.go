@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/agentry/agentry/controlplane/collector"
 	"github.com/agentry/agentry/controlplane/leader"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/releaser"
 	"github.com/agentry/agentry/controlplane/store"
 )
@@ -17,6 +19,7 @@ type lead struct {
 	store     store.Store
 	releaser  releaser.Config
 	collector *collector.Collector
+	sweeper   *once.Sweeper
 }
 
 func newLead(in parts, r releaser.Config, c *collector.Collector) (*lead, error) {
@@ -24,7 +27,11 @@ func newLead(in parts, r releaser.Config, c *collector.Collector) (*lead, error)
 	if err != nil {
 		return nil, err
 	}
-	return &lead{election: e, store: in.store, releaser: r, collector: c}, nil
+	w, err := once.NewSweeper(in.log, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &lead{election: e, store: in.store, releaser: r, collector: c, sweeper: w}, nil
 }
 
 // run takes part in choosing the leader, and does its work while this replica is it.
@@ -46,6 +53,7 @@ func (l *lead) work(ctx context.Context, t leader.Term, fenced store.Store) erro
 	return runAll(ctx, []part{
 		{"releaser", judge.Run},
 		{"collector", func(ctx context.Context) error { return l.collector.Run(ctx, fenced) }},
+		{"sweeper", func(ctx context.Context) error { return l.sweeper.Run(ctx, fenced) }},
 	})
 }
 

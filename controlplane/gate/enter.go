@@ -38,6 +38,8 @@ type call struct {
 	who    access.Principal // zero: a public method
 	// changed is closed at the first change of access after the call was admitted; nil: there is none to hear of.
 	changed <-chan struct{}
+	// header is the answer's.
+	header http.Header
 	// arrived ends the time that the body may take.
 	arrived func()
 	// more gives the next message of an upload the time that a body may take.
@@ -66,7 +68,7 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, next http.Handler) 
 		next.ServeHTTP(w, r)
 		return
 	}
-	c := &call{rule: rl, id: requestID(r), client: clientOf(r), bearer: rpc.BearerOf(r.Header.Get("Authorization"))}
+	c := &call{rule: rl, id: requestID(r), client: clientOf(r), bearer: rpc.BearerOf(r.Header.Get("Authorization")), header: w.Header()}
 	w.Header().Set(requestIDHeader, c.id)
 	r.Header.Del("Authorization") // nobody behind the gate needs it
 	control := http.NewResponseController(w)
@@ -81,6 +83,10 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, next http.Handler) 
 		return
 	}
 	defer done()
+	if g.replica != "" {
+		w.Header().Set(replicaHeader, g.replica)
+	}
+	g.tell(c)
 	c.arrived = func() { _ = control.SetReadDeadline(time.Time{}) }
 	c.more = func() { _ = control.SetReadDeadline(time.Now().Add(g.limits.Body)) }
 	ctx := context.WithValue(r.Context(), callKey{}, c)

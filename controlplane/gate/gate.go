@@ -1,8 +1,8 @@
 // Package gate is the people door's one guard: it stands in front of every API method (gRPC, gRPC-Web and Connect alike) and of the
 // plain pages. In this order it gives a call an id, finds out who calls, holds the caller to its rate, asks the rule of the method's
-// proto option, begins the audit entry of a change, and bounds the call's time. It is the only place that reads a bearer. What only a
-// handler knows (the objects in a set of files, what a list leaves out) the handler asks of package access. It stores nothing and
-// decides no binding: package access does.
+// proto option, begins the audit entry of a change, bounds the call's time, and has a change carried out once and a read show what it
+// asks for. It is the only place that reads a bearer. What only a handler knows (the objects in a set of files, what a list leaves out)
+// the handler asks of package access. It stores nothing and decides no binding: package access does.
 package gate
 
 import (
@@ -46,6 +46,14 @@ type Config struct {
 	// Redact takes secrets out of error messages; nil: none is known.
 	Redact *secret.Redactor
 	Limits Limits
+	// Calls begins calls that write; nil: an idempotency key is passed over.
+	Calls Calls
+	// Revisions tells which store revision is shown, and Newest which one the store is at, by a linearizable read. Nil: answers don't
+	// tell, and nobody can ask for one. Newest is required with Revisions.
+	Revisions Revisions
+	Newest    func(ctx context.Context) (int64, error)
+	// Replica is named in every answer; empty: none is.
+	Replica string
 	// Now is time.Now outside tests.
 	Now func() time.Time
 }
@@ -61,6 +69,11 @@ type Gate struct {
 	limits  Limits
 	now     func() time.Time
 
+	calls     Calls
+	revisions Revisions
+	newest    func(ctx context.Context) (int64, error)
+	replica   string
+
 	rules   map[string]*rule // by full method
 	callers *buckets         // by principal
 	clients *buckets         // by address: public calls and failed authentications
@@ -73,8 +86,8 @@ type Gate struct {
 // New makes a Gate for all methods of this program's APIs. A method without a rule, or whose rule names a field that its request
 // doesn't have, is errs.Internal: the program is wrong.
 func New(cfg Config) (*Gate, error) {
-	if cfg.Logger == nil || cfg.Auth == nil {
-		return nil, errs.New(errs.Invalid, "gate: logger and authenticator are required")
+	if cfg.Logger == nil || cfg.Auth == nil || (cfg.Revisions != nil && cfg.Newest == nil) {
+		return nil, errs.New(errs.Invalid, "gate: logger, authenticator and, with revisions, the newest are required")
 	}
 	rules, err := rulesOf(registered())
 	if err != nil {
@@ -86,6 +99,7 @@ func New(cfg Config) (*Gate, error) {
 		callers: newBuckets(l.Principal, l.Keys), clients: newBuckets(l.Address, l.Keys), logins: newBuckets(l.Login, l.Keys),
 		denials: newBuckets(l.Denials, l.Keys), streams: newSlots(l.Streams), refuse: connect.NewErrorWriter(),
 		changed: func() <-chan struct{} { return nil },
+		calls:   cfg.Calls, revisions: cfg.Revisions, newest: cfg.Newest, replica: cfg.Replica,
 	}
 	if c, ok := cfg.Auth.(Changing); ok {
 		g.changed = c.Changed
@@ -109,7 +123,7 @@ func New(cfg Config) (*Gate, error) {
 func (g *Gate) Options() []connect.HandlerOption {
 	opts := []connect.HandlerOption{connect.WithInterceptors(&guard{g})}
 	opts = append(opts, rpc.HandlerOptions(g.log, rpc.Open)...) // recovery, the mapping of errors, the bound of messages
-	return append(opts, connect.WithInterceptors(&bounds{redact: g.redact, unary: g.limits.Unary}))
+	return append(opts, connect.WithInterceptors(&bounds{redact: g.redact, unary: g.limits.Unary}, &exactly{g}))
 }
 
 // Wrap puts the gate in front of a connect handler made with Options: what can be decided without the request's body is decided

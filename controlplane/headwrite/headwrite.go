@@ -27,8 +27,10 @@ const (
 	attempts = 5
 	// viewWait bounds the wait for the view to show a write; reads may lag after it, the write stands.
 	viewWait = 5 * time.Second
-	// storeWait bounds one exchange with the store.
-	storeWait = 5 * time.Second
+	// storeWait bounds one exchange with the store, elections included: the store tries again within it (package once).
+	storeWait = 15 * time.Second
+	// writeWait bounds the writing of one plan. It leaves room for the wait for the view.
+	writeWait = storeWait + viewWait
 )
 
 // Bounds of one batch of immutables.
@@ -80,8 +82,8 @@ func (w *Writer) Retrying(ctx context.Context, why Why, plan func() (*Change, er
 	return 0, errs.New(errs.Conflict, "others keep writing the same objects, try again: %w", last)
 }
 
-// Current waits until the view shows at least what the store holds now, by a linearizable read. A store that
-// doesn't answer is errs.Unavailable at once.
+// Current waits until the view shows at least what the store holds now, by a linearizable read. A store that doesn't answer is
+// errs.Unavailable.
 func (w *Writer) Current(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
@@ -102,7 +104,7 @@ func (w *Writer) write(ctx context.Context, c *Change, why Why) (int64, error) {
 	if c.Heads() > MaxHeads {
 		return 0, errs.New(errs.Precondition, "%d objects change, at most %d fit into one transaction: apply the set in parts, shared things first", c.Heads(), MaxHeads)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
+	ctx, cancel := context.WithTimeout(ctx, writeWait)
 	defer cancel()
 	var blobs []store.KV
 	if c.small() { // in the transaction of the heads: one write to disk instead of two, and nothing left over when it fails

@@ -150,6 +150,7 @@ func value(t *testing.T, s store.Store) string {
 // included, one is written, with one audit entry.
 func TestUnknownOutcomes(t *testing.T) {
 	other := func(t *testing.T, f *faulty, on int) { // another writer moves the head just before the on-th try arrives
+		t.Helper()
 		f.before = func(n int) {
 			if n == on {
 				if _, err := f.Store.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: headKey, Value: []byte("o")}}}); err != nil {

@@ -2,11 +2,11 @@ package once
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
-	"slices"
 )
 
 // write is one transaction on its way.
@@ -43,7 +43,7 @@ func (w *write) run(ctx context.Context) (int64, error) {
 				return 0, unknown(err)
 			}
 			continue
-		case !w.unsure && !(w.call.keyed && errs.Is(err, errs.Conflict)):
+		case !w.unsure && (!w.call.keyed || !errs.Is(err, errs.Conflict)):
 			return 0, err // surely not written
 		}
 		revision, again, err := w.settle(ctx, key, err)

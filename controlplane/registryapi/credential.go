@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/view"
 	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -70,6 +71,7 @@ func (s *Service) Create(ctx context.Context, req *connect.Request[registryv1.Cr
 		if m.GetDryRun() {
 			return c, nil
 		}
+		once.Answer(ctx, resp)
 		next := view.CredentialHead{Name: m.GetName(), Version: head.Version, AllowedOrigins: origins}
 		return c, s.putValue(ctx, c, next, mod, value)
 	})
@@ -103,6 +105,7 @@ func (s *Service) Rotate(ctx context.Context, req *connect.Request[registryv1.Ro
 		if m.GetDryRun() {
 			return c, nil
 		}
+		once.Answer(ctx, resp)
 		head.Rotated = true
 		return c, s.putValue(ctx, c, head, mod, value)
 	})

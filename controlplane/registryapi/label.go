@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/view"
 	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -85,6 +86,7 @@ func (s *Service) SetLabel(ctx context.Context, req *connect.Request[registryv1.
 			head.Labels = map[string]string{}
 		}
 		head.Labels[label] = m.GetVersion()
+		once.Answer(ctx, resp)
 		s.putPrompt(ctx, c, head, mod, view.HeadMove{Part: labelPart + label, From: from, To: m.GetVersion()})
 		return c, nil
 	})
@@ -130,6 +132,7 @@ func (s *Service) UnsetLabel(ctx context.Context, req *connect.Request[registryv
 		if m.GetDryRun() {
 			return c, nil
 		}
+		once.Answer(ctx, resp)
 		delete(head.Labels, label)
 		s.putPrompt(ctx, c, head, mod, view.HeadMove{Part: labelPart + label, From: from})
 		return c, nil

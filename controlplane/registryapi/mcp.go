@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/view"
 	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
 	"github.com/agentry/agentry/internal/errs"
@@ -96,6 +97,7 @@ func (s *Service) SetEnabled(ctx context.Context, req *connect.Request[registryv
 		if tool != "" {
 			part = toolPart + tool
 		}
+		once.Answer(ctx, resp)
 		s.putEntry(ctx, c, head, mod, []view.HeadMove{{Part: part, From: onOff(was), To: onOff(on)}})
 		return c, nil
 	})
@@ -187,6 +189,7 @@ func (s *Service) ApproveTools(ctx context.Context, req *connect.Request[registr
 			setTool(&head, name, t)
 		}
 		if len(moves) > 0 && !m.GetDryRun() {
+			once.Answer(ctx, resp)
 			s.putEntry(ctx, c, head, mod, moves)
 		}
 		return c, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
@@ -146,6 +147,7 @@ func (s *Service) Rollback(ctx context.Context, req *connect.Request[specv1.Roll
 		if st.unchanged {
 			resp.Notes = append(resp.Notes, fmt.Sprintf("revision %d is what counts already", resp.GetTo()))
 		} else if !m.GetDryRun() {
+			once.Answer(ctx, resp)
 			s.moveAgent(c, head, mod, st, actor(ctx))
 		}
 		return c, nil

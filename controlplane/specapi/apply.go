@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/spec"
@@ -50,6 +51,7 @@ func (s *Service) apply(ctx context.Context, in applyInput) (*specv1.ApplyRespon
 			return headwrite.NewChange(in.namespace), nil
 		}
 		p.tell(ctx, in.message)
+		once.Answer(ctx, &specv1.ApplyResponse{Results: p.results, Notes: p.notes})
 		return p.change, nil
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
@@ -49,6 +50,7 @@ func (s *Service) Delete(ctx context.Context, req *connect.Request[specv1.Delete
 		if m.GetDryRun() {
 			return headwrite.NewChange(namespace), nil
 		}
+		once.Answer(ctx, resp)
 		return c, nil
 	})
 	if err != nil {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/controlplane/headwrite"
+	"github.com/agentry/agentry/controlplane/once"
 	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
@@ -59,20 +61,30 @@ type stepping struct {
 	revision      int64 // of the store; 0: nothing was written
 }
 
+// request is what is to be performed.
+type request struct {
+	asked
+
+	check       *int64
+	cause, told string // in the log of moves, and as an event
+	event       func(namespace string, head view.AgentHead) (release.Event, error)
+	answer      func(stepping) proto.Message
+}
+
 // perform steps an agent's head and writes it.
-func (r *Rollouts) perform(ctx context.Context, m asked, check *int64, cause, told string, event func(namespace string, head view.AgentHead) (release.Event, error)) (stepping, error) {
+func (r *Rollouts) perform(ctx context.Context, m request) error {
 	s, namespace := r.svc, namespaceOf(m.GetNamespace())
 	var out stepping
-	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: cause, Message: m.GetMessage()}, func() (*headwrite.Change, error) {
+	rev, err := s.writer.Retrying(ctx, headwrite.Why{Actor: actor(ctx), Cause: m.cause, Message: m.GetMessage()}, func() (*headwrite.Change, error) {
 		c := headwrite.NewChange(namespace)
 		head, mod, err := s.agentHead(namespace, m.GetAgent())
 		if err != nil {
 			return nil, err
 		}
-		if err := checkRevision(check, head.Name, head.State.Desired()); err != nil {
+		if err := checkRevision(m.check, head.Name, head.State.Desired()); err != nil {
 			return nil, err
 		}
-		e, err := event(namespace, head)
+		e, err := m.event(namespace, head)
 		if err != nil {
 			return nil, err
 		}
@@ -82,27 +94,36 @@ func (r *Rollouts) perform(ctx context.Context, m asked, check *int64, cause, to
 		}
 		out.before, out.after = head.State, st.state
 		if !st.unchanged && !m.GetDryRun() {
+			once.Answer(ctx, m.answer(out))
 			s.moveAgent(c, head, mod, st, actor(ctx))
 		}
 		return c, nil
 	})
 	if err != nil {
-		return out, err
+		return err
 	}
 	out.revision = rev
+	m.answer(out)
 	if rev > 0 {
-		s.notify(Notice{Namespace: namespace, Agent: m.GetAgent(), Type: told, Message: fmt.Sprintf("%s asked for it; revision %d counts", actor(ctx), out.after.Desired())})
+		s.notify(Notice{Namespace: namespace, Agent: m.GetAgent(), Type: m.told, Message: fmt.Sprintf("%s asked for it; revision %d counts", actor(ctx), out.after.Desired())})
 	}
-	return out, nil
+	return nil
 }
 
 // Retry reopens what was refused.
 func (r *Rollouts) Retry(ctx context.Context, req *connect.Request[releasev1.RetryRequest]) (*connect.Response[releasev1.RetryResponse], error) {
-	out, err := r.perform(ctx, req.Msg, req.Msg.CheckRevision, "retry", "retried", r.svc.retry)
+	var resp *releasev1.RetryResponse
+	err := r.perform(ctx, request{
+		asked: req.Msg, check: req.Msg.CheckRevision, cause: "retry", told: "retried", event: r.svc.retry,
+		answer: func(out stepping) proto.Message {
+			resp = &releasev1.RetryResponse{From: out.before.Desired(), To: out.after.Desired(), StoreRevision: out.revision}
+			return resp
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&releasev1.RetryResponse{From: out.before.Desired(), To: out.after.Desired(), StoreRevision: out.revision}), nil
+	return connect.NewResponse(resp), nil
 }
 
 // retry makes the event: the revision's own policy, and the config that it resolves to now.
@@ -125,32 +146,42 @@ func (s *Service) retry(namespace string, head view.AgentHead) (release.Event, e
 
 // Unhold ends an agent's pin and vetoes.
 func (r *Rollouts) Unhold(ctx context.Context, req *connect.Request[releasev1.UnholdRequest]) (*connect.Response[releasev1.UnholdResponse], error) {
-	out, err := r.perform(ctx, req.Msg, req.Msg.CheckRevision, "unhold", "unheld", func(string, view.AgentHead) (release.Event, error) {
-		return release.Unhold{At: r.svc.now().UTC()}, nil
+	var resp *releasev1.UnholdResponse
+	err := r.perform(ctx, request{
+		asked: req.Msg, check: req.Msg.CheckRevision, cause: "unhold", told: "unheld",
+		event: func(string, view.AgentHead) (release.Event, error) { return release.Unhold{At: r.svc.now().UTC()}, nil },
+		answer: func(out stepping) proto.Message {
+			resp = &releasev1.UnholdResponse{Vetoes: wireVetoes(out.before.Vetoes), StoreRevision: out.revision}
+			if p := out.before.Pin; p != nil {
+				resp.Pin = p.Config()
+			}
+			return resp
+		},
 	})
 	if err != nil {
 		return nil, err
-	}
-	resp := &releasev1.UnholdResponse{Vetoes: wireVetoes(out.before.Vetoes), StoreRevision: out.revision}
-	if p := out.before.Pin; p != nil {
-		resp.Pin = p.Config()
 	}
 	return connect.NewResponse(resp), nil
 }
 
 // Abort closes an open release.
 func (r *Rollouts) Abort(ctx context.Context, req *connect.Request[releasev1.AbortRequest]) (*connect.Response[releasev1.AbortResponse], error) {
-	out, err := r.perform(ctx, req.Msg, req.Msg.CheckRevision, "abort", "aborted", func(string, view.AgentHead) (release.Event, error) {
-		return release.Abort{At: r.svc.now().UTC()}, nil
+	var resp *releasev1.AbortResponse
+	err := r.perform(ctx, request{
+		asked: req.Msg, check: req.Msg.CheckRevision, cause: "abort", told: "aborted",
+		event: func(string, view.AgentHead) (release.Event, error) { return release.Abort{At: r.svc.now().UTC()}, nil },
+		answer: func(out stepping) proto.Message {
+			resp = &releasev1.AbortResponse{From: out.before.Desired(), To: out.after.Desired(), StoreRevision: out.revision}
+			if h := out.before.Hold; h != nil {
+				resp.From = h.Revision
+			}
+			return resp
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	from := out.before.Desired()
-	if h := out.before.Hold; h != nil {
-		from = h.Revision
-	}
-	return connect.NewResponse(&releasev1.AbortResponse{From: from, To: out.after.Desired(), StoreRevision: out.revision}), nil
+	return connect.NewResponse(resp), nil
 }
 
 var _ releasev1connect.RolloutServiceHandler = (*Rollouts)(nil)
