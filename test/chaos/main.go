@@ -64,11 +64,27 @@ func (o options) run(ctx context.Context) error {
 	}
 	play, ok := map[string]func(context.Context, options, *run.Stage) (run.Minimum, error){
 		"faults": faultsForAWhile, "smoke": smoke,
+		"lose-one": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
+			return s.LoseOne(ctx, o.updates)
+		},
+		"outage": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
+			return s.Outage(ctx, o.outage)
+		},
+		"leader-kill": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
+			return s.LeaderKill(ctx, o.n)
+		},
 	}[o.scenario]
 	if !ok {
 		return fmt.Errorf("--scenario: %q", o.scenario)
 	}
-	s, err := run.Begin(ctx, run.Config{World: o.world, Seed: o.seed, Logf: o.logf})
+	cfg := run.Config{World: o.world, Seed: o.seed, Logf: o.logf}
+	switch o.scenario {
+	case "lose-one":
+		cfg.Updates, cfg.Look = 200*time.Millisecond, 200*time.Millisecond
+	case "leader-kill":
+		cfg.NoUpdates = true
+	}
+	s, err := run.Begin(ctx, cfg)
 	if err != nil {
 		return err
 	}

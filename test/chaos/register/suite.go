@@ -207,3 +207,19 @@ func (s *Suite) Stats() Stats {
 
 // KeysCount tells whether repeated calls were taken as one.
 func (s *Suite) KeysCount() bool { return s.cfg.KeysCount }
+
+// Pause waits for the operations under way and lets no other begin until the answer is called: for when the whole control plane is to
+// be away.
+func (s *Suite) Pause() (again func()) {
+	for _, r := range s.registers {
+		r.using.Lock()
+	}
+	return func() {
+		s.mu.Lock()
+		s.lastAck = time.Now()
+		s.mu.Unlock()
+		for _, r := range s.registers {
+			r.using.Unlock()
+		}
+	}
+}

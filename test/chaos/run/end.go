@@ -132,7 +132,7 @@ func (s *Stage) report(worked time.Duration) *report.Report {
 		Command: strings.Join(os.Args, " "), Seed: s.cfg.Seed, Began: s.began, Start: s.ready, Worked: worked, Faults: s.doings, LeftOut: s.leftOut,
 		Topology: fmt.Sprintf("%d etcd members, %d control planes, %d instances of %d agents", len(w.Etcds), len(w.Planes), len(w.Agents), len(w.Fleet())),
 		Host:     fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
-		Memory:   s.memory.table(), Store: s.store.Stats(), Requests: s.Load.Stats(), Figures: map[string]any{},
+		Memory:   s.memory.table(), Store: s.store.Stats(), Requests: s.Load.Stats(), Figures: s.figures,
 	}
 	reg := s.registers.Stats()
 	r.Acked, r.Stale, r.Reads, r.Unknown, r.UnknownReads = reg.Acked, reg.Stale, reg.Reads, reg.Unknown, reg.UnknownReads

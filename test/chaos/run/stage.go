@@ -77,6 +77,7 @@ type Stage struct {
 	refusable map[*world.Node]bool // instances whose memory of refusals was taken from them
 	doings    []report.Doing
 	leftOut   []report.LeftOut
+	figures   map[string]any
 }
 
 // Begin starts everything and returns when all work goes on.

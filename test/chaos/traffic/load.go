@@ -30,7 +30,7 @@ type Load struct {
 	mu       sync.Mutex // guards what follows
 	stats    LoadStats
 	failures []Failure
-	slowest  []time.Duration
+	streams  int // in flight
 }
 
 // LoadStats counts requests.
@@ -86,6 +86,8 @@ func (l *Load) ask(ctx context.Context, n *world.Node, i int) {
 	var ans harness.Answer
 	var err error
 	if streams {
+		l.stream(1)
+		defer l.stream(-1)
 		ans, err = a.ChatStream(ctx, "", "slow req "+id, nil)
 	} else {
 		ans, err = a.Chat(ctx, "", "req "+id)
@@ -106,6 +108,19 @@ func (l *Load) ask(ctx context.Context, n *world.Node, i int) {
 	}
 	l.stats.Served++
 	l.stats.Slowest = max(l.stats.Slowest, to.Sub(from))
+}
+
+func (l *Load) stream(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.streams += n
+}
+
+// Streams is how many streamed answers are on their way now.
+func (l *Load) Streams() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.streams
 }
 
 // Settle judges the failures so far: each must be excused. It is called when no fault is at work, and at the end.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,7 +61,7 @@ type WriterStats struct {
 func (h *Writer) Begin(ctx context.Context) error {
 	h.doors, h.markers = h.World.Doors(), map[string]int{}
 	for _, a := range h.World.Fleet() {
-		u, err := h.apply(ctx, a.Name, 0)
+		u, err := h.first(ctx, a.Name)
 		if err != nil {
 			return fmt.Errorf("first config of %s: %w", a.Name, err)
 		}
@@ -87,19 +88,39 @@ func (h *Writer) Run(ctx context.Context) {
 	}
 }
 
-// Update applies an agent's next config, first at door at.
-func (h *Writer) Update(ctx context.Context, agent string, at int) {
+// Update applies an agent's next config, first at door at. ok is false when nobody said that it was written.
+func (h *Writer) Update(ctx context.Context, agent string, at int) (u Update, ok bool) {
+	u, ok = h.write(ctx, agent, at, Spec)
+	if ok {
+		h.done(u)
+	}
+	return u, ok
+}
+
+// Refused applies a config that every instance refuses: it asks for a tool that its server doesn't have.
+func (h *Writer) Refused(ctx context.Context, agent string, at int) (u Update, ok bool) {
+	return h.write(ctx, agent, at, func(w *world.World, agent string, k int) map[string]string {
+		files := Spec(w, agent, k)
+		name := agent + "/mcp-servers.json"
+		files[name] = strings.Replace(files[name], fmt.Sprintf(`"n%d"`, k%world.ToolNumbers), `"missing"`, 1)
+		return files
+	})
+}
+
+// write applies what spec makes of the agent's next marker.
+func (h *Writer) write(ctx context.Context, agent string, at int, spec func(*world.World, string, int) map[string]string) (Update, bool) {
 	h.mu.Lock()
 	h.markers[agent]++
 	k := h.markers[agent]
 	h.mu.Unlock()
+	files := spec(h.World, agent, k)
 	ctx, cancel := context.WithTimeout(world.Once(ctx, fmt.Sprintf("%s-%s-%d", h.Name, agent, k)), applyLimit)
 	defer cancel()
 	began := time.Now()
 	var last error
 	for try := 0; ctx.Err() == nil; try++ {
 		one, stop := context.WithTimeout(ctx, 8*time.Second)
-		u, err := h.applyAt(one, h.doors[(at+try)%len(h.doors)], agent, k)
+		u, err := h.applyAt(one, h.doors[(at+try)%len(h.doors)], agent, k, files)
 		stop()
 		if err == nil {
 			h.mu.Lock()
@@ -108,15 +129,14 @@ func (h *Writer) Update(ctx context.Context, agent string, at int) {
 			}
 			h.stats.Longest = max(h.stats.Longest, time.Since(began))
 			h.mu.Unlock()
-			h.done(u)
-			return
+			return u, true
 		}
 		last = err
 		switch connect.CodeOf(err) {
 		case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeUnknown, connect.CodeInternal, connect.CodeResourceExhausted, connect.CodeAborted:
 		default:
 			h.Findings.Violate("API", "update of %s to marker %d: %v", agent, k, err)
-			return
+			return Update{}, false
 		}
 		select {
 		case <-ctx.Done():
@@ -127,18 +147,19 @@ func (h *Writer) Update(ctx context.Context, agent string, at int) {
 	h.mu.Lock()
 	h.stats.Unknown++
 	h.mu.Unlock()
+	return Update{}, false
 }
 
-func (h *Writer) apply(ctx context.Context, agent string, at int) (Update, error) {
+func (h *Writer) first(ctx context.Context, agent string) (Update, error) {
 	h.mu.Lock()
 	h.markers[agent]++
 	k := h.markers[agent]
 	h.mu.Unlock()
-	return h.applyAt(ctx, h.doors[at], agent, k)
+	return h.applyAt(ctx, h.doors[0], agent, k, Spec(h.World, agent, k))
 }
 
-func (h *Writer) applyAt(ctx context.Context, d *world.Door, agent string, k int) (Update, error) {
-	resp, err := register.Apply(ctx, d, Spec(h.World, agent, k), nil, fmt.Sprintf("%s marker %d", agent, k))
+func (h *Writer) applyAt(ctx context.Context, d *world.Door, agent string, k int, files map[string]string) (Update, error) {
+	resp, err := register.Apply(ctx, d, files, nil, fmt.Sprintf("%s marker %d", agent, k))
 	if err != nil {
 		return Update{}, err
 	}
