@@ -17,6 +17,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/test/chaos/world"
+	"github.com/agentry/agentry/test/harness"
 )
 
 // upWait bounds the wait for a process that was started again.
@@ -64,6 +65,23 @@ func etcdFollower() chooser {
 func anyPlane() chooser {
 	return chooser{"plane", func(_ context.Context, w *world.World, r *rand.Rand) (*world.Node, error) {
 		return pick(r, w.Planes), nil
+	}}
+}
+
+// streamingPlane is a control plane that instances are connected to.
+func streamingPlane() chooser {
+	return chooser{"plane", func(ctx context.Context, w *world.World, r *rand.Rand) (*world.Node, error) {
+		var some []*world.Node
+		for _, n := range w.Planes {
+			streams, err := (&harness.ControlPlane{People: n.Addr}).Metric(ctx, "agentry_push_streams")
+			if err == nil && streams > 0 {
+				some = append(some, n)
+			}
+		}
+		if len(some) == 0 {
+			return nil, errors.New("no control plane has a stream")
+		}
+		return pick(r, some), nil
 	}}
 }
 

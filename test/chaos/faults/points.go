@@ -23,14 +23,14 @@ func Points() []world.Fault {
 	return []world.Fault{
 		crash{anyPlane(), "afterCommitBeforeView", 3},
 		crash{anyPlane(), "afterCommitBeforeAnswer", 3},
-		crash{anyPlane(), "betweenSendAndAck", 3},
-		crash{anyPlane(), "betweenAckAndRecord", 3},
+		crash{streamingPlane(), "betweenSendAndAck", 3},
+		crash{streamingPlane(), "betweenAckAndRecord", 3},
 		crash{planeLeader(), "beforeReleaserWrite", 3},
 		crash{planeLeader(), "afterReleaserWrite", 3},
 		crash{anyAgentd(), "afterBuildBeforePersist", 1},
 		crash{anyAgentd(), "betweenPersistAndSwap", 1},
 		crash{anyAgentd(), "afterSwapBeforeReport", 1},
-		delay{anyPlane(), "beforeRefresh", 300 * time.Millisecond},
+		delay{streamingPlane(), "beforeRefresh", 300 * time.Millisecond},
 		delay{anyPlane(), "afterCommitBeforeAnswer", time.Second},
 		delay{planeLeader(), "beforeReleaserWrite", 500 * time.Millisecond},
 	}
