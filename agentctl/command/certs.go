@@ -58,8 +58,8 @@ names. Keys and authorities that are there are kept. Run it again to renew. It a
 				docs = append(docs, madeDoc{d.Path, d.What, d.Did, until})
 				t.add(d.Path, d.Path, d.What, d.Did, dash(until))
 			}
-			if printed := c.print(out, docs, t); err == nil {
-				err = printed
+			if err == nil || len(docs) > 0 { // what was made before a failure is there
+				err = errors.Join(c.print(out, docs, t), err)
 			}
 			if errors.Is(err, fs.ErrPermission) {
 				return failf(exitPermission, "run it as the user who owns "+dir, "%w", err)
