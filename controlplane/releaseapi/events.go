@@ -28,12 +28,12 @@ type Ring struct {
 	mu      sync.Mutex
 	seq     int64         // of the newest; guarded by mu, like the two below
 	events  []Event       // a ring: that of seq s lies at (s-1) % maxEvents
-	changed chan struct{} // closed and replaced at every Add
+	changed chan struct{} // closed at the next Add; nil: nobody waits for it
 }
 
 // NewRing makes an empty ring; now is time.Now outside tests.
 func NewRing(now func() time.Time) *Ring {
-	return &Ring{now: now, changed: make(chan struct{})}
+	return &Ring{now: now}
 }
 
 // Add appends an event.
@@ -47,8 +47,10 @@ func (r *Ring) Add(e Event) {
 	} else {
 		r.events[(e.Seq-1)%maxEvents] = e
 	}
-	close(r.changed)
-	r.changed = make(chan struct{})
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
 }
 
 // Since gives the held events after seq, oldest first, and a channel that is closed when there is a newer one.
@@ -59,6 +61,9 @@ func (r *Ring) Since(seq int64) ([]Event, <-chan struct{}) {
 	var out []Event
 	for s := first; s <= r.seq; s++ {
 		out = append(out, r.events[(s-1)%maxEvents])
+	}
+	if r.changed == nil {
+		r.changed = make(chan struct{})
 	}
 	return out, r.changed
 }

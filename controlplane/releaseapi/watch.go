@@ -86,6 +86,9 @@ type watcher struct {
 	buffer []fleet.Instance
 	moves  map[view.AgentKey]lastMove
 	era    view.Era // in which moves are news
+	// named is the config that was named last, config its name and serves what an instance is said to do: thousands serve the same.
+	named          fleet.Ref
+	config, serves string
 }
 
 // lastMove is what must be known of a head to tell its next move.
@@ -209,7 +212,11 @@ func (w *watcher) oddities(i fleet.Instance, was glance) {
 func (w *watcher) phase(i fleet.Instance) {
 	switch i.Phase {
 	case phase.Applied:
-		w.add(i, EventApplied, "serves "+i.Running.Config(), i.Running.Config())
+		if w.serves == "" || w.named != i.Running {
+			w.named, w.config = i.Running, i.Running.Config()
+			w.serves = "serves " + w.config
+		}
+		w.add(i, EventApplied, w.serves, w.config)
 	case phase.Degraded:
 		w.add(i, EventDegraded, "serves "+i.Running.Config()+faultText(i.Faults), i.Running.Config())
 	case phase.Received:

@@ -250,6 +250,7 @@ func TestManyWaitWhileTheProcessIsCrowded(t *testing.T) {
 		}
 		return crowded.Load()
 	}
+	w.hub.line.endure = 1 << 30
 	w.hub.line.mu.Unlock()
 	w.set(second)
 	for range 3 { // it looks again by itself
@@ -262,7 +263,15 @@ func TestManyWaitWhileTheProcessIsCrowded(t *testing.T) {
 	w.hub.line.mu.Unlock()
 	crowded.Store(false)
 	for _, p := range many {
-		p.expect("snapshot 2 g2 1[agent/x]")
+		p.report(nonce(p.expect("snapshot 2 g2 1[agent/x]")), applied, token(second), token(second))
+	}
+	crowded.Store(true) // for good: they get through all the same
+	w.hub.line.mu.Lock()
+	w.hub.line.endure = 0
+	w.hub.line.mu.Unlock()
+	w.set(config(3, 3, "agent/x=3"))
+	for _, p := range many {
+		p.expect("snapshot 3 g3 1[agent/x]")
 	}
 }
 

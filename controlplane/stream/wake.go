@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -21,6 +22,9 @@ const (
 	unseen = 4
 	// again is when the load is looked at anew if no stream that ends its turn and no answer does it before.
 	again = time.Millisecond
+	// patience is how many such looks may let nobody begin before some do all the same: a process that is crowded for good by other
+	// work still gets through its line.
+	patience = 10
 )
 
 // line wakes many streams in turn, as long as the process keeps up. It has no goroutine: a stream that is done lets the next one
@@ -34,6 +38,8 @@ type line struct {
 	busy    int
 	looks   bool        // a look at the load is due
 	free    int         // how many may begin before the load is looked at again
+	vain    int         // looks in a row that let nobody begin
+	endure  int         // how many of them may; 0: patience
 	crowded func() bool // whether too many goroutines wait to run; nil: crowdedRuntime, once there is a line
 }
 
@@ -90,6 +96,9 @@ func (l *line) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.looks = false
+	if l.vain++; l.vain >= cmp.Or(l.endure, patience) {
+		l.free = unseen
+	}
 	l.advance()
 }
 
@@ -127,6 +136,7 @@ func (l *line) may() bool {
 		l.free = unseen
 	}
 	l.free--
+	l.vain = 0
 	return true
 }
 
