@@ -172,7 +172,7 @@ const (
 	bob = "agt_bob"
 )
 
-func open(t *testing.T, limits Limits) *door {
+func open(t *testing.T, limits Limits, more ...func(*Config)) *door {
 	t.Helper()
 	d := &door{
 		service: &service{}, heard: &heard{},
@@ -181,9 +181,13 @@ func open(t *testing.T, limits Limits) *door {
 			bob: {Name: "user:bob", Kind: access.User, Rules: rules{"release.read agent/bob", "release.read team=blue"}},
 		}},
 	}
-	g, err := New(Config{
+	cfg := Config{
 		Logger: slog.New(slog.DiscardHandler), Auth: d.people, Labels: labels{}, Audit: d.heard, Redact: redactor("sk-canary-0123456789"), Limits: limits,
-	})
+	}
+	for _, m := range more {
+		m(&cfg)
+	}
+	g, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
