@@ -6,36 +6,16 @@ package backup
 
 import (
 	"strings"
-	"time"
 
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/backupfile"
 )
 
-// Format is the version of the file that this release writes; it reads that one and no other.
-const Format = 1
-
-// magic is the file's first line, so that a person and `file` see what it is.
-const magic = "agentry backup\n"
-
-// Header is the file's second line, as JSON.
-type Header struct {
-	Format    int       `json:"format"`
-	ClusterID string    `json:"clusterId"`
-	Epoch     uint64    `json:"epoch"`
-	Revision  int64     `json:"revision"` // of the store that was backed up; all records are as of it
-	Taken     time.Time `json:"taken"`
-	Version   string    `json:"version"` // of the controlplane that wrote the file
-	// KEK names the key-encryption key that sealed values were sealed with when the backup was taken. The key isn't in the file.
-	KEK string `json:"kek"`
-}
-
-// Record is one stored key with the revisions of its first and its last write.
-type Record struct {
-	Key            string
-	Value          []byte
-	CreateRevision int64
-	ModRevision    int64
-}
+// Header and Record are those of the file.
+type (
+	Header = backupfile.Header
+	Record = backupfile.Record
+)
 
 // Section is a part of the key space that comes back by rules of its own.
 type Section int

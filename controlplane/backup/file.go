@@ -10,8 +10,10 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/backupfile"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -73,7 +75,7 @@ func (f *File) Close() error {
 
 func (f *File) receive(ctx context.Context, in io.Reader, check Check) error {
 	spool := bufio.NewWriterSize(f.f, 256<<10)
-	r, err := NewReader(io.TeeReader(in, spool))
+	r, err := backupfile.NewReader(io.TeeReader(in, spool))
 	if err != nil {
 		return err
 	}
@@ -117,6 +119,8 @@ func (f *File) index(rec Record, from, to int64) error {
 	section := SectionOf(rec.Key)
 	f.Counts[section]++
 	switch section {
+	case NoSection:
+		return errs.New(errs.Invalid, "key %q doesn't belong into a backup", rec.Key)
 	case ClusterSection:
 		c, err := view.Decode[view.Cluster](rec.Value)
 		if err != nil {
@@ -127,6 +131,11 @@ func (f *File) index(rec Record, from, to int64) error {
 		order, anew := orderOf(rec)
 		if !anew {
 			f.keys[rec.Key] = struct{}{}
+		}
+		if strings.HasPrefix(rec.Key, agentHeads) {
+			if _, err := mapped(rec, &became{}, rec.ModRevision); err != nil {
+				return errs.New(errs.Invalid, "%s of the backup: %w", rec.Key, err)
+			}
 		}
 		f.config = append(f.config, place{order: order, at: from, size: int(to - from)})
 	default:
@@ -172,7 +181,7 @@ func parse(in *bufio.Reader) (Record, error) {
 	var r Record
 	text := func() []byte {
 		n, err := binary.ReadUvarint(in)
-		if err != nil || n > maxValue {
+		if err != nil || n > backupfile.MaxValue {
 			return nil
 		}
 		b := make([]byte, n)

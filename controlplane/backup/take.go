@@ -8,6 +8,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/backupfile"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -52,10 +53,10 @@ func Take(ctx context.Context, cfg Taking, out io.Writer) (Summary, error) {
 		return Summary{}, errs.New(errs.Precondition, "a restore is under way, or was broken off: the store is half of each; bring a backup back first")
 	}
 	h := Header{
-		Format: Format, ClusterID: cluster.ID, Epoch: cluster.Epoch, Revision: first.Revision, Taken: cfg.Taken.UTC(),
+		Format: backupfile.Format, ClusterID: cluster.ID, Epoch: cluster.Epoch, Revision: first.Revision, Taken: cfg.Taken.UTC(),
 		Version: cfg.Version, KEK: cfg.KEK,
 	}
-	w, err := NewWriter(out, h)
+	w, err := backupfile.NewWriter(out, h)
 	if err != nil {
 		return Summary{}, err
 	}

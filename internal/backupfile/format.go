@@ -1,4 +1,6 @@
-package backup
+// Package backupfile is the form of a backup: a header, records in the order of their keys, and a checksum over all of it. The control
+// plane writes and reads it, agentctl checks with it what it received or is about to send. It knows nothing of what is kept.
+package backupfile
 
 import (
 	"bufio"
@@ -10,9 +12,36 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/agentry/agentry/internal/errs"
 )
+
+// Format is the version of the file that this release writes; it reads that one and no other.
+const Format = 1
+
+// magic is the file's first line, so that a person and `file` see what it is.
+const magic = "agentry backup\n"
+
+// Header is the file's second line, as JSON.
+type Header struct {
+	Format    int       `json:"format"`
+	ClusterID string    `json:"clusterId"`
+	Epoch     uint64    `json:"epoch"`
+	Revision  int64     `json:"revision"` // of the store that was backed up; all records are as of it
+	Taken     time.Time `json:"taken"`
+	Version   string    `json:"version"` // of the controlplane that wrote the file
+	// KEK names the key-encryption key that sealed values were sealed with when the backup was taken. The key isn't in the file.
+	KEK string `json:"kek"`
+}
+
+// Record is one stored key with the revisions of its first and its last write.
+type Record struct {
+	Key            string
+	Value          []byte
+	CreateRevision int64
+	ModRevision    int64
+}
 
 // After the two lines come the records in ascending order of their keys: uvarint length and bytes of the key, the same of the value,
 // uvarint create and modify revision. A key of length 0 ends them; then follow the number of records as uvarint and the SHA-256 of
@@ -22,7 +51,8 @@ import (
 const (
 	maxHeader = 64 << 10
 	maxKey    = 4 << 10
-	maxValue  = 64 << 20
+	// MaxValue is the most bytes of one value.
+	MaxValue = 64 << 20
 )
 
 // Writer writes the format. It is for one goroutine.
@@ -127,7 +157,7 @@ func (r *Reader) Next() (Record, error) {
 		return Record{}, io.EOF
 	}
 	out := Record{Key: string(key)}
-	if out.Value, err = r.text(maxValue); err != nil {
+	if out.Value, err = r.text(MaxValue); err != nil {
 		return Record{}, err
 	}
 	create, err := r.number()
@@ -144,8 +174,6 @@ func (r *Reader) Next() (Record, error) {
 		return Record{}, r.broken("key %q was made at revision %d and written at %d", out.Key, out.CreateRevision, out.ModRevision)
 	case out.Key <= r.last:
 		return Record{}, r.broken("key %q comes after %q", out.Key, r.last)
-	case SectionOf(out.Key) == NoSection:
-		return Record{}, r.broken("key %q doesn't belong into a backup", out.Key)
 	}
 	r.last = out.Key
 	r.records++
