@@ -18,6 +18,7 @@ import (
 
 	"github.com/agentry/agentry/gen/agentry/access/v1/accessv1connect"
 	"github.com/agentry/agentry/gen/agentry/audit/v1/auditv1connect"
+	"github.com/agentry/agentry/gen/agentry/cluster/v1/clusterv1connect"
 	"github.com/agentry/agentry/gen/agentry/identity/v1/identityv1connect"
 	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
@@ -48,6 +49,7 @@ type client struct {
 	access   accessv1connect.AccessServiceClient
 	identity identityv1connect.IdentityServiceClient
 	audit    auditv1connect.AuditServiceClient
+	cluster  clusterv1connect.ClusterServiceClient
 }
 
 // connect works out server, token and namespace and makes the clients. It sends nothing yet.
@@ -115,6 +117,7 @@ func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
 		access:   accessv1connect.NewAccessServiceClient(httpClient, server, opts),
 		identity: identityv1connect.NewIdentityServiceClient(httpClient, server, opts),
 		audit:    auditv1connect.NewAuditServiceClient(httpClient, server, opts),
+		cluster:  clusterv1connect.NewClusterServiceClient(httpClient, server, opts),
 	}, nil
 }
 

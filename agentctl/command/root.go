@@ -27,6 +27,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.bindingCmd(),
 		c.canICmd(),
 		c.certsCmd(),
+		c.clusterCmd(),
 		c.completionCmd(),
 		c.configCmd(),
 		c.contextCmd(),

@@ -1,0 +1,9 @@
+package command
+
+import "github.com/spf13/cobra"
+
+func (c *cli) clusterCmd() *cobra.Command {
+	return group("cluster", "The control plane itself: save it, bring it back",
+		"  agentctl cluster backup agentry.backup\n  agentctl cluster restore agentry.backup --dry-run=server",
+		c.clusterBackupCmd(), c.clusterRestoreCmd(), c.clusterVerifyCmd())
+}
