@@ -51,7 +51,7 @@ func (r *rig) dropped() []string {
 }
 
 // within runs test with everything started and stops it afterwards.
-func within(t *testing.T, test func(r *rig)) {
+func within(t *testing.T, test func(r *rig), more ...func(*rig, *Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -66,7 +66,11 @@ func within(t *testing.T, test func(r *rig)) {
 		if r.table, err = fleet.New(fleet.Config{Started: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
-		rel, err := New(Config{View: r.view, Fleet: r.table, Store: r.store, Drops: r, Logger: slog.New(slog.DiscardHandler)})
+		cfg := Config{View: r.view, Fleet: r.table, Store: r.store, Drops: r, Logger: slog.New(slog.DiscardHandler)}
+		for _, m := range more {
+			m(r, &cfg)
+		}
+		rel, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
