@@ -45,6 +45,7 @@ func newMetrics(v *view.View, table *fleet.Table, p *publish.Publisher, hub *str
 		"agentry_view_undecodable":         "Records left out because they can't be read.",
 		"agentry_view_watch_breaks_total":  "Ends of the store's watch that were not asked for.",
 		"agentry_store_went_back":          "1 while an instance has seen more than the store holds.",
+		"agentry_fleet_known":              "Instances that this replica knows of, wherever they are connected: the same at every replica.",
 		"agentry_release_refused_configs":  "Configs that an instance refused, kept in the store.",
 
 		"agentry_push_oldest_in_flight_seconds": "Age of the oldest offer that is neither applied nor refused; 0: none.",
@@ -103,6 +104,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		went = 1
 	}
 	gauge("agentry_store_went_back", went)
+	gauge("agentry_fleet_known", float64(m.table.Known()))
 	phases, codes := map[string]int{}, map[string]int{}
 	all := m.table.Own() // whoever asks all replicas and sums counts each instance once
 	gauge("agentry_push_oldest_in_flight_seconds", oldestInFlight(all, time.Now()).Seconds())

@@ -155,3 +155,14 @@ func (t *Table) Streams() map[string]int {
 	}
 	return out
 }
+
+// Known counts the instances that this replica knows of, wherever they are connected.
+func (t *Table) Known() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for _, g := range t.agents {
+		n += len(g.byID)
+	}
+	return n
+}

@@ -163,7 +163,7 @@ func (s *scene) known(ctx context.Context, planes []*harness.ControlPlane, withi
 	defer cancel()
 	for _, cp := range planes {
 		for {
-			at, err := cp.Metric(ctx, "agentry_instances{")
+			at, err := cp.Metric(ctx, "agentry_fleet_known")
 			if err == nil && int(at) >= s.o.n {
 				break
 			}
