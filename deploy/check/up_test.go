@@ -129,7 +129,7 @@ func TestComposeUp(t *testing.T) {
 			doors = append(doors, w.hosts[n]+":8800")
 		}
 	}
-	o.login(servers[1], filepath.Join(w.volume("controlplane-2"), "bootstrap-token"))
+	o.login(strings.Join(servers, ","), filepath.Join(w.volume("controlplane-2"), "bootstrap-token"))
 	o.must("apply", "-f", "deploy/agent", "--wait")
 	for _, d := range doors {
 		eventually(t, 20*time.Second, func() error { return ready(d) })
