@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,7 +32,14 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*etcdstore.St
 		return s, nil
 	}
 	if len(cfg.EtcdEndpoints) == 0 {
-		return etcdstore.OpenEmbedded(ctx, etcdstore.EmbeddedConfig{Dir: cfg.DataDir, Logger: log})
+		s, err := etcdstore.OpenEmbedded(ctx, etcdstore.EmbeddedConfig{Dir: cfg.DataDir, Logger: log})
+		if err != nil {
+			return nil, err
+		}
+		if err := forgetFormer(ctx, s); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		return s, nil
 	}
 	t, err := etcdTLS(cfg)
 	if err != nil {

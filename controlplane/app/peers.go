@@ -14,7 +14,9 @@ import (
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/fleet/peers"
 	"github.com/agentry/agentry/controlplane/snapshot"
+	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/stream"
+	"github.com/agentry/agentry/controlplane/view"
 )
 
 // Advertise is where others reach this replica's doors, as host:port; empty: where the door listens, and by the host's name if it
@@ -55,6 +57,21 @@ func advertised(given, listens string) (string, error) {
 		return "", fmt.Errorf("the door listens on every address, and the host has no name to tell others (--advertise-people, --advertise-runtime): %w", err)
 	}
 	return net.JoinHostPort(name, port), nil
+}
+
+// forgetFormer removes what a former life of this process holds by leases that haven't ended yet: this store belongs to one process at
+// a time, so nobody else is alive, and nobody needs to wait for who was.
+func forgetFormer(ctx context.Context, s store.Store) error {
+	page, err := s.List(ctx, view.ReplicaPrefix, store.ListOptions{KeysOnly: true, Limit: 100})
+	if err != nil {
+		return err
+	}
+	t := store.Txn{Deletes: []string{view.LeaderKey}}
+	for _, kv := range page.KVs {
+		t.Deletes = append(t.Deletes, kv.Key)
+	}
+	_, err = s.Commit(ctx, t)
+	return err
 }
 
 // newPeers makes what links this replica with the others.

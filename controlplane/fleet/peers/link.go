@@ -61,7 +61,9 @@ func (p *Peers) follow(ctx context.Context, l *link) {
 			continue
 		}
 		level := slog.LevelDebug // a replica that died is registered for some seconds more
-		switch {
+		switch _, registered := p.table.Get(l.id); {
+		case !registered: // it stopped
+			level = slog.LevelInfo
 		case was == Linked:
 			level, wait, warned = slog.LevelWarn, p.cfg.RetryMin, false
 		case wait == p.cfg.RetryMax && !warned:

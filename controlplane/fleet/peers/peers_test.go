@@ -1,6 +1,9 @@
 package peers_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/agentry/agentry/controlplane/fleet"
 	"github.com/agentry/agentry/controlplane/fleet/peers"
+	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/internal/errs"
@@ -165,6 +169,7 @@ func TestWhoMayLink(t *testing.T) {
 		"another cluster":       {tls: two.PeerTLS("one"), say: "two", in: "other", want: errs.Precondition},
 		"by another's name":     {tls: two.PeerTLS("one"), say: "three", in: "c", want: errs.Denied},
 		"without a certificate": {tls: anonymous(two.PeerTLS("one")), say: "two", in: "c", want: errs.Unauthenticated},
+		"an instance":           {tls: asInstance(t, two), say: "two", in: "c", want: errs.Denied},
 		"of another authority":  {tls: trusting(newWorld(t).authority("two").PeerTLS("one")), say: "two", in: "c", want: errs.Unauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,6 +179,22 @@ func TestWhoMayLink(t *testing.T) {
 			wantEnd(t, stream, tc.want)
 		})
 	}
+}
+
+// asInstance shows the certificate of an instance.
+func asInstance(t *testing.T, a *identity.Authority) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := a.Issue(identity.Subject{Namespace: "ns", Agent: "a", Instance: "i"}, &key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := anonymous(a.PeerTLS("one"))
+	cfg.Certificates = []tls.Certificate{{Certificate: c.Chain, PrivateKey: key}}
+	return cfg
 }
 
 func anonymous(cfg *tls.Config) *tls.Config {
