@@ -82,7 +82,7 @@ func (o options) run(ctx context.Context) error {
 	case "lose-one":
 		cfg.Updates, cfg.Look = 200*time.Millisecond, 200*time.Millisecond
 	case "leader-kill":
-		cfg.NoUpdates = true
+		cfg.NoUpdates, cfg.Pinned = true, true
 	}
 	s, err := run.Begin(ctx, cfg)
 	if err != nil {

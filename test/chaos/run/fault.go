@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -26,7 +25,8 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	done := report.Doing{Kind: f.Name(), At: began}
 	inj, err := f.Inject(ctx, s.World, r)
 	if err != nil {
-		return fmt.Errorf("fault %s: %w", f.Name(), err)
+		s.Findings.Violate("fault", "%s could not be made: %v", f.Name(), err)
+		return s.allUp(ctx)
 	}
 	s.cfg.Logf("fault %s: %s", f.Name(), inj.What)
 	endExcuse := s.excuses.Begin(inj.Excused, began)
@@ -46,12 +46,13 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	healed := time.Now()
 	endExcuse()
 	if err != nil {
-		return fmt.Errorf("heal %s: %w", f.Name(), err)
+		s.Findings.Violate("fault", "%s could not be healed: %v", f.Name(), err)
+		return s.allUp(ctx)
 	}
 	fired := int64(1)
 	if inj.Fired != nil {
 		if fired, err = inj.Fired(); err != nil {
-			return fmt.Errorf("fault %s: %w", f.Name(), err)
+			s.Findings.Violate("fault", "%s can't tell whether it fired: %v", f.Name(), err)
 		}
 	}
 	done.What, done.Fired, done.NoWrites = inj.What, fired, inj.NoWrites
@@ -71,6 +72,20 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	s.settle(ctx)
 	s.doings = append(s.doings, done)
 	s.cfg.Logf("fault %s: healed after %s, converged %s later", f.Name(), done.Lasted.Round(time.Millisecond), took.Round(time.Millisecond))
+	return nil
+}
+
+// allUp starts what doesn't run, after a fault that went wrong itself.
+func (s *Stage) allUp(ctx context.Context) error {
+	for _, n := range s.World.Nodes() {
+		if n.Running() {
+			continue
+		}
+		s.cfg.Logf("%s doesn't run: it is started", n.Name)
+		if err := n.Up(ctx, time.Minute); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

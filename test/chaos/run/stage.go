@@ -26,6 +26,8 @@ type Config struct {
 	// Updates is the time between two hot updates; default 1 s. 0 with NoUpdates: nobody updates but who asks for it.
 	Updates   time.Duration
 	NoUpdates bool
+	// Pinned has updates name prompts by their versions: where configs are refused.
+	Pinned bool
 	// Clients of the API's registers, and how long each waits between two operations; default 8 and 180 ms.
 	Clients int
 	Think   time.Duration
@@ -113,7 +115,7 @@ func (s *Stage) begin(ctx context.Context) error {
 	name := filepath.Base(w.Dir)
 	s.judge = traffic.NewJudge(s.Findings)
 	s.Fleet = &fleet.Watch{World: w, Findings: s.Findings, Every: s.cfg.Look}
-	s.Writer = &traffic.Writer{World: w, Findings: s.Findings, Judge: s.judge, Name: name, Seed: s.cfg.Seed, Every: s.cfg.Updates, Acked: s.acked}
+	s.Writer = &traffic.Writer{World: w, Findings: s.Findings, Judge: s.judge, Name: name, Seed: s.cfg.Seed, Every: s.cfg.Updates, Pinned: s.cfg.Pinned, Acked: s.acked}
 	if err := s.Writer.Begin(ctx); err != nil {
 		stop()
 		return err

@@ -15,12 +15,18 @@ import (
 // promptsPerKey is how many versions one prompt gets before the next prompt takes over: a head holds all its versions.
 const promptsPerKey = 40
 
-// Spec is the config of an agent that carries marker k in its prompt, its model's temperature, its tools and a header.
-func Spec(w *world.World, agent string, k int) map[string]string {
+// Spec is the config of an agent that carries marker k in its prompt, its model's temperature, its tools and a header. The prompt is the
+// latest, which moves in the same transaction; pinned, it is named by its version: a refused config whose prompt is the latest leaves the
+// prompt behind when it goes (semantics.md 7.3), so that what is refused must be pinned.
+func Spec(w *world.World, agent string, k int, pinned bool) map[string]string {
 	server := world.Servers[(k/5)%len(world.Servers)] // every 5th update replaces the MCP server
 	prompt := fmt.Sprintf("%s-%d", agent, k/promptsPerKey)
+	version := ""
+	if pinned {
+		version = fmt.Sprintf(`"promptVersion": "1.0.%d", `, k)
+	}
 	files := map[string]string{
-		agent + "/agent-base.json":    fmt.Sprintf(`{"promptKey": %q, "maxIterations": 4, "description": "marker %d"}`, prompt, k),
+		agent + "/agent-base.json":    fmt.Sprintf(`{"promptKey": %q, %s"maxIterations": 4, "description": "marker %d"}`, prompt, version, k),
 		agent + "/model.json":         fmt.Sprintf(`{"model": "scripted", "temperature": %v}`, Temperature(k)),
 		agent + "/mcp-servers.json":   fmt.Sprintf(`{"mcpServers": [{"mcpServerName": %q, "headers": {"X-Number": "%d", "X-Key": %q}, "tools": {"allow": ["n%d"]}}]}`, server, k, w.Canary, k%world.ToolNumbers),
 		"prompts/" + prompt + ".json": fmt.Sprintf(`{"promptKey": %q, "version": "1.0.%d", "template": "number %d"}`, prompt, k, k),

@@ -28,6 +28,8 @@ type Writer struct {
 	Name  string
 	Seed  uint64
 	Every time.Duration
+	// Pinned names prompts by their versions: see Spec.
+	Pinned bool
 	// Acked is told of every acknowledged update; nil: nobody is.
 	Acked func(u Update)
 
@@ -90,17 +92,17 @@ func (h *Writer) Run(ctx context.Context) {
 
 // Update applies an agent's next config, first at door at. ok is false when nobody said that it was written.
 func (h *Writer) Update(ctx context.Context, agent string, at int) (u Update, ok bool) {
-	u, ok = h.write(ctx, agent, at, Spec)
+	u, ok = h.write(ctx, agent, at, func(k int) map[string]string { return Spec(h.World, agent, k, h.Pinned) })
 	if ok {
 		h.done(u)
 	}
 	return u, ok
 }
 
-// Refused applies a config that every instance refuses: it asks for a tool that its server doesn't have.
+// Refused applies a config that every instance refuses: it asks for a tool that its server doesn't have. Writer must be Pinned.
 func (h *Writer) Refused(ctx context.Context, agent string, at int) (u Update, ok bool) {
-	return h.write(ctx, agent, at, func(w *world.World, agent string, k int) map[string]string {
-		files := Spec(w, agent, k)
+	return h.write(ctx, agent, at, func(k int) map[string]string {
+		files := Spec(h.World, agent, k, true)
 		name := agent + "/mcp-servers.json"
 		files[name] = strings.Replace(files[name], fmt.Sprintf(`"n%d"`, k%world.ToolNumbers), `"missing"`, 1)
 		return files
@@ -108,12 +110,12 @@ func (h *Writer) Refused(ctx context.Context, agent string, at int) (u Update, o
 }
 
 // write applies what spec makes of the agent's next marker.
-func (h *Writer) write(ctx context.Context, agent string, at int, spec func(*world.World, string, int) map[string]string) (Update, bool) {
+func (h *Writer) write(ctx context.Context, agent string, at int, spec func(k int) map[string]string) (Update, bool) {
 	h.mu.Lock()
 	h.markers[agent]++
 	k := h.markers[agent]
 	h.mu.Unlock()
-	files := spec(h.World, agent, k)
+	files := spec(k)
 	ctx, cancel := context.WithTimeout(world.Once(ctx, fmt.Sprintf("%s-%s-%d", h.Name, agent, k)), applyLimit)
 	defer cancel()
 	began := time.Now()
@@ -155,7 +157,7 @@ func (h *Writer) first(ctx context.Context, agent string) (Update, error) {
 	h.markers[agent]++
 	k := h.markers[agent]
 	h.mu.Unlock()
-	return h.applyAt(ctx, h.doors[0], agent, k, Spec(h.World, agent, k))
+	return h.applyAt(ctx, h.doors[0], agent, k, Spec(h.World, agent, k, h.Pinned))
 }
 
 func (h *Writer) applyAt(ctx context.Context, d *world.Door, agent string, k int, files map[string]string) (Update, error) {
