@@ -37,6 +37,9 @@ type Options struct {
 	Programs map[string]string
 	// Site says where a node runs; nil: on this machine's loopback.
 	Site func(kind Kind, index int) Site
+	// Reach, when set, is told the address of every server that this process holds, before agents start: it makes them reachable under
+	// it where the nodes run.
+	Reach func(addr string) error
 	// StubHost is the address on which the scripted model server and the tool servers listen; default 127.0.0.1.
 	StubHost string
 	// Failpoints gives every node a door at which the points of a build with failpoints are armed: Node.Failpoints.
@@ -147,7 +150,10 @@ func (w *World) start(ctx context.Context) error {
 	if err := w.startPlanes(ctx); err != nil {
 		return err
 	}
-	return w.startStubs()
+	if err := w.startStubs(); err != nil {
+		return err
+	}
+	return w.reachStubs()
 }
 
 func (w *World) buildEtcd(ctx context.Context) error {

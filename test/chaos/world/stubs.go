@@ -3,6 +3,7 @@ package world
 import (
 	"crypto/rand"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,27 @@ func (w *World) startStubs() error {
 	w.Tools = map[string]*harness.MCPStub{}
 	for _, name := range Servers {
 		w.Tools[name] = harness.NewMCPStub(name, tools...)
+	}
+	return nil
+}
+
+// reachStubs tells Options.Reach of every stub.
+func (w *World) reachStubs() error {
+	if w.opts.Reach == nil {
+		return nil
+	}
+	urls := []string{w.Model.URL}
+	for _, t := range w.Tools {
+		urls = append(urls, t.URL)
+	}
+	for _, s := range urls {
+		u, err := url.Parse(s)
+		if err != nil {
+			return err
+		}
+		if err := w.opts.Reach(u.Host); err != nil {
+			return err
+		}
 	}
 	return nil
 }
