@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/controlplane/epoch"
@@ -38,4 +39,14 @@ func (c *calls) Begin(ctx context.Context, principal, key, method string, reques
 		return nil, err
 	}
 	return once.With(ctx, call), nil
+}
+
+// onceEach is the runtime door's interceptor: a certificate is written down once, also while the store elects a leader, so that no join
+// token is spent for an answer that was lost in here. Instances ask again with what they have; they need no key of their own.
+func onceEach(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	call, err := once.New("", "", info.FullMethod, nil)
+	if err != nil {
+		return nil, err
+	}
+	return next(once.With(ctx, call), req)
 }

@@ -34,7 +34,7 @@ type runtimeDoor struct {
 func newRuntimeDoor(log *slog.Logger, ids *identities, hub *stream.Hub, others *peers.Peers) (*runtimeDoor, error) {
 	srv, err := rpc.NewServer(rpc.Config{
 		Logger: log, Credentials: ids.door.Credentials(), Auth: ids.door.Authenticate, MaxStreams: maxCalls,
-		Options: []grpc.ServerOption{grpc.ForceServerCodecV2(stream.Codec())},
+		Options: []grpc.ServerOption{grpc.ForceServerCodecV2(stream.Codec()), grpc.ChainUnaryInterceptor(onceEach)},
 	})
 	if err != nil {
 		return nil, err
