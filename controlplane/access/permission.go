@@ -9,6 +9,7 @@ import (
 
 	accessv1 "github.com/agentry/agentry/gen/agentry/access/v1"
 	_ "github.com/agentry/agentry/gen/agentry/audit/v1"    // the permissions that its methods ask for
+	_ "github.com/agentry/agentry/gen/agentry/cluster/v1"  // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/identity/v1" // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/peer/v1"     // the permissions that its methods ask for
 	_ "github.com/agentry/agentry/gen/agentry/push/v1"     // the permissions that its methods ask for

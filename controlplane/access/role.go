@@ -42,7 +42,7 @@ func BuiltIn() []Role {
 		{
 			Name: "operator", Description: "viewer, and steers releases, labels, switches and identities, and reads the audit log", BuiltIn: true,
 			Permissions: with(viewer, "release.write", "mcp.switch", "prompt.label", "mcp.probe",
-				"identity.read", "identity.join", "identity.revoke", "audit.read"),
+				"identity.read", "identity.join", "identity.revoke", "audit.read", "cluster.read"),
 		},
 		{Name: RoleAdmin, Description: "everything", Permissions: []string{"*"}, BuiltIn: true},
 	}

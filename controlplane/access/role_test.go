@@ -60,7 +60,7 @@ func TestBuiltInRoles(t *testing.T) {
 		"secret-writer":   {"credential.use", "credential.write"},
 		"approver":        {"mcp.approve", "mcp.switch", "release.read", "spec.read"},
 		"operator": {
-			"audit.read", "identity.join", "identity.read", "identity.revoke", "mcp.probe", "mcp.switch", "prompt.label",
+			"audit.read", "cluster.read", "identity.join", "identity.read", "identity.revoke", "mcp.probe", "mcp.switch", "prompt.label",
 			"release.read", "release.write", "spec.read",
 		},
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/agentry/agentry/controlplane/specapi"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/stream"
+	"github.com/agentry/agentry/controlplane/upkeep"
 	"github.com/agentry/agentry/controlplane/view"
 	"github.com/agentry/agentry/gen/agentry/release/v1/releasev1connect"
 	"github.com/agentry/agentry/gen/agentry/spec/v1/specv1connect"
@@ -135,7 +136,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		return err
 	}
 	p, err := assemble(ctx, parts{
-		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, once: exactly, leases: opened, view: v, vault: vault, kek: kek, cluster: cluster,
+		cfg: cfg, directory: who, replica: replica, trail: entries, log: log, redact: redact, store: s, once: exactly, leases: opened, maintenance: opened, view: v, vault: vault, kek: kek, cluster: cluster,
 		peopleAddr: peopleLn.Addr().String(), runtimeAddr: runtimeLn.Addr().String(), heard: heard, authority: authority,
 	})
 	if err != nil {
@@ -156,6 +157,7 @@ func Run(ctx context.Context, cfg Config, stderr io.Writer) error {
 		{"eras", p.eras.run},
 		{"peers", p.peers.Run},
 		{"leader", p.lead.run},
+		{"upkeep", p.upkeep.Run},
 		{"events", p.status.Watch},
 		{"memory", giveBack},
 		{"runtime door", func(ctx context.Context) error { return p.runtime.serve(ctx, runtimeLn) }},
@@ -183,6 +185,7 @@ type parts struct {
 	store       store.Store
 	once        *once.Store
 	leases      store.Leases
+	maintenance store.Maintenance
 	view        *view.View
 	vault       *specapi.Vault
 	kek         secret.KEK
@@ -204,6 +207,7 @@ type process struct {
 	status    *releaseapi.Service
 	collector *collector.Collector
 	lead      *lead
+	upkeep    *upkeep.Upkeep
 	eras      *eras
 	runtime   *runtimeDoor
 	people    *people
@@ -294,14 +298,21 @@ func assemble(ctx context.Context, in parts) (*process, error) {
 	if err := mountIdentities(p.people, in, table); err != nil {
 		return nil, err
 	}
-	if err := mountCluster(p.people, in); err != nil {
+	if p.upkeep, err = newUpkeep(in, p.lead.election); err != nil {
+		return nil, err
+	}
+	overview, err := newOverview(in, p.peers, p.lead.election, p.hub)
+	if err != nil {
+		return nil, err
+	}
+	if err := mountCluster(p.people, in, overview); err != nil {
 		return nil, err
 	}
 	p.eras = &eras{
 		view: in.view, table: table, hub: p.hub, vault: in.vault, store: in.store, events: events, log: in.log, known: in.view.Era(),
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
-	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(append(in.trail.metrics(), p.lead.metrics()...), newPeerMetrics(p.peers))...))
+	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(append(in.trail.metrics(), p.lead.metrics()...), newPeerMetrics(p.peers), newStoreMetrics(p.upkeep))...))
 	return p, nil
 }
 

@@ -72,6 +72,9 @@ func (m method) call(t *testing.T, base string, tr transport, bearer string, abo
 	if bearer != "" {
 		req.Header().Set("Authorization", "Bearer "+bearer)
 	}
+	if m.desc.IsStreamingClient() {
+		return m.upload(ctx, c, req)
+	}
 	if !m.desc.IsStreamingServer() {
 		resp, err := c.CallUnary(ctx, req)
 		if err != nil {
@@ -105,6 +108,20 @@ func (m method) call(t *testing.T, base string, tr transport, bearer string, abo
 		return out
 	}
 	return failure(stream.Err())
+}
+
+// upload sends one message and gives the answer.
+func (m method) upload(ctx context.Context, c *connect.Client[dynamicpb.Message, dynamicpb.Message], req *connect.Request[dynamicpb.Message]) answer {
+	stream := c.CallClientStream(ctx)
+	for name, values := range req.Header() {
+		stream.RequestHeader()[name] = values
+	}
+	_ = stream.Send(req.Msg) // the answer tells what went wrong
+	resp, err := stream.CloseAndReceive()
+	if err != nil {
+		return failure(err)
+	}
+	return answer{Objects: m.objects(resp.Msg, target{})}
 }
 
 func failure(err error) answer {

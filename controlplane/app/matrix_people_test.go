@@ -16,7 +16,7 @@ func holding() map[string][]string {
 		"credential-user": {"credential.use"},
 		"approver":        append(slices.Clone(viewer), "mcp.approve", "mcp.switch"),
 		"operator": append(slices.Clone(viewer), "release.write", "mcp.switch", "prompt.label", "mcp.probe",
-			"identity.read", "identity.join", "identity.revoke", "audit.read"),
+			"identity.read", "identity.join", "identity.revoke", "audit.read", "cluster.read"),
 		"admin": {"*"},
 	}
 }

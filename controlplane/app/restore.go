@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/agentry/agentry/controlplane/audit"
 	"github.com/agentry/agentry/controlplane/backup"
 	"github.com/agentry/agentry/controlplane/clusterapi"
@@ -20,7 +18,6 @@ import (
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/stream"
 	"github.com/agentry/agentry/controlplane/view"
-	clusterv1 "github.com/agentry/agentry/gen/agentry/cluster/v1"
 	"github.com/agentry/agentry/gen/agentry/cluster/v1/clusterv1connect"
 	"github.com/agentry/agentry/internal/errs"
 )
@@ -66,8 +63,16 @@ type eras struct {
 	known  view.Era // when the process began
 }
 
-// run ends what is of an era as soon as the view shows its end, until ctx ends.
+// run follows the store until ctx ends; it fails where that went back.
 func (e *eras) run(ctx context.Context) error {
+	return runAll(ctx, []part{
+		{"eras", e.follow},
+		{"store's revisions", func(ctx context.Context) error { return followed(ctx, e.store, e.view) }},
+	})
+}
+
+// follow ends what is of an era as soon as the view shows its end.
+func (e *eras) follow(ctx context.Context) error {
 	known := e.known
 	for {
 		now, ok := e.view.AwaitEra(ctx, known)
@@ -136,19 +141,17 @@ func whileWhole(ctx context.Context, v *view.View, work func(ctx context.Context
 }
 
 // clusterService is the cluster's service.
-type clusterService struct{ *clusterapi.Archive }
-
-// GetCluster isn't served yet.
-func (clusterService) GetCluster(context.Context, *connect.Request[clusterv1.GetClusterRequest]) (*connect.Response[clusterv1.GetClusterResponse], error) {
-	return nil, errs.New(errs.Unsupported, "not served by this release")
+type clusterService struct {
+	*clusterapi.Archive
+	*clusterapi.Overview
 }
 
 // mountCluster puts the cluster's service on the people door.
-func mountCluster(p *people, in parts) error {
+func mountCluster(p *people, in parts, overview *clusterapi.Overview) error {
 	archive, err := newArchive(in)
 	if err != nil {
 		return err
 	}
-	p.handle(clusterv1connect.NewClusterServiceHandler(clusterService{archive}, p.opts...))
+	p.handle(clusterv1connect.NewClusterServiceHandler(clusterService{archive, overview}, p.opts...))
 	return nil
 }
