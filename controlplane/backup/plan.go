@@ -51,10 +51,11 @@ func (r *Restorer) plan(ctx context.Context, f *File, opts Options) (*plan, erro
 	return p, nil
 }
 
-// decideAccess: what was revoked since must not come back unless somebody asks for it.
+// decideAccess: what was revoked since must not come back unless somebody asks for it, not even the last token there was. Only where
+// this control plane becomes another and has nothing of its own is nobody's decision undone.
 func (p *plan) decideAccess(ctx context.Context, s store.Store) error {
-	if p.opts.Access {
-		p.access = true
+	if p.opts.Access || !p.other {
+		p.access = p.opts.Access
 		return nil
 	}
 	some := false

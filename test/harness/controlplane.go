@@ -38,6 +38,9 @@ func (e *Env) StartControlPlane(ctx context.Context, extra ...string) (*ControlP
 	return cp, cp.Restart(ctx)
 }
 
+// AddFlags gives the process further flags at its next start.
+func (c *ControlPlane) AddFlags(flags ...string) { c.extra = append(c.extra, flags...) }
+
 // Restart starts the process again (after Kill or Stop) and waits until it is ready.
 func (c *ControlPlane) Restart(ctx context.Context) error {
 	args := append([]string{"--data-dir", c.DataDir, "--people-addr", c.People, "--runtime-addr", c.Runtime, "--egress-allow", "loopback"}, c.extra...)
