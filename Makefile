@@ -65,16 +65,20 @@ $(OIDC): test/oidc/package-lock.json
 e2e: build $(OIDC) ## whole-process tests: real binaries, real etcd, real kills
 	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
 
+.PHONY: chaos-tools
+chaos-tools:
+	@scripts/chaos-tools.sh
+
 .PHONY: chaos-smoke
-chaos-smoke: ## the fault suite, each kind of fault once from a fixed seed (root: the network ones too)
+chaos-smoke: chaos-tools ## the fault suite, each kind of fault once from a fixed seed (root: the network ones too)
 	$(call stage,chaos smoke,go run ./test/chaos --scenario smoke --seed 5 --dir .tmp --report .tmp/chaos-smoke)
 
 .PHONY: chaos
-chaos: ## the fault suite for DURATION (10m) from SEED (the time); prints where it keeps logs, histories and the report
+chaos: chaos-tools ## the fault suite for DURATION (10m) from SEED (the time); prints where it keeps logs, histories and the report
 	$(call stage,chaos,go run ./test/chaos --seed $(or $(SEED),$(shell date +%s)) --duration $(or $(DURATION),10m) $(ARGS))
 
 .PHONY: chaos-mutations
-chaos-mutations: ## every mutation must turn the fault suite red
+chaos-mutations: chaos-tools ## every mutation must turn the fault suite red
 	$(call stage,chaos mutations,go run ./test/chaos --scenario mutations)
 
 .PHONY: soak

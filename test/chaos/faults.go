@@ -12,10 +12,9 @@ import (
 	"github.com/agentry/agentry/test/chaos/world"
 )
 
-// kinds gives the faults that can be made here; the others are noted as left out.
-func (o options) kinds(s *run.Stage) ([]world.Fault, error) {
+// kinds gives those of some faults that can be made here; the others are noted as left out.
+func (o options) kinds(s *run.Stage, all []world.Fault) ([]world.Fault, error) {
 	var out []world.Fault
-	all := faults.All()
 	for name := range strings.SplitSeq(o.only, ",") {
 		if o.only != "" && !slices.ContainsFunc(all, func(f world.Fault) bool { return f.Name() == name }) {
 			return nil, fmt.Errorf("--only: no fault %q", name)
@@ -39,7 +38,7 @@ func (o options) kinds(s *run.Stage) ([]world.Fault, error) {
 
 // faultsForAWhile lets faults happen until the time is up.
 func faultsForAWhile(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
-	kinds, err := o.kinds(s)
+	kinds, err := o.kinds(s, faults.All(o.network))
 	if err != nil {
 		return run.Minimum{}, err
 	}
@@ -58,7 +57,7 @@ func faultsForAWhile(ctx context.Context, o options, s *run.Stage) (run.Minimum,
 
 // smoke lets each kind happen once, in the order of the list.
 func smoke(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
-	kinds, err := o.kinds(s)
+	kinds, err := o.kinds(s, faults.Smoke(o.network))
 	if err != nil {
 		return run.Minimum{}, err
 	}

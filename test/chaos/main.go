@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/agentry/agentry/test/chaos/faults"
 	"github.com/agentry/agentry/test/chaos/run"
 	"github.com/agentry/agentry/test/chaos/world"
 )
@@ -52,6 +53,7 @@ type options struct {
 	world           world.Options
 	report          string
 	keep            bool
+	network         *faults.Network // nil: everything is on the loopback
 	logf            func(format string, args ...any)
 }
 
@@ -76,6 +78,12 @@ func (o options) run(ctx context.Context) error {
 	}[o.scenario]
 	if !ok {
 		return fmt.Errorf("--scenario: %q", o.scenario)
+	}
+	if o.scenario == "faults" || o.scenario == "smoke" {
+		if err := o.lay(ctx); err != nil {
+			return err
+		}
+		defer o.takeUp()
 	}
 	cfg := run.Config{World: o.world, Seed: o.seed, Logf: o.logf}
 	switch o.scenario {

@@ -193,7 +193,7 @@ func endAll(ctx context.Context, ns string) error {
 	if err != nil {
 		return fmt.Errorf("processes in %s: %w", ns, err)
 	}
-	for _, field := range strings.Fields(string(out)) {
+	for field := range strings.FieldsSeq(string(out)) {
 		if pid, err := strconv.Atoi(field); err == nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
