@@ -48,18 +48,25 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-func (c *client) door() *world.Door { return c.doors[c.r.IntN(len(c.doors))] }
-
 func (c *client) read(ctx context.Context, reg *register) {
-	d := c.door()
-	op := Op{Key: reg.target.Name(), Client: c.id, Kind: Read, Node: d.Node.Name, Tries: 1, Call: c.suite.now()}
-	ctx, cancel := context.WithTimeout(ctx, readDeadline)
+	at := c.r.IntN(len(c.doors))
+	op := Op{Key: reg.target.Name(), Client: c.id, Kind: Read, Call: c.suite.now()}
+	ctx, cancel := context.WithTimeout(world.Linearizable(ctx), readDeadline)
 	defer cancel()
-	s, err := reg.target.Read(world.Linearizable(ctx), d)
+	var s State
+	var err error
+	for op.Tries < len(c.doors) && ctx.Err() == nil { // one that is gone says so at once; one that stands still takes all the time
+		d := c.doors[(at+op.Tries)%len(c.doors)]
+		op.Tries++
+		op.Node = d.Node.Name
+		if s, err = reg.target.Read(ctx, d); err == nil {
+			break
+		}
+		c.suite.failed(err)
+	}
 	op.Return = c.suite.now()
 	if err != nil {
 		op.Outcome, op.Error = Unknown, err.Error()
-		c.suite.failed(err)
 	} else {
 		op.Outcome, op.Version, op.Value = OK, s.Version, s.Value
 		reg.saw(s.Version)
