@@ -1,14 +1,10 @@
 package publish
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/agentry/agentry/controlplane/snapshot"
-	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -75,24 +71,47 @@ func keyOfMissing(missing []bool) string {
 	return string(bits)
 }
 
+// marshal writes a pushv1.Content: by hand, because a shared head's move needs one for each of thousands of agents, and the message's
+// structs are several times as large as its bytes.
 func (c *contents) marshal(missing []bool) ([]byte, error) {
 	c.marshals.Add(1)
-	out := &pushv1.Content{Manifest: make([]*pushv1.ManifestLine, len(c.lines))}
-	for i, l := range c.lines {
-		line := &pushv1.ManifestLine{Kind: l.Kind, Name: l.Name, Version: l.Version}
-		if l.Kind != manifest.KindCredential {
-			line.Sha256 = l.SHA256[:]
+	size := 0
+	for i := range c.lines {
+		e := c.line(i)
+		if !e.valid() {
+			return nil, errs.New(errs.Internal, "content: %q is no text", c.lines[i].Resource())
 		}
-		out.Manifest[i] = line
-		if missing[i] && l.Kind != manifest.KindCredential {
-			out.Resources = append(out.Resources, &pushv1.Resource{
-				Kind: l.Kind, Name: l.Name, Version: l.Version, Json: c.resources[i].JSON,
-			})
+		size += e.size()
+		if c.sends(i, missing) {
+			size += c.resource(i).size()
 		}
 	}
-	b, err := proto.Marshal(out)
-	if err != nil {
-		return nil, fmt.Errorf("marshal content: %w", err)
+	b := make([]byte, 0, size)
+	for i := range c.lines {
+		b = c.line(i).appendTo(b, fieldManifest)
+	}
+	for i := range c.lines {
+		if c.sends(i, missing) {
+			b = c.resource(i).appendTo(b, fieldResources)
+		}
 	}
 	return b, nil
+}
+
+func (c *contents) sends(i int, missing []bool) bool {
+	return missing[i] && c.lines[i].Kind != manifest.KindCredential
+}
+
+func (c *contents) line(i int) entry {
+	l := &c.lines[i]
+	e := entry{kind: l.Kind, name: l.Name, version: l.Version}
+	if l.Kind != manifest.KindCredential {
+		e.bytes = l.SHA256[:]
+	}
+	return e
+}
+
+func (c *contents) resource(i int) entry {
+	l := &c.lines[i]
+	return entry{kind: l.Kind, name: l.Name, version: l.Version, bytes: c.resources[i].JSON}
 }

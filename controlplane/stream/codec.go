@@ -16,14 +16,15 @@ import (
 const (
 	fieldSnapshot protowire.Number = 2 // of StreamResponse
 	fieldNonce    protowire.Number = 1 // of Snapshot
+	fieldContent  protowire.Number = 4 // of Snapshot
 )
 
 // frame is a StreamResponse with a Snapshot that is marshalled already, but for the nonce: what streams have in common once for all.
 type frame struct {
-	nonce   uint64
-	shared  []byte // fields; nobody writes to it
-	own     []byte // further fields
-	content int    // bytes of content in shared
+	nonce    uint64
+	own      []byte // fields that are this stream's alone
+	envelope []byte // fields, and the beginning of the last, which content ends; nobody writes to either
+	content  []byte
 }
 
 var _ proto.Message = (*frame)(nil)
@@ -31,10 +32,13 @@ var _ proto.Message = (*frame)(nil)
 // headMost is how many bytes head gives at most.
 const headMost = 32
 
-// head gives what comes before the shared bytes.
+// rest is how many bytes come after the nonce.
+func (f *frame) rest() int { return len(f.own) + len(f.envelope) + len(f.content) }
+
+// head gives what comes before all other bytes.
 func (f *frame) head() []byte {
 	b := protowire.AppendTag(make([]byte, 0, headMost), fieldSnapshot, protowire.BytesType)
-	size := protowire.SizeTag(fieldNonce) + protowire.SizeVarint(f.nonce) + len(f.shared) + len(f.own)
+	size := protowire.SizeTag(fieldNonce) + protowire.SizeVarint(f.nonce) + f.rest()
 	b = protowire.AppendVarint(b, uint64(size)) //nolint:gosec // G115: a length
 	b = protowire.AppendTag(b, fieldNonce, protowire.VarintType)
 	return protowire.AppendVarint(b, f.nonce)
@@ -43,7 +47,7 @@ func (f *frame) head() []byte {
 // ProtoReflect gives the message that it is: for a codec that knows no frames.
 func (f *frame) ProtoReflect() protoreflect.Message {
 	m := &pushv1.StreamResponse{}
-	if err := proto.Unmarshal(slices.Concat(f.head(), f.shared, f.own), m); err != nil {
+	if err := proto.Unmarshal(slices.Concat(f.head(), f.own, f.envelope, f.content), m); err != nil {
 		return (*pushv1.StreamResponse)(nil).ProtoReflect()
 	}
 	return m.ProtoReflect()
@@ -52,7 +56,7 @@ func (f *frame) ProtoReflect() protoreflect.Message {
 // sizeOf gives how many bytes a message is on the wire, of a frame at most.
 func sizeOf(m proto.Message) int {
 	if f, ok := m.(*frame); ok {
-		return headMost + len(f.shared) + len(f.own)
+		return headMost + f.rest()
 	}
 	return proto.Size(m)
 }
@@ -65,10 +69,11 @@ type codec struct{ encoding.CodecV2 }
 // Marshal gives the bytes of a message; those that a frame shares are not copied.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*frame); ok {
-		if len(f.own) == 0 {
-			return mem.BufferSlice{mem.SliceBuffer(f.head()), mem.SliceBuffer(f.shared)}, nil
+		out := append(make(mem.BufferSlice, 0, 4), mem.SliceBuffer(f.head()))
+		if len(f.own) > 0 {
+			out = append(out, mem.SliceBuffer(f.own))
 		}
-		return mem.BufferSlice{mem.SliceBuffer(f.head()), mem.SliceBuffer(f.shared), mem.SliceBuffer(f.own)}, nil
+		return append(out, mem.SliceBuffer(f.envelope), mem.SliceBuffer(f.content)), nil
 	}
 	return c.CodecV2.Marshal(v)
 }

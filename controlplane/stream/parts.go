@@ -3,6 +3,7 @@ package stream
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
@@ -14,8 +15,8 @@ import (
 type parts struct {
 	rendered *snapshot.Rendered
 	held     []manifest.Line
-	content  int    // bytes of content in shared
-	shared   []byte // a Snapshot without nonce and credentials
+	envelope []byte // of a Snapshot without nonce and credentials, up to the length of its content
+	content  []byte
 }
 
 // partsOf gives the parts, those that were made last if they are these: of an agent with thousands of instances nearly all acknowledged
@@ -28,14 +29,15 @@ func (h *Hub) partsOf(r *snapshot.Rendered, held []manifest.Line) (*parts, error
 	if err != nil {
 		return nil, err
 	}
-	shared, err := proto.Marshal(&pushv1.Snapshot{
-		Token: tokenToWire(r.Snapshot.Token), Revision: r.Snapshot.Revision, Content: content, Proven: r.Snapshot.Proven,
-		Cause: causeToWire(r.Cause),
+	envelope, err := proto.Marshal(&pushv1.Snapshot{
+		Token: tokenToWire(r.Snapshot.Token), Revision: r.Snapshot.Revision, Proven: r.Snapshot.Proven, Cause: causeToWire(r.Cause),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("marshal snapshot: %w", err)
 	}
-	p := &parts{rendered: r, held: held, content: len(content), shared: shared}
+	envelope = protowire.AppendTag(envelope, fieldContent, protowire.BytesType)
+	envelope = protowire.AppendVarint(envelope, uint64(len(content)))
+	p := &parts{rendered: r, held: held, envelope: envelope, content: content}
 	h.last.Store(p)
 	return p, nil
 }
@@ -47,7 +49,7 @@ func one(a, b []manifest.Line) bool {
 
 // frame gives the message for one stream, without a nonce. The values of credentials are in it alone.
 func (p *parts) frame(secrets []*pushv1.CredentialValue) (*frame, error) {
-	f := &frame{shared: p.shared, content: p.content}
+	f := &frame{envelope: p.envelope, content: p.content}
 	if len(secrets) == 0 {
 		return f, nil
 	}
