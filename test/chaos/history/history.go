@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,10 +31,10 @@ type Store struct {
 	world    *world.World
 	findings *report.Findings
 
-	mu       sync.Mutex // guards what follows
-	file     *os.File   // every change, one line each
-	revs     []rev      // ascending: what the first member to show it showed
-	started  int64      // revisions up to it aren't known
+	mu       sync.Mutex     // guards what follows
+	file     io.WriteCloser // every change, one line each
+	revs     []rev          // ascending: what the first member to show it showed
+	started  int64          // revisions up to it aren't known
 	frontier int64
 	leader   int64 // revision of the leader key; 0: nobody leads
 	term     int64 // greatest seen in a move
@@ -90,10 +91,16 @@ func New(ctx context.Context, w *world.World, f *report.Findings) (*Store, error
 	if err != nil {
 		return nil, err
 	}
+	s := newStore(f, file, after)
+	s.world, s.leader = w, leader
+	return s, nil
+}
+
+func newStore(f *report.Findings, file io.WriteCloser, after int64) *Store {
 	return &Store{
-		world: w, findings: f, file: file, started: after, frontier: after, leader: leader,
+		findings: f, file: file, started: after, frontier: after,
 		heads: map[string][]headEvent{}, writes: map[string][]int64{}, said: map[string]int{},
-	}, nil
+	}
 }
 
 // revision takes all events of one revision as a member showed them, and says whether they are what others showed.
