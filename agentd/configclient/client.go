@@ -33,7 +33,7 @@ type Config struct {
 	Capabilities []string
 	Labels       map[string]string
 	Endpoints    []string // where others reach this instance
-	Addresses    []string // of control planes, tried in turn
+	Addresses    []string // of control planes' replicas, tried in turn, in an order of this process's own
 	// Dial makes a connection; it may connect later. The stream ends it.
 	Dial    func(ctx context.Context, address string) (Conn, error)
 	State   *State

@@ -28,6 +28,7 @@ type driver struct {
 	wg      sync.WaitGroup
 
 	// The stream.
+	rota      *rota
 	link      *link
 	links     uint64
 	failures  int // in a row, without a confirmed snapshot
@@ -59,7 +60,7 @@ type driver struct {
 
 func newDriver(c *Client) *driver {
 	return &driver{
-		Client: c, log: c.cfg.Log, events: make(chan event), results: make(chan result, 1),
+		Client: c, log: c.cfg.Log, rota: newRota(c.cfg.Addresses), events: make(chan event), results: make(chan result, 1),
 		reconnect: stopped(), welcome: stopped(), beat: stopped(), hold: stopped(), received: stopped(), retry: stopped(),
 		skip: map[uint64]bool{},
 	}
@@ -143,7 +144,7 @@ func (d *driver) leave(ctx context.Context) {
 
 // connect opens a stream to the next address.
 func (d *driver) connect(ctx context.Context) {
-	address := d.cfg.Addresses[int(d.links%uint64(len(d.cfg.Addresses)))] //nolint:gosec // less than the number of addresses
+	address := d.rota.take()
 	d.links++
 	// The stream outlives ctx by a clean leave; leave cancels it.
 	lctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"sync"
 
 	"google.golang.org/grpc/status"
@@ -100,7 +101,8 @@ type call func(context.Context, identityv1.EnrollServiceClient) (*identityv1.Cer
 // ask calls the control planes in turn until one gives a certificate, and takes it. Where one that is trusted refused, that is the error.
 func (k *Keeper) ask(ctx context.Context, proof string, p *pending, cfg *tls.Config, f call) error {
 	var faults error
-	for _, address := range k.cfg.Addresses {
+	for _, i := range mathrand.Perm(len(k.cfg.Addresses)) { // any replica will do: no order, so that none gets all
+		address := k.cfg.Addresses[i]
 		cert, err := k.askOne(ctx, address, cfg, f)
 		if err == nil {
 			return k.accept(ctx, proof, p, cert)

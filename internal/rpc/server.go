@@ -28,6 +28,9 @@ const (
 	pingAfter   = 30 * time.Second
 	pingTimeout = 15 * time.Second
 	minPing     = 10 * time.Second
+	// A client finds out sooner that its server hangs: there are other replicas.
+	clientPing        = 12 * time.Second
+	clientPingTimeout = 10 * time.Second
 )
 
 // Auth authenticates one call and decides whether it may go on. The context that it gives is the handler's. The token
