@@ -38,7 +38,7 @@ const (
 const (
 	storeWait = 15 * time.Second // of one exchange with the store, elections included
 	seenWait  = 5 * time.Second  // until a write shows here; it stands all the same
-	attempts  = 5               // of a write that lost a race
+	attempts  = 5                // of a write that lost a race
 )
 
 // Config is what Open needs.
