@@ -3,8 +3,10 @@ package snapshot
 import (
 	"bytes"
 	"crypto/sha256"
+	"hash"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -33,26 +35,44 @@ func (o *resolution) seen(kind, name string) bool {
 	return false
 }
 
+// sorting is the memory that sorting one config's resources takes. It is used again: a shared head's move resolves thousands of agents.
+type sorting struct {
+	texts     []byte // of all lines, each with LF
+	order     []sorted
+	resources []Resource
+	sum       hash.Hash
+}
+
+// sorted is one line's place.
+type sorted struct {
+	from, to int // in texts, with LF
+	at       int // among the resources
+}
+
+var sortings sync.Pool // of *sorting
+
 // sort brings the resources into manifest order and hashes them, each line's text made once.
 func (o *resolution) sort() {
-	type sorted struct {
-		text []byte // with LF
-		at   int
+	m, ok := sortings.Get().(*sorting)
+	if !ok {
+		m = &sorting{sum: sha256.New()}
 	}
-	order, buffer := make([]sorted, len(o.resources)), make([]byte, 0, 128*len(o.resources))
-	for i, r := range o.resources {
-		start := len(buffer)
-		buffer = append(r.Line.AppendText(buffer), '\n')
-		order[i] = sorted{text: buffer[start:len(buffer):len(buffer)], at: i}
+	defer sortings.Put(m)
+	m.texts, m.order = m.texts[:0], m.order[:0]
+	for i := range o.resources {
+		from := len(m.texts)
+		m.texts = append(o.resources[i].Line.AppendText(m.texts), '\n')
+		m.order = append(m.order, sorted{from: from, to: len(m.texts), at: i})
 	}
-	slices.SortFunc(order, func(a, b sorted) int { return bytes.Compare(a.text[:len(a.text)-1], b.text[:len(b.text)-1]) })
-	out, sum := make([]Resource, len(order)), sha256.New()
-	for i, s := range order {
-		out[i] = o.resources[s.at]
-		sum.Write(s.text)
+	slices.SortFunc(m.order, func(a, b sorted) int { return bytes.Compare(m.texts[a.from:a.to-1], m.texts[b.from:b.to-1]) })
+	m.resources = append(m.resources[:0], o.resources...)
+	m.sum.Reset()
+	for i, s := range m.order {
+		o.resources[i] = m.resources[s.at]
+		m.sum.Write(m.texts[s.from:s.to])
 	}
-	o.resources = out
-	sum.Sum(o.hash[:0])
+	m.sum.Sum(o.hash[:0])
+	clear(m.resources)
 }
 
 // addBlob adds a resource whose bytes are immutable.
