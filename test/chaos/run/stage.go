@@ -28,7 +28,7 @@ type Config struct {
 	NoUpdates bool
 	// Pinned has updates name prompts by their versions: where configs are refused.
 	Pinned bool
-	// Clients of the API's registers, and how long each waits between two operations; default 8 and 180 ms.
+	// Clients of the API's registers, and how long each waits between two operations; default 8 and 130 ms.
 	Clients int
 	Think   time.Duration
 	// Look is how often every instance is asked what it runs; default 500 ms.
@@ -47,7 +47,7 @@ func (c *Config) defaults() {
 		c.Clients = 8
 	}
 	if c.Think == 0 {
-		c.Think = 180 * time.Millisecond
+		c.Think = 130 * time.Millisecond
 	}
 	if c.Look == 0 {
 		c.Look = 500 * time.Millisecond
