@@ -55,6 +55,32 @@ func (c change) refusalItem(it item) {
 type moveLog struct {
 	byHead map[headID][]*heldMove
 	byKey  map[string]*heldMove
+	newest *Witness
+}
+
+// Witness is a key that nobody writes twice, and when it was written: as long as the view shows it, the store has it.
+type Witness struct {
+	Key         string
+	ModRevision int64
+}
+
+// Witness gives the newest move; false where the view has none. A store that doesn't have it any more went back behind the view.
+func (v *View) Witness() (Witness, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return *v.moves.newest, v.shows(*v.moves.newest)
+}
+
+// Shows says whether the view still shows a witness.
+func (v *View) Shows(w Witness) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.shows(w)
+}
+
+func (v *View) shows(w Witness) bool {
+	m := v.moves.byKey[w.Key]
+	return m != nil && m.mod == w.ModRevision
 }
 
 // heldMove is a move with how many heads still hold it.
@@ -67,7 +93,7 @@ type heldMove struct {
 }
 
 func newMoveLog() moveLog {
-	return moveLog{byHead: map[headID][]*heldMove{}, byKey: map[string]*heldMove{}}
+	return moveLog{byHead: map[headID][]*heldMove{}, byKey: map[string]*heldMove{}, newest: &Witness{}}
 }
 
 func (c change) moveItem(it item) {
@@ -93,6 +119,9 @@ func (l moveLog) add(m *heldMove) {
 		return
 	}
 	l.byKey[m.key], m.uses = m, len(heads)
+	if m.mod > l.newest.ModRevision {
+		*l.newest = Witness{Key: m.key, ModRevision: m.mod}
+	}
 	for id := range heads {
 		list := l.byHead[id]
 		at, _ := slices.BinarySearchFunc(list, m.Seq, func(o *heldMove, seq int64) int { return cmp.Compare(o.Seq, seq) })
