@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/store/etcdstore"
@@ -141,6 +142,69 @@ func TestWritesOutliveTheLossOfTheEtcdLeader(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%s was made %d times", what, n)
 		}
+	}
+	askedAgain(t, apis)
+	etcd.Members[(slices.Index(etcd.Members, leader)+1)%len(etcd.Members)].Kill()
+	withoutQuorum(t, apis[0])
+}
+
+// askedAgain asks one call of both control planes under one key: it is carried out once and answered alike, whatever came between.
+func askedAgain(t *testing.T, apis []harness.API) {
+	t.Helper()
+	ask := func(api harness.API, key string, take int) (*specv1.ApplyResponse, error) {
+		req := connect.NewRequest(&specv1.ApplyRequest{})
+		for path, content := range own("again", take) {
+			req.Msg.Files = append(req.Msg.Files, &specv1.File{Path: path, Content: []byte(content)})
+		}
+		slices.SortFunc(req.Msg.Files, func(a, b *specv1.File) int { return strings.Compare(a.GetPath(), b.GetPath()) })
+		req.Header().Set("Idempotency-Key", key)
+		resp, err := api.Spec.Apply(t.Context(), req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.Header().Get("Agentry-Replica") == "" || resp.Header().Get("Agentry-Store-Revision") == "" {
+			t.Errorf("headers %v", resp.Header())
+		}
+		return resp.Msg, nil
+	}
+	first, err := ask(apis[0], "one", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(apis[1], "two", 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, api := range apis {
+		again, err := ask(api, "one", 1)
+		if err != nil || !proto.Equal(first, again) {
+			t.Errorf("answer %v, first it was %v: %v", again, first, err)
+		}
+		if _, err := ask(api, "one", 3); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("another request under the key: %v", err)
+		}
+	}
+	got, err := apis[0].Spec.Get(t.Context(), connect.NewRequest(&specv1.GetRequest{Kind: manifest.KindAgent, Name: "again"}))
+	if err != nil || got.Msg.GetObject().GetRevision() != 2 {
+		t.Errorf("revision %d, want 2: %v", got.Msg.GetObject().GetRevision(), err)
+	}
+}
+
+// withoutQuorum reads from a control plane whose etcd has lost two of three members: what it knows it tells, with its revision; that
+// this is the newest it doesn't say.
+func withoutQuorum(t *testing.T, api harness.API) {
+	t.Helper()
+	ask := func(consistency string) (*connect.Response[specv1.GetResponse], error) {
+		req := connect.NewRequest(&specv1.GetRequest{Kind: manifest.KindAgent, Name: "again"})
+		if consistency != "" {
+			req.Header().Set("Agentry-Consistency", consistency)
+		}
+		return api.Spec.Get(t.Context(), req)
+	}
+	if _, err := ask("linearizable"); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("a linearizable read without a quorum: %v", err)
+	}
+	if resp, err := ask(""); err != nil || resp.Header().Get("Agentry-Store-Revision") == "" {
+		t.Errorf("what the replica knows: %v", err)
 	}
 }
 
