@@ -38,7 +38,7 @@ func (o options) kinds(s *run.Stage, all []world.Fault) ([]world.Fault, error) {
 
 // faultsForAWhile lets faults happen until the time is up.
 func faultsForAWhile(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
-	kinds, err := o.kinds(s, faults.All(o.network))
+	kinds, err := o.kinds(s, faults.All(o.kit))
 	if err != nil {
 		return run.Minimum{}, err
 	}
@@ -57,7 +57,7 @@ func faultsForAWhile(ctx context.Context, o options, s *run.Stage) (run.Minimum,
 
 // smoke lets each kind happen once, in the order of the list.
 func smoke(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
-	kinds, err := o.kinds(s, faults.Smoke(o.network))
+	kinds, err := o.kinds(s, faults.Smoke(o.kit))
 	if err != nil {
 		return run.Minimum{}, err
 	}

@@ -53,7 +53,7 @@ type options struct {
 	world           world.Options
 	report          string
 	keep            bool
-	network         *faults.Network // nil: everything is on the loopback
+	kit             faults.Kit
 	logf            func(format string, args ...any)
 }
 

@@ -25,16 +25,16 @@ func (o *options) lay(ctx context.Context) error {
 		return fmt.Errorf("network namespaces: %w", err)
 	}
 	n.Settle(&o.world)
-	o.network = n
+	o.kit.Network = n
 	return nil
 }
 
 // takeUp takes the network down, once the world stopped.
 func (o *options) takeUp() {
-	if o.network == nil {
+	if o.kit.Network == nil {
 		return
 	}
-	if err := o.network.Close(); err != nil {
+	if err := o.kit.Network.Close(); err != nil {
 		o.logf("network namespaces: %v", err)
 	}
 }

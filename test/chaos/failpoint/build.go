@@ -12,8 +12,8 @@ import (
 	"github.com/agentry/agentry/test/harness"
 )
 
-// Programs are what Build makes.
-func Programs() []string { return []string{"controlplane", "agentd", "agentctl"} }
+// Programs are what Build makes: those that the suite runs.
+func Programs() []string { return []string{"controlplane", "agentd"} }
 
 // Build makes the programs of the module at root, with failpoints and with further changes laid over it, and answers the folder that
 // holds them, dir/bin. Go's cache makes a second build of the same sources quick. Two builds must not share a dir at a time.

@@ -6,18 +6,29 @@ import (
 	"github.com/agentry/agentry/test/chaos/world"
 )
 
-// All gives every kind of fault. Those that can't be made in a world say so by Needs. n is the world's network; nil: it has none.
-func All(n *Network) []world.Fault {
-	return slices.Concat(Processes(), Points(), EtcdPoints(), Disks(), LastGood(), Networks(n))
+// Kit is what faults work with beside a world.
+type Kit struct {
+	// Network is that of the world; nil: everything is on the loopback.
+	Network *Network
+	// Skewed is the folder of programs whose clock can be wrong; "": there are none.
+	Skewed string
+}
+
+// All gives every kind of fault. Those that can't be made in a world say so by Needs.
+func All(k Kit) []world.Fault {
+	return slices.Concat(
+		Processes(), Points(), EtcdPoints(), Disks(), LastGood(), Clocks(k.Skewed), Stores(k.Network), Upstreams(), Networks(k.Network),
+	)
 }
 
 // Smoke gives those of All that a run of a few minutes has time for: something of every sort.
-func Smoke(n *Network) []world.Fault {
+func Smoke(k Kit) []world.Fault {
 	names := []string{
 		"kill-etcd-leader", "pause-etcd-leader", "kill-plane-leader", "pause-plane", "kill-agentd", "rolling-restart",
 		"crash-afterCommitBeforeView", "crash-betweenSendAndAck", "crash-afterReleaserWrite", "crash-betweenPersistAndSwap", "delay-beforeRefresh",
 		"etcd-raftBeforeSave", "etcd-afterCommit", "disk-full-agentd", "disk-full-etcd", "fsync-errors-agentd", "spoilt-last-good",
+		"clock-plane", "clock-agentd-month", "compaction", "etcd-nospace", "model-500", "tools-hang", "tools-list-changed-storm",
 		"partition-etcd-leader", "partition-plane-etcd-one-way", "partition-plane-planes", "partition-agentd-planes", "loss-20-percent", "delay-50ms",
 	}
-	return slices.DeleteFunc(All(n), func(f world.Fault) bool { return !slices.Contains(names, f.Name()) })
+	return slices.DeleteFunc(All(k), func(f world.Fault) bool { return !slices.Contains(names, f.Name()) })
 }

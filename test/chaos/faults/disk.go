@@ -202,7 +202,7 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 	if err := m.fill(); err != nil {
 		return undo(err)
 	}
-	ended := waitEnd(ctx, n, passWait)
+	ended := grow(ctx, w, n)
 	var fired int64
 	if ended == nil {
 		fired = 1
@@ -225,6 +225,22 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 		},
 		Fired: func() (int64, error) { return fired, nil },
 	}, nil
+}
+
+// grow writes to etcd until a member, whose disk is full, ends.
+func grow(ctx context.Context, w *world.World, n *world.Node) error {
+	block := strings.Repeat("x", 1<<20)
+	for i := range 60 {
+		if !n.Running() {
+			break
+		}
+		if _, err := w.Etcd().Put(ctx, fillerKey, block); err != nil {
+			return fmt.Errorf("write %d: %w", i, err)
+		}
+	}
+	err := waitEnd(ctx, n, passWait)
+	_, derr := w.Etcd().Delete(ctx, fillerKey)
+	return errors.Join(err, derr)
 }
 
 func folderSize(dir string) (int64, error) {

@@ -47,8 +47,16 @@ type Model struct {
 	http *http.Server
 	wg   sync.WaitGroup
 
-	mu    sync.Mutex // guards calls
+	mu    sync.Mutex // guards what follows
 	calls []Call
+	fail  func(http.ResponseWriter)
+}
+
+// Fail lets every call be answered by f from now on, without being noted; nil: as usual again. f is called from many goroutines.
+func (m *Model) Fail(f func(http.ResponseWriter)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = f
 }
 
 // StartModel listens on a free port of host.
@@ -66,6 +74,13 @@ func StartModel(host string) (*Model, error) {
 	m.http = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
 		if err != nil {
+			return
+		}
+		m.mu.Lock()
+		fail := m.fail
+		m.mu.Unlock()
+		if fail != nil {
+			fail(w)
 			return
 		}
 		m.note(body)
