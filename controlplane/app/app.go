@@ -258,7 +258,7 @@ func assemble(ctx context.Context, in parts) (*process, error) {
 		Logger: in.log, ReplicaID: replica, View: in.view, Ready: func() bool { return true }, Targets: p.publisher, Fleet: table,
 		Newest: func(ctx context.Context) (int64, error) { return in.store.Commit(ctx, store.Txn{}) },
 		Reveal: specs.Reveal, Greet: greetIn(in.store), Answered: meter.answered, HandedOut: in.trail.handedOut,
-		Identify: callerOf(ids), Denied: foreign(ids),
+		Identify: callerOf(ids), Denied: foreign(ids), Generation: generationBy(in.view),
 	})
 	if err != nil {
 		return nil, err

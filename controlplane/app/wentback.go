@@ -64,3 +64,12 @@ func wentBack(ctx context.Context, s store.Store, v *view.View, seen ...view.Wit
 	}
 	return nil
 }
+
+// generationBy gives the generation of an agent's configs as the view shows them, whatever the publisher has rendered.
+func generationBy(v *view.View) func(namespace, agent string) (int64, bool) {
+	desired := desiredBy(v)
+	return func(namespace, agent string) (int64, bool) {
+		ref, err := desired(namespace, agent)
+		return ref.Token.Generation, err == nil && ref.Token.Generation != 0
+	}
+}

@@ -21,8 +21,8 @@ func (h *Hub) behind(ctx context.Context, in introduction) (*pushv1.Goaway, erro
 	if in.fence.Epoch > cluster.Epoch {
 		return goaway("replica is behind: epoch", h.cfg.BehindWait), nil
 	}
-	if in.fence.Generation <= h.cfg.View.Revision() {
-		return nil, nil //nolint:nilnil // we are up to it
+	if at := h.cfg.View.Revision(); in.fence.Generation <= at {
+		return nil, h.fell(ctx, in, at)
 	}
 	newest, err := h.cfg.Newest(wait)
 	if err != nil {
@@ -35,7 +35,20 @@ func (h *Hub) behind(ctx context.Context, in introduction) (*pushv1.Goaway, erro
 	if err := h.cfg.View.WaitFor(wait, in.fence.Generation); err != nil {
 		return goaway("replica is behind", h.cfg.BehindWait), nil
 	}
-	return nil, nil //nolint:nilnil // we caught up
+	return nil, h.fell(ctx, in, newest)
+}
+
+// fell finds a store that went back and was written further since: an agent's generation never falls within an epoch, so one below
+// what its instance has seen is of another history, however great the store's revision is now.
+func (h *Hub) fell(ctx context.Context, in introduction, newest int64) error {
+	if h.cfg.Generation == nil {
+		return nil
+	}
+	g, ok := h.cfg.Generation(in.ID.Namespace, in.ID.Agent)
+	if !ok || g >= in.fence.Generation {
+		return nil
+	}
+	return h.wentBack(ctx, in, newest)
 }
 
 // wentBack raises the alarm: an instance has seen what the store no longer holds.

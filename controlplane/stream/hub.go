@@ -69,6 +69,8 @@ type Config struct {
 	Denied func(ctx context.Context, who Caller, asked snapshot.InstanceID, why error)
 	// HandedOut, when set, hears of every version of a credential that a stream hands to its instance, once per stream. It returns at once.
 	HandedOut func(id snapshot.InstanceID, credential string, version int64)
+	// Generation, when set, gives the generation that the view shows of an agent's configs now; false: it has none.
+	Generation func(namespace, agent string) (int64, bool)
 	// Answered, when set, hears how each snapshot ended. It returns at once.
 	Answered func(Answer)
 

@@ -423,7 +423,7 @@ func TestABackupMovesToAnotherEtcd(t *testing.T) {
 	if out := w.ctl(t, "audit", "verify"); !strings.Contains(out, "whole") {
 		t.Errorf("audit verify: %s", out)
 	}
-	if log := w.ctl(t, "audit", "-A", "-o", "json"); !strings.Contains(log, "CreateCredential") || !strings.Contains(log, "ClusterService/Restore") {
+	if log := w.ctl(t, "audit", "-A", "-o", "json"); !strings.Contains(log, "CredentialService/Create") || !strings.Contains(log, "ClusterService/Restore") {
 		t.Error("the audit log doesn't go on from the backup's")
 	}
 }
