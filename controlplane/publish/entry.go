@@ -40,7 +40,7 @@ func (e entry) appendTo(b []byte, field protowire.Number) []byte {
 		}
 	}
 	b = protowire.AppendTag(b, field, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size)) //nolint:gosec // G115: a length
+	b = protowire.AppendVarint(b, uint64(size))
 	for i, text := range [...]string{e.kind, e.name, e.version} {
 		if text != "" {
 			b = protowire.AppendTag(b, protowire.Number(i+1), protowire.BytesType)

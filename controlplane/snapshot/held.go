@@ -49,7 +49,7 @@ type sorted struct {
 	at       int // among the resources
 }
 
-var sortings sync.Pool // of *sorting
+var sortings sync.Pool //nolint:gochecknoglobals // of *sorting: memory that counts for nothing
 
 // sort brings the resources into manifest order and hashes them, each line's text made once.
 func (o *resolution) sort() {
