@@ -15,16 +15,20 @@ import (
 	"github.com/agentry/agentry/test/chaos/faults"
 	"github.com/agentry/agentry/test/chaos/run"
 	"github.com/agentry/agentry/test/chaos/world"
+	"github.com/agentry/agentry/test/harness/herd"
 )
 
 func main() {
+	if herd.Main() { // this program again, as simulated instances
+		return
+	}
 	o := options{}
 	flag.Uint64Var(&o.seed, "seed", 1, "what all choices come from")
 	flag.DurationVar(&o.duration, "duration", 10*time.Minute, "how long faults happen; 0: each kind once")
 	flag.DurationVar(&o.every, "every", 5*time.Second, "least time between the end of one fault and the next; at most twice as long")
-	flag.StringVar(&o.scenario, "scenario", "faults", "faults, smoke, lose-one, outage, leader-kill or mutations")
+	flag.StringVar(&o.scenario, "scenario", "faults", "faults, smoke, lose-one, outage, leader-kill, herd or mutations")
 	flag.StringVar(&o.only, "only", "", "kinds of faults, or mutations, by comma; empty: all")
-	flag.IntVar(&o.n, "n", 50, "of leader-kill: how often")
+	flag.IntVar(&o.n, "n", 50, "of leader-kill: how often; of herd: how many")
 	flag.DurationVar(&o.outage, "for", 5*time.Minute, "of outage: how long")
 	flag.IntVar(&o.updates, "updates", 1000, "of lose-one: hot updates in all")
 	flag.StringVar(&o.world.Bin, "bin", "", "folder of the binaries, which then have no failpoints; empty: they are built with them, into .tmp/chaos")
@@ -52,6 +56,7 @@ type options struct {
 	outage          time.Duration
 	world           world.Options
 	report          string
+	caCert, caKey   string // of herd
 	keep            bool
 	kit             faults.Kit
 	logf            func(format string, args ...any)
@@ -72,6 +77,9 @@ func (o options) run(ctx context.Context) error {
 		"outage": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
 			return s.Outage(ctx, o.outage)
 		},
+		"herd": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
+			return s.Herd(ctx, o.n, o.caCert, o.caKey)
+		},
 		"leader-kill": func(ctx context.Context, o options, s *run.Stage) (run.Minimum, error) {
 			return s.LeaderKill(ctx, o.n)
 		},
@@ -91,6 +99,16 @@ func (o options) run(ctx context.Context) error {
 		cfg.Updates, cfg.Look = 200*time.Millisecond, 200*time.Millisecond
 	case "leader-kill":
 		cfg.NoUpdates, cfg.Pinned = true, true
+	case "herd":
+		dir, err := os.MkdirTemp(o.world.Base, "agentry-ca-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		if o.caCert, o.caKey, err = run.Authority(&cfg.World, dir); err != nil {
+			return err
+		}
+		cfg.Rate, cfg.Updates, cfg.Look = 20, 500*time.Millisecond, 200*time.Millisecond
 	}
 	s, err := run.Begin(ctx, cfg)
 	if err != nil {
