@@ -113,7 +113,11 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, t Ter
 			continue
 		}
 		if !errs.Is(err, errs.Conflict) && ctx.Err() == nil {
-			e.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "can't stand for leader", slog.Any("error", err), slog.Duration("retry_in", wait))
+			level := slog.LevelWarn
+			if wait > backoffMin { // it goes on, as whoever else needs the store says too
+				level = slog.LevelDebug
+			}
+			e.cfg.Logger.LogAttrs(ctx, level, "can't stand for leader", slog.Any("error", err), slog.Duration("retry_in", wait))
 		}
 		pause(ctx, wait/2+rand.N(wait)) //nolint:gosec // G404: jitter
 		wait = min(2*wait, backoffMax)

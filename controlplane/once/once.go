@@ -19,22 +19,24 @@ import (
 )
 
 const (
-	// DefaultPatience is how long one exchange with the store goes on: an election takes 1 to 4 s.
+	// DefaultPatience is how long a write is tried: an election takes 1 to 4 s, and what is on its way should be found out.
 	DefaultPatience = 15 * time.Second
+	// ReadPatience is how long a read is: a call of which nothing was sent yet is better told that the store is away.
+	ReadPatience = 7 * time.Second
 	// tryWithin bounds one try.
 	tryWithin  = 4 * time.Second
 	backoffMin = 20 * time.Millisecond
 	backoffMax = 500 * time.Millisecond
 )
 
-// Config says how long to try; zero: DefaultPatience. A deadline of the call counts too.
-type Config struct{ Patience time.Duration }
+// Config says how long to try; zero: DefaultPatience, ReadPatience. A deadline of the call counts too.
+type Config struct{ Patience, Reads time.Duration }
 
 // Store is the store. It is safe for concurrent use.
 type Store struct {
 	store.Store
 
-	patience time.Duration
+	patience, reads time.Duration
 }
 
 // Wrap makes a Store. What it is put around must say of a failed commit by the error's kind whether it may have been written: Timeout,
@@ -43,7 +45,10 @@ func Wrap(s store.Store, cfg Config) *Store {
 	if cfg.Patience <= 0 {
 		cfg.Patience = DefaultPatience
 	}
-	return &Store{Store: s, patience: cfg.Patience}
+	if cfg.Reads <= 0 {
+		cfg.Reads = ReadPatience
+	}
+	return &Store{Store: s, patience: cfg.Patience, reads: cfg.Reads}
 }
 
 // Get reads, again and again within a call.
@@ -118,7 +123,7 @@ func (s *Store) patiently(ctx context.Context, f func(ctx context.Context) error
 	if From(ctx) == nil {
 		return f(ctx)
 	}
-	until, wait := time.Now().Add(s.patience), backoffMin
+	until, wait := time.Now().Add(s.reads), backoffMin
 	for {
 		err := within(ctx, until, f)
 		if err == nil || !silent(err) || !pause(ctx, until, &wait) {
