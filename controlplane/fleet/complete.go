@@ -70,8 +70,12 @@ func (t *Table) LinkLost(id string, now time.Time) {
 	t.forgetPeer(id, p)
 	for _, g := range t.agents {
 		for _, e := range g.byID {
-			if e.session == 0 && e.inst.Replica == id && e.inst.Connected {
-				e.inst.Connected, e.lost = false, now
+			e.retract(id)
+			if e.session != 0 || e.inst.Replica != id || !e.inst.Connected {
+				continue
+			}
+			e.inst.Connected, e.lost = false, now
+			if !t.fallBack(e, now) {
 				t.orphans = true
 				t.touch(e)
 			}

@@ -77,7 +77,10 @@ func (x *Export) Take(most int, now time.Time) (d Delta, more bool, err error) {
 			return d, true, nil
 		}
 		delete(x.moved, id)
-		if e := t.find(id); e != nil && e.session == 0 {
+		switch e := t.find(id); {
+		case e == nil: // it ended there
+			d.Removed = append(d.Removed, Gone{ID: id, Stamp: stamp})
+		case e.session == 0:
 			told := x.tells(e)
 			told.Stamp, told.Connected = stamp, false
 			d.Upserts = append(d.Upserts, told)
@@ -131,6 +134,9 @@ func (t *Table) tell(e *entry) {
 	}
 	for x := range t.exports {
 		x.pending[e] = struct{}{}
+		if len(x.removed) > 0 {
+			delete(x.removed, e.inst.ID) // it came back
+		}
 		x.wake()
 	}
 }
@@ -141,7 +147,7 @@ func (t *Table) gone(e *entry) {
 		delete(x.pending, e)
 		delete(x.servers, e)
 		if e.session != 0 {
-			x.end(x.removed, e)
+			x.end(x.removed, e.inst.ID, e.stamp)
 		}
 	}
 }
@@ -151,15 +157,15 @@ func (t *Table) leaves(e *entry) {
 	for x := range t.exports {
 		delete(x.pending, e)
 		delete(x.servers, e)
-		x.end(x.moved, e)
+		x.end(x.moved, e.inst.ID, e.stamp)
 	}
 }
 
-func (x *Export) end(in map[snapshot.InstanceID]uint64, e *entry) {
+func (x *Export) end(in map[snapshot.InstanceID]uint64, id snapshot.InstanceID, stamp uint64) {
 	if len(in) >= maxEnded {
 		x.full = true
 		return
 	}
-	in[e.inst.ID] = e.stamp
+	in[id] = max(in[id], stamp)
 	x.wake()
 }

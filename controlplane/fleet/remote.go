@@ -69,45 +69,114 @@ func newer(stamp uint64, replica string, than uint64, thanReplica string) bool {
 	return cmp.Or(cmp.Compare(stamp, than), strings.Compare(replica, thanReplica)) > 0
 }
 
-// upsert enters what a peer says of an instance, unless a newer stream of it is known. A stream of this replica that is older is
-// given, if it lives.
+// upsert enters what a peer says of an instance. It counts unless a better claim is known, and is remembered as long as the peer stands
+// by it. A stream of this replica that is older is given, if it lives.
 func (t *Table) upsert(from string, told Told, now time.Time) (displaced Key, ended bool) {
-	key := keyOf(told.ID.Namespace, told.ID.Agent)
-	g := t.agents[key]
-	if g == nil {
-		g = &group{byID: map[string]*entry{}}
-	}
-	e := g.byID[told.ID.Instance]
+	e := t.find(told.ID)
 	if e == nil {
-		if d, ok := t.departed[told.ID]; ok && told.Stamp <= d.stamp {
-			return Key{}, false // late word of a stream that ended since
+		d := t.departed[told.ID]
+		if !told.Connected && told.Stamp <= d.stamp {
+			return Key{}, false // it ended since
 		}
 		delete(t.departed, told.ID)
-		e = &entry{}
-		g.add(told.ID.Instance, e)
-		t.agents[key] = g
-		t.adopt(e, from, told, now)
-		return Key{}, false
-	}
-	if e.stamp != told.Stamp || e.inst.Replica != from {
-		if !newer(told.Stamp, from, e.stamp, e.inst.Replica) {
-			return Key{}, false
+		e = &entry{past: d.stamp}
+		key := keyOf(told.ID.Namespace, told.ID.Agent)
+		if t.agents[key] == nil {
+			t.agents[key] = &group{byID: map[string]*entry{}}
 		}
-	}
-	if e.session == 0 {
+		t.agents[key].add(told.ID.Instance, e)
 		t.adopt(e, from, told, now)
 		return Key{}, false
 	}
-	if e.inst.Connected && !told.Connected {
-		// Its clock is ahead: the stream that lives is the newer one, so it gets a stamp that says so.
-		e.stamp = told.Stamp + 1
-		t.touch(e)
+	switch was, ok := e.retract(from); {
+	case ok && was.Stamp > told.Stamp: // of a stream before
+		e.others = append(e.others, was)
+		return Key{}, false
+	case ok && !told.ServersTold:
+		told.Servers, told.ServersTold = was.Servers, true
+	}
+	if !e.yields(from, told) {
+		if told.Connected {
+			e.others = append(e.others, claim{from: from, Told: told})
+		}
 		return Key{}, false
 	}
-	displaced, ended = Key{ID: e.inst.ID, Session: e.session}, e.inst.Connected
-	t.leaves(e)
+	switch {
+	case e.session != 0:
+		displaced, ended = Key{ID: e.inst.ID, Session: e.session}, e.inst.Connected
+		t.leaves(e)
+	case e.inst.Connected && e.inst.Replica != from:
+		e.others = append(e.others, e.claim())
+	}
 	t.adopt(e, from, told, now)
+	t.fallBack(e, now)
 	return displaced, ended
+}
+
+// yields reports whether what a peer tells takes the place of what counts now. A peer knows its own streams. Else a stream that lives
+// counts more than one that is lost, whatever their stamps: clocks differ, and who lost it may be gone. Of two that live, or are lost,
+// the newer counts.
+func (e *entry) yields(from string, told Told) bool {
+	switch {
+	case e.inst.Replica == from:
+		return told.Stamp >= e.stamp
+	case e.inst.Connected != told.Connected:
+		return told.Connected
+	default:
+		return newer(told.Stamp, from, e.stamp, e.inst.Replica)
+	}
+}
+
+// claim is what a peer says of an instance that counts less than what another says: that it is connected to it as well.
+type claim struct {
+	from string
+	Told
+}
+
+// claim is what the peer that holds an instance says of it.
+func (e *entry) claim() claim {
+	c := claim{from: e.inst.Replica, Told: Told{Instance: e.inst, Stamp: e.stamp, ServersTold: true}}
+	for _, r := range e.refused {
+		c.Refusals = append(c.Refusals, r.Refusal)
+	}
+	for _, s := range e.servers {
+		c.Servers = append(c.Servers, s.value())
+	}
+	return c
+}
+
+// retract takes back what a peer claimed.
+func (e *entry) retract(from string) (was claim, ok bool) {
+	i := slices.IndexFunc(e.others, func(c claim) bool { return c.from == from })
+	if i < 0 {
+		return claim{}, false
+	}
+	was = e.others[i]
+	e.others = slices.Delete(e.others, i, i+1)
+	return was, true
+}
+
+// fallBack has the best of the other claims count where the instance is connected nowhere else, and reports whether there is one.
+func (t *Table) fallBack(e *entry, now time.Time) bool {
+	if e.inst.Connected || len(e.others) == 0 {
+		return false
+	}
+	best := slices.MaxFunc(e.others, func(a, b claim) int { return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), strings.Compare(a.from, b.from)) })
+	e.retract(best.from)
+	if e.session != 0 {
+		t.leaves(e)
+	}
+	t.adopt(e, best.from, best.Told, now)
+	return true
+}
+
+// known gives the greatest stamp that is known of an instance.
+func (e *entry) known() uint64 {
+	stamp := max(e.stamp, e.past)
+	for _, c := range e.others {
+		stamp = max(stamp, c.Stamp)
+	}
+	return stamp
 }
 
 // adopt makes an entry what a peer says. Subscribers hear of it unless only counters and the time of the last message differ.
@@ -126,7 +195,7 @@ func (t *Table) adopt(e *entry, from string, told Told, now time.Time) {
 		i.Offered = was.Offered
 	}
 	e.session, e.told = 0, 0
-	e.stamp = told.Stamp
+	e.past, e.stamp = e.known(), told.Stamp
 	e.base = i.Phase
 	switch {
 	case i.Connected:
@@ -179,15 +248,20 @@ func (e *entry) recall(told []Refusal) bool {
 // ended takes a peer's word that an instance stopped.
 func (t *Table) ended(from string, gone Gone, now time.Time) {
 	e := t.find(gone.ID)
-	switch {
-	case e == nil:
+	if e == nil {
 		t.depart(gone.ID, nil, gone.Stamp, now)
 		return
-	case gone.Stamp < e.stamp, gone.Stamp == e.stamp && e.inst.Replica != from:
-		return
-	case e.session != 0 && e.inst.Connected:
-		e.stamp = gone.Stamp + 1 // as in upsert
-		t.touch(e)
+	}
+	if was, ok := e.retract(from); ok && was.Stamp > gone.Stamp {
+		e.others = append(e.others, was)
+	}
+	switch {
+	case e.inst.Replica == from && e.session == 0 && gone.Stamp >= e.stamp: // it was there
+		e.inst.Connected = false
+		if t.fallBack(e, now) {
+			return
+		}
+	case e.inst.Connected || gone.Stamp <= e.stamp:
 		return
 	}
 	t.drop(e, now)
@@ -206,7 +280,7 @@ func (t *Table) drop(e *entry, now time.Time) {
 	key := keyOf(e.inst.ID.Namespace, e.inst.ID.Agent)
 	g := t.agents[key]
 	g.remove(e.inst.ID.Instance)
-	t.depart(e.inst.ID, e.refused, e.stamp, now)
+	t.depart(e.inst.ID, e.refused, e.known(), now)
 	if len(g.byID) == 0 {
 		delete(t.agents, key)
 	}

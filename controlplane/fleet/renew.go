@@ -47,7 +47,7 @@ func (t *Table) returned() bool {
 	back := 0
 	for _, g := range t.agents {
 		for _, e := range g.byID {
-			if e.inst.Connected && e.stamp > uint64(max(r.began.UnixNano(), 0)) { //nolint:gosec // G115: not negative
+			if e.inst.Connected && e.stamp > uint64(max(r.began.UnixNano(), 0)) {
 				back++
 			}
 		}

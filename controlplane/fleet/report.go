@@ -56,13 +56,16 @@ func (t *Table) Hello(h Hello, now time.Time) Greeting {
 		all.add(h.ID.Instance, e)
 		delete(t.departed, h.ID)
 	case e.inst.Connected:
+		if e.session == 0 {
+			e.others = append(e.others, e.claim())
+		}
 		g.Replaced = e.session
 		e.took(now)
 		g.Takeovers = len(e.hellos)
 	}
 	e.session, e.lost = t.sessions, time.Time{}
 	g.Key.entry = e
-	e.stamp = max(uint64(now.UnixNano()), e.stamp+1)
+	e.stamp = max(uint64(now.UnixNano()), e.known()+1)
 	e.inst = Instance{
 		ID: h.ID, Replica: t.cfg.Replica, Version: h.Version, Capabilities: slices.Clone(h.Capabilities), Labels: maps.Clone(h.Labels),
 		Endpoints: slices.Clone(h.Endpoints), ConfigState: h.ConfigState, Desired: e.inst.Desired, Running: h.Running,
@@ -262,12 +265,14 @@ func (t *Table) Leave(k Key, how Departure, now time.Time) {
 	if e == nil {
 		return
 	}
-	if how == Stopped {
-		t.drop(e, now)
-		return
-	}
 	e.inst.Connected, e.lost = false, now
-	t.touch(e)
+	switch {
+	case t.fallBack(e, now):
+	case how == Stopped:
+		t.drop(e, now)
+	default:
+		t.touch(e)
+	}
 }
 
 func servingWith(faults []phase.Fault) phase.Phase {

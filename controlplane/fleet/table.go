@@ -68,7 +68,8 @@ type entry struct {
 	inst    Instance
 	base    phase.Phase
 	session uint64    // 0: another replica holds its stream, or held it last
-	stamp   uint64    // of its newest stream, over all replicas
+	stamp   uint64    // of the stream that counts, over all replicas
+	past    uint64    // the greatest stamp of a stream that is over
 	changed uint64    // stamp of its last change that subscribers were told of
 	lost    time.Time // when its stream was lost; zero while connected
 	hellos  []time.Time
@@ -78,6 +79,7 @@ type entry struct {
 	servers []server       // its words on the MCP servers that it uses
 	told    uint64         // the session of those words
 	words   uint64         // how often they changed
+	others  []claim        // of peers that say it is connected to them, too; nil as a rule
 }
 
 // New makes an empty table.
