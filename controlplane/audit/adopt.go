@@ -22,11 +22,19 @@ type NextFunc func() (key string, value []byte, ok bool, err error)
 
 // Adopt brings the log of another control plane into a store that becomes that one's: walk begins to give what a backup holds of it, at
 // every call anew. What the store's own log says is chained behind it, so nothing is lost. Where that is more than one transaction
-// holds the store's own log stays and the other one doesn't come; note says so. It may be repeated.
+// holds the store's own log stays and the other one doesn't come; note says so. It may be repeated: what had no place yet may then come
+// twice.
 func Adopt(ctx context.Context, s store.Store, walk func() NextFunc) (note string, written int64, err error) {
 	theirs, waiting, err := ending(walk())
-	if err != nil || theirs.Seq == 0 {
+	switch {
+	case err != nil:
 		return "", 0, err
+	case theirs.Seq == 0 && len(waiting) > 0: // it began a moment before the backup: its entries wait for their place here
+		waiting = waiting[:min(len(waiting), adoptEntries)]
+		_, err := s.Commit(ctx, store.Txn{Puts: waiting})
+		return "", int64(len(waiting)), err
+	case theirs.Seq == 0:
+		return "", 0, nil
 	}
 	for range races {
 		ours, mod, err := ReadHead(ctx, s)

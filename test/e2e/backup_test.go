@@ -424,7 +424,7 @@ func TestABackupMovesToAnotherEtcd(t *testing.T) {
 		t.Errorf("audit verify: %s", out)
 	}
 	if log := w.ctl(t, "audit", "-A", "-o", "json"); !strings.Contains(log, "CredentialService/Create") || !strings.Contains(log, "ClusterService/Restore") {
-		t.Error("the audit log doesn't go on from the backup's")
+		t.Errorf("the audit log doesn't go on from the backup's: %s", w.ctl(t, "audit", "-A"))
 	}
 }
 
