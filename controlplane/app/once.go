@@ -34,7 +34,8 @@ func (c *calls) Begin(ctx context.Context, principal, key, method string, reques
 	if err != nil {
 		return nil, err
 	}
-	ctx = epoch.Pin(ctx, c.view.Cluster().Epoch)
+	call.Epoch = c.view.Cluster().Epoch
+	ctx = epoch.Pin(ctx, call.Epoch)
 	if err := c.once.Resume(ctx, call); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,9 @@ const maxAnswer = 64 << 10
 // Call is one call that writes: its transactions are numbered, and each is written once, however often it is sent. It is safe for
 // concurrent use; its transactions are written one after the other.
 type Call struct {
+	// Epoch is the store's when the call began; 0: it doesn't matter. It must not change once the call writes.
+	Epoch uint64
+
 	prefix  string // of its records
 	nonce   string // tells this try of the call from others
 	request []byte // digest of what is asked, nil where the caller gave no key
@@ -116,7 +119,7 @@ func Answer(ctx context.Context, m proto.Message) {
 func (c *Call) record() record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return record{Nonce: c.nonce, Request: c.request, Answer: c.answer}
+	return record{Nonce: c.nonce, Request: c.request, Answer: c.answer, Epoch: c.Epoch}
 }
 
 func random() string {

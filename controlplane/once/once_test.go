@@ -341,6 +341,11 @@ func TestAskedAgain(t *testing.T) {
 	if err := here.Resume(t.Context(), somebody); err != nil {
 		t.Errorf("another principal's key: %v", err)
 	}
+	restored := newCall(t, "k")
+	restored.Epoch = 2
+	if err := here.Resume(t.Context(), restored); !errs.Is(err, errs.Precondition) || !strings.Contains(err.Error(), "before a restore") {
+		t.Errorf("after a restore: %v", err)
+	}
 	if got := value(t, f.Store); got != "x" {
 		t.Errorf("written as %q", got)
 	}

@@ -18,6 +18,7 @@ type record struct {
 	Nonce   string `json:"nonce"`
 	Request []byte `json:"request,omitempty"`
 	Answer  []byte `json:"answer,omitempty"` // an encoded anypb.Any
+	Epoch   uint64 `json:"epoch,omitempty"`
 	// Void says that the transaction of this number was given up: the record only keeps it from being written late.
 	Void bool `json:"void,omitempty"`
 }
@@ -72,6 +73,9 @@ func (e *CarriedOutError) Into(m proto.Message) bool {
 func (c *Call) carriedOut(r record, revision int64) error {
 	if !bytes.Equal(r.Request, c.request) {
 		return errs.New(errs.Invalid, "this idempotency key was used for another request: every request needs a key of its own")
+	}
+	if r.Epoch != c.Epoch {
+		return errs.New(errs.Precondition, "a call with this idempotency key was carried out at store revision %d, before a restore, which may have undone it: read what is there, and ask under another key", revision)
 	}
 	return &CarriedOutError{Revision: revision, answer: r.Answer}
 }
