@@ -37,7 +37,7 @@ up: build ## leave the example running to play with (Ctrl-C stops it)
 	@bin/agentctl up examples/nacos-helper
 
 .PHONY: test
-test: lint build generate-digest unit etcd-tests e2e ## everything CI runs
+test: lint build generate-digest unit etcd-tests e2e deploy-check ## everything CI runs
 
 .PHONY: lint
 lint: $(LINT) ## golangci-lint with the floors, and the import rules that it can't see
@@ -64,6 +64,11 @@ $(OIDC): test/oidc/package-lock.json
 .PHONY: e2e
 e2e: build $(OIDC) ## whole-process tests: real binaries, real etcd, real kills
 	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
+
+.PHONY: deploy-check
+deploy-check: ## Dockerfile, Compose file and units: parsed strictly, built by their own lines, and started as plain processes
+	$(call stage,systemd,command -v systemd-analyze >/dev/null || { [ "$$(id -u)" = 0 ] || { echo "systemd-analyze is needed to check the units: apt-get install systemd"; exit 1; }; apt-get update -q && apt-get install -y -q --no-install-recommends systemd; })
+	$(call stage,deploy,cd deploy/check && go vet ./... && go test -count=1 -timeout 10m ./...)
 
 .PHONY: chaos-tools
 chaos-tools:
