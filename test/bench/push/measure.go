@@ -310,13 +310,17 @@ func quiet(ctx context.Context, pid int) error {
 	return nil // it never rests: what it does counts
 }
 
+// still is for how many looks in a row memory must not fall: the control plane records what was applied some seconds after a burst, and
+// gives memory back a second after that.
+const still = 14
+
 // settled gives the resident memory once it no longer falls: the runtime gives back for a while after a burst.
 func settled(ctx context.Context, pid int) (float64, error) {
 	low, err := rssOf(pid)
 	if err != nil {
 		return 0, err
 	}
-	for still := 0; still < 4; still++ {
+	for n := 0; n < still; n++ {
 		if err := pause(ctx, 500*time.Millisecond); err != nil {
 			return 0, err
 		}
@@ -325,7 +329,7 @@ func settled(ctx context.Context, pid int) (float64, error) {
 			return 0, err
 		}
 		if kb < low*0.99 {
-			still = -1
+			n = -1
 		}
 		low = min(low, kb)
 	}
