@@ -38,11 +38,12 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep the run's folder without violations too")
 	flag.Parse()
 	o.logf = func(format string, args ...any) {
-		fmt.Printf("%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...) //nolint:forbidigo // it is the program's output
+		fmt.Printf("%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := o.run(ctx); err != nil {
+	err := o.run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
 	}
@@ -121,7 +122,7 @@ func (o options) run(ctx context.Context) error {
 	r := s.End(ctx)
 	r.Scenario = o.scenario
 	if ctx.Err() == nil {
-		minimum.Hold(r, s.Load.Stats().Asked)
+		minimum.Hold(r, s)
 	}
 	return run.Finish(s, r, o.report, o.keep)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/agentry/agentry/test/chaos/world"
 )
 
-// Kinds are what the API's watches are followed for.
-var Kinds = []string{"agent", "prompt", "mcp"}
+// kinds are what the API's watches are followed for.
+func kinds() []string { return []string{"agent", "prompt", "mcp"} }
 
 // APIWatches follow the API's watches: one of each kind at every replica. A watch that breaks goes on at the next replica.
 type APIWatches struct {
@@ -41,7 +41,7 @@ type apiWatch struct {
 func (s *Store) NewAPIWatches() *APIWatches {
 	a := &APIWatches{store: s}
 	for i, n := range s.world.Planes {
-		for _, kind := range Kinds {
+		for _, kind := range kinds() {
 			a.list = append(a.list, &apiWatch{store: s, kind: kind, name: fmt.Sprintf("the watch of %ss that began at %s", kind, n.Name), doors: s.world.Doors(), at: i})
 		}
 	}
@@ -165,7 +165,7 @@ func (a *APIWatches) Settle(ctx context.Context, end bool, limit time.Duration) 
 	deadline := time.Now().Add(limit)
 	for _, w := range a.list {
 		for end && ctx.Err() == nil && time.Now().Before(deadline) && w.reached() < until[w.kind] {
-			time.Sleep(50 * time.Millisecond)
+			pause(ctx)
 		}
 		if got := w.reached(); end && got < until[w.kind] {
 			a.store.findings.Violate("watch", "%s stands at revision %d after %s; the last change is of %d", w.name, got, limit, until[w.kind])

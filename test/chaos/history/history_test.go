@@ -19,11 +19,11 @@ type discard struct{ io.Writer }
 func (discard) Close() error { return nil }
 
 func put(rev int64, key, value string) *clientv3.Event {
-	return (*clientv3.Event)(&mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), ModRevision: rev, CreateRevision: rev, Version: 1}})
+	return &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), ModRevision: rev, CreateRevision: rev, Version: 1}}
 }
 
 func gone(rev int64, key string) *clientv3.Event {
-	return (*clientv3.Event)(&mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: rev}})
+	return &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: rev}}
 }
 
 func move(rev int64, actor string, term int64, message string) *clientv3.Event {

@@ -90,7 +90,7 @@ func (s *Store) take(member string, after int64, events []*clientv3.Event) int64
 				s.findings.Violate("watch", "%s shows %s twice at revision %d", member, e.Kv.Key, r)
 			}
 			keys[string(e.Kv.Key)] = true
-			one = append(one, (*mvccpb.Event)(e))
+			one = append(one, e)
 		}
 		s.revision(member, r, one)
 		if n, first := s.between(after, r); n > 0 {
@@ -114,7 +114,7 @@ func (s *Store) CompareEnd(ctx context.Context) error {
 		for _, kv := range resp.Kvs {
 			newest = max(newest, kv.ModRevision)
 		}
-		time.Sleep(50 * time.Millisecond)
+		pause(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,4 +124,12 @@ func (s *Store) CompareEnd(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pause waits a moment before looking again.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(50 * time.Millisecond):
+	}
 }

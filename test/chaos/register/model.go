@@ -44,8 +44,8 @@ func operations(ops []Op) []porcupine.Operation {
 func model(first State) porcupine.Model {
 	return porcupine.Model{
 		Init:              func() any { return first },
-		Step:              func(state, input, _ any) (bool, any) { return step(state.(State), input.(Op)) }, //nolint:forcetypeassert // only these are put in
-		DescribeOperation: func(input, _ any) string { return input.(Op).String() },                         //nolint:forcetypeassert // only these are put in
+		Step:              func(state, input, _ any) (bool, any) { return step(state.(State), input.(Op)) }, //nolint:errcheck,forcetypeassert // only these are put in
+		DescribeOperation: func(input, _ any) string { return input.(Op).String() },                         //nolint:errcheck,forcetypeassert // only these are put in
 	}
 }
 

@@ -94,10 +94,16 @@ func agentFiles(name, value string) map[string]string {
 // agentTarget is an agent without instances: its version is its revision, its value its description.
 type agentTarget string
 
+// Name implements Target.
 func (t agentTarget) Name() string { return string(t) }
-func (t agentTarget) Head() string { return view.HeadKey("agent", "default", string(t)) }
-func (agentTarget) Shows() bool    { return true }
 
+// Head implements Target.
+func (t agentTarget) Head() string { return view.HeadKey("agent", "default", string(t)) }
+
+// Shows implements Target.
+func (agentTarget) Shows() bool { return true }
+
+// Read implements Target.
 func (t agentTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 	o, err := get(ctx, d, "agent", string(t))
 	if err != nil {
@@ -112,6 +118,7 @@ func (t agentTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 	return State{o.GetRevision(), doc.Description}, nil
 }
 
+// CAS implements Target.
 func (t agentTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
 	resp, err := Apply(ctx, d, agentFiles(string(t), value), &expect, value)
 	if err != nil {
@@ -128,15 +135,22 @@ func (t agentTarget) CAS(ctx context.Context, d *world.Door, expect int64, value
 // labelTarget is a prompt whose label moves: its version is the store's revision of the head.
 type labelTarget string
 
+// Name implements Target.
 func (t labelTarget) Name() string { return string(t) }
-func (t labelTarget) Head() string { return view.HeadKey("prompt", "default", string(t)) }
-func (labelTarget) Shows() bool    { return false }
 
+// Head implements Target.
+func (t labelTarget) Head() string { return view.HeadKey("prompt", "default", string(t)) }
+
+// Shows implements Target.
+func (labelTarget) Shows() bool { return false }
+
+// Read implements Target.
 func (t labelTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 	o, err := get(ctx, d, "prompt", string(t))
 	return State{Version: o.GetStoreRevision()}, err
 }
 
+// CAS implements Target.
 func (t labelTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
 	resp, err := d.Prompts.SetLabel(ctx, connect.NewRequest(&registryv1.SetLabelRequest{
 		Prompt: string(t), Label: "cur", Version: fmt.Sprintf("1.0.%d", number(value)%promptVersions), CheckRevision: &expect, Message: value,
@@ -150,15 +164,22 @@ func (t labelTarget) CAS(ctx context.Context, d *world.Door, expect int64, value
 // switchTarget is an MCP entry that is switched on and off: its version is the store's revision of the head.
 type switchTarget string
 
+// Name implements Target.
 func (t switchTarget) Name() string { return string(t) }
-func (t switchTarget) Head() string { return view.HeadKey("mcp", "default", string(t)) }
-func (switchTarget) Shows() bool    { return false }
 
+// Head implements Target.
+func (t switchTarget) Head() string { return view.HeadKey("mcp", "default", string(t)) }
+
+// Shows implements Target.
+func (switchTarget) Shows() bool { return false }
+
+// Read implements Target.
 func (t switchTarget) Read(ctx context.Context, d *world.Door) (State, error) {
 	o, err := get(ctx, d, "mcp", string(t))
 	return State{Version: o.GetStoreRevision()}, err
 }
 
+// CAS implements Target.
 func (t switchTarget) CAS(ctx context.Context, d *world.Door, expect int64, value string) (int64, int64, error) {
 	resp, err := d.MCP.SetEnabled(ctx, connect.NewRequest(&registryv1.SetEnabledRequest{
 		Server: string(t), Tool: fmt.Sprintf("t%d", number(value)%7), Enabled: number(value)/7%2 == 0, CheckRevision: &expect, Message: value,

@@ -82,14 +82,9 @@ type Report struct {
 	WriteGapAny    time.Duration `json:"writeGapNoQuorumNs"` // longest of all
 
 	Requests any `json:"requests"`
-	Judged   struct {
-		Answers    int `json:"answers"`
-		ModelCalls int `json:"modelCalls"`
-		ToolCalls  int `json:"toolCalls"`
-		Configs    int `json:"configs"`
-	} `json:"judged"`
-	Store any `json:"store"`
-	Looks int `json:"looks"` // at what every instance runs
+	Judged   any `json:"judged"`
+	Store    any `json:"store"`
+	Looks    int `json:"looks"` // at what every instance runs
 	// Memory is first and peak resident size by node, in MiB.
 	Memory map[string][2]int64 `json:"memoryMiB"`
 	Logs   int                 `json:"logs"` // files searched for secrets
@@ -144,7 +139,7 @@ func (r *Report) Write(path string) error {
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
-	row := func(name string, format string, args ...any) {
+	row := func(name, format string, args ...any) {
 		line("| %s | %s |", name, fmt.Sprintf(format, args...))
 	}
 	ms := func(d time.Duration) string { return d.Round(time.Millisecond).String() }
@@ -158,7 +153,7 @@ func (r *Report) Markdown() string {
 	row("operations checked by porcupine", "%d (%d writes acknowledged, %d refused as stale, %d linearizable reads; %d writes and %d reads of unknown outcome) in %d chunks", r.Checked, r.Acked, r.Stale, r.Reads, r.Unknown, r.UnknownReads, r.Chunks)
 	row("hot updates", "%d acknowledged (%d at a second replica), %d unknown; acknowledged to all instances: p50 %s, p99 %s, max %s", r.Updates, r.UpdatesRetried, r.UpdatesUnknown, ms(r.Spread.P50), ms(r.Spread.P99), ms(r.Spread.Max))
 	row("requests", "%s", text(r.Requests))
-	row("judged for one config", "%d answers, %d model calls, %d tool calls, %d configs", r.Judged.Answers, r.Judged.ModelCalls, r.Judged.ToolCalls, r.Judged.Configs)
+	row("judged for one config", "%s", text(r.Judged))
 	row("store and watches", "%s", text(r.Store))
 	row("longest time without an acknowledged write", "%s (where a fault takes the quorum itself: %s)", ms(r.WriteGap), ms(r.WriteGapAny))
 	row("convergence after a fault", "p50 %s, p99 %s, max %s", ms(r.Converged.P50), ms(r.Converged.P99), ms(r.Converged.Max))

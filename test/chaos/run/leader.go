@@ -58,7 +58,7 @@ func (l leaderLost) Inject(ctx context.Context, w *world.World, r *rand.Rand) (w
 	what := fmt.Sprintf("kill -9 %s (leader) %s after revision %d of %s was sent to %s", leader.Name, delay, u.Revision, agent.Name, w.Planes[at].Name)
 	began := time.Now()
 	if ok {
-		err := l.terminal(ctx, w, leader, agent, u)
+		err := l.terminal(ctx, leader, agent, u)
 		if err != nil {
 			l.stage.Findings.Violate("release", "%s: %v", what, err)
 		}
@@ -70,7 +70,7 @@ func (l leaderLost) Inject(ctx context.Context, w *world.World, r *rand.Rand) (w
 }
 
 // terminal waits, at the replicas that are left, until the release came to its one end.
-func (l leaderLost) terminal(ctx context.Context, w *world.World, dead *world.Node, agent world.Agent, u traffic.Update) error {
+func (l leaderLost) terminal(ctx context.Context, dead *world.Node, agent world.Agent, u traffic.Update) error {
 	var alive []*world.Door
 	for _, d := range l.stage.doors {
 		if d.Node != dead {

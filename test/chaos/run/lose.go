@@ -49,7 +49,7 @@ func (s *Stage) LoseOne(ctx context.Context, updates int) (Minimum, error) {
 		}
 		streams := s.Load.Streams()
 		for ; streams == 0 && ctx.Err() == nil; streams = s.Load.Streams() {
-			time.Sleep(time.Millisecond)
+			wait(ctx, time.Millisecond)
 		}
 		if least < 0 || streams < least {
 			least = streams
@@ -86,7 +86,7 @@ func (s *Stage) updated(ctx context.Context, n int) error {
 		if time.Since(since) > time.Minute {
 			return fmt.Errorf("no update was acknowledged for a minute, %d so far", acked)
 		}
-		time.Sleep(20 * time.Millisecond)
+		wait(ctx, 20*time.Millisecond)
 	}
 	return ctx.Err()
 }

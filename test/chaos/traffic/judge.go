@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -29,6 +30,8 @@ type Judge struct {
 	judged  int
 	calls   int
 	tools   int
+	// withdrawn are model calls that were offered no tool.
+	withdrawn int
 }
 
 // seen is what is known of one request.
@@ -98,7 +101,10 @@ func (j *Judge) model(c stub.Call, now time.Time) {
 	}
 	j.calls++
 	k, err := markerOf(c.System, c.Temperature, c.Tools)
-	if err != nil {
+	switch {
+	case errors.Is(err, errWithdrawn):
+		j.withdrawn++
+	case err != nil:
 		j.mixed("request %s: %v", m[1], err)
 		return
 	}
@@ -164,9 +170,19 @@ func (j *Judge) tied(m map[string]int, name string, k int, what string) {
 	m[name] = k
 }
 
-// Counts are answers judged, model calls and tool calls.
-func (j *Judge) Counts() (answers, models, tools, configs int) {
+// Counts are what was judged.
+type Counts struct {
+	Answers    int `json:"answers"`
+	ModelCalls int `json:"modelCalls"`
+	ToolCalls  int `json:"toolCalls"`
+	Configs    int `json:"configs"`
+	// Withdrawn are the model calls that were offered no tool, because its server was away.
+	Withdrawn int `json:"withdrawn"`
+}
+
+// Counts gives them.
+func (j *Judge) Counts() Counts {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.judged, j.calls, j.tools, len(j.configs)
+	return Counts{j.judged, j.calls, j.tools, len(j.configs), j.withdrawn}
 }

@@ -3,6 +3,7 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -19,7 +20,8 @@ const promptsPerKey = 40
 // latest, which moves in the same transaction; pinned, it is named by its version: a refused config whose prompt is the latest leaves the
 // prompt behind when it goes (semantics.md 7.3), so that what is refused must be pinned.
 func Spec(w *world.World, agent string, k int, pinned bool) map[string]string {
-	server := world.Servers[(k/5)%len(world.Servers)] // every 5th update replaces the MCP server
+	servers := world.Servers()
+	server := servers[(k/5)%len(servers)] // every 5th update replaces the MCP server
 	prompt := fmt.Sprintf("%s-%d", agent, k/promptsPerKey)
 	version := ""
 	if pinned {
@@ -59,11 +61,16 @@ func markerOf(system string, temperature *float64, tools []string) (int, error) 
 	if temperature == nil || math.Abs(*temperature-Temperature(k)) > 1e-9 {
 		return k, fmt.Errorf("mixed: prompt of marker %d with temperature %v, want %v", k, deref(temperature), Temperature(k))
 	}
+	if len(tools) == 0 { // withdrawn: its server isn't connected, and the config is served all the same (semantics.md 6)
+		return k, errWithdrawn
+	}
 	if len(tools) != 1 || !strings.HasSuffix(tools[0], fmt.Sprintf("__n%d", k%world.ToolNumbers)) {
 		return k, fmt.Errorf("mixed: prompt of marker %d with tools %v", k, tools)
 	}
 	return k, nil
 }
+
+var errWithdrawn = errors.New("no tool is offered")
 
 func deref(f *float64) any {
 	if f == nil {

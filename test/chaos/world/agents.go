@@ -44,7 +44,7 @@ func (w *World) agentNode(ctx context.Context, agent string, i, index int, plane
 		return nil, err
 	}
 	n.Agent, n.Instance = agent, instance
-	if n.Addr, err = site.local(); err != nil {
+	if n.Addr, err = site.local(&w.ports); err != nil {
 		return nil, err
 	}
 	token, err := w.joinToken(ctx, agent)

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -71,11 +70,11 @@ type Site struct {
 }
 
 // local gives an address for what only this process calls.
-func (s Site) local() (string, error) {
+func (s Site) local(p *ports) (string, error) {
 	if s.Local == nil {
-		return freeAddr(s.host())
+		return p.free(s.host())
 	}
-	addr, err := freeAddr("127.0.0.1")
+	addr, err := p.free("127.0.0.1")
 	if err != nil {
 		return "", err
 	}
@@ -91,25 +90,30 @@ func (s Site) host() string {
 
 // ports are handed out below the range from which the kernel takes the ports of outgoing connections: a node that is started again
 // must find its own free.
-var nextPort atomic.Int32
+type ports struct{ last int }
 
-func init() { nextPort.Store(int32(20000 + os.Getpid()%50*200)) } //nolint:gosec // far below the limit
+const (
+	firstPort = 20000
+	lastPort  = 32000
+)
 
-func freeAddr(host string) (string, error) {
-	for range 4000 {
-		p := nextPort.Add(1)
-		if p >= 32000 {
-			nextPort.Store(20000)
+func (p *ports) free(host string) (string, error) {
+	if p.last == 0 {
+		p.last = firstPort + os.Getpid()%50*200 // two runs at a time rarely meet
+	}
+	for range lastPort - firstPort {
+		if p.last++; p.last >= lastPort {
+			p.last = firstPort
 		}
-		addr := net.JoinHostPort(host, fmt.Sprint(p))
-		ln, err := net.Listen("tcp", net.JoinHostPort("0.0.0.0", fmt.Sprint(p))) //nolint:noctx,gosec // closed at once: nobody else has the port
+		addr := net.JoinHostPort(host, fmt.Sprint(p.last))
+		ln, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", p.last)) //nolint:noctx // closed at once: nobody else has the port
 		if err != nil {
 			continue
 		}
 		_ = ln.Close()
 		return addr, nil
 	}
-	return "", fmt.Errorf("no free port from 20000 to 32000")
+	return "", fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
 }
 
 // Start starts a world: etcd, control planes, then the stubs, and returns when they are ready. Agents are started by StartAgents, once
@@ -188,7 +192,7 @@ func (w *World) node(kind Kind, index int, name, program string) (*Node, Site, e
 	n.site = site.Prefix
 	if w.opts.Failpoints {
 		var err error
-		if n.Failpoints, err = site.local(); err != nil {
+		if n.Failpoints, err = site.local(&w.ports); err != nil {
 			return nil, site, err
 		}
 	}
@@ -203,7 +207,7 @@ func (w *World) startEtcd(ctx context.Context) error {
 			return err
 		}
 		for _, addr := range []*string{&n.Addr, &n.Peer} {
-			free, err := freeAddr(site.host())
+			free, err := w.ports.free(site.host())
 			if err != nil {
 				return err
 			}
@@ -281,10 +285,10 @@ func (w *World) startPlanes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n.Addr, err = site.local(); err != nil {
+		if n.Addr, err = site.local(&w.ports); err != nil {
 			return err
 		}
-		if n.Peer, err = freeAddr(site.host()); err != nil {
+		if n.Peer, err = w.ports.free(site.host()); err != nil {
 			return err
 		}
 		n.args = func() []string {

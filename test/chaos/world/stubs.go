@@ -17,7 +17,7 @@ import (
 const ToolNumbers = 25
 
 // Servers are the names of the MCP entries that the hot specs use.
-var Servers = []string{"numbers-a", "numbers-b"}
+func Servers() []string { return []string{"numbers-a", "numbers-b"} }
 
 func (w *World) startStubs() error {
 	w.Canary = "canary" + rand.Text()
@@ -30,7 +30,7 @@ func (w *World) startStubs() error {
 		tools = append(tools, fmt.Sprintf("n%d", n))
 	}
 	w.Tools = map[string]*harness.MCPStub{}
-	for _, name := range Servers {
+	for _, name := range Servers() {
 		w.Tools[name] = harness.NewMCPStub(name, tools...)
 	}
 	return nil

@@ -38,8 +38,9 @@ type World struct {
 	Model *stub.Model
 	Tools map[string]*harness.MCPStub
 
-	opts Options
-	etcd *clientv3.Client
+	opts  Options
+	ports ports
+	etcd  *clientv3.Client
 }
 
 // Etcd is a client of all members, outside of every fault.
