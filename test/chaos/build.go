@@ -17,7 +17,10 @@ func (o *options) build(ctx context.Context) error {
 		return nil
 	}
 	began := time.Now()
-	dir := filepath.Join(o.world.Root, ".tmp", "chaos")
+	dir := o.builds
+	if dir == "" {
+		dir = filepath.Join(o.world.Root, ".tmp", "chaos")
+	}
 	bin, err := failpoint.Build(ctx, o.world.Root, dir, nil)
 	if err != nil {
 		return fmt.Errorf("build with failpoints: %w", err)

@@ -32,6 +32,7 @@ func main() {
 	flag.DurationVar(&o.outage, "for", 5*time.Minute, "of outage: how long")
 	flag.IntVar(&o.updates, "updates", 1000, "of lose-one: hot updates in all")
 	flag.StringVar(&o.world.Bin, "bin", "", "folder of the binaries, which then have no failpoints; empty: they are built with them, into .tmp/chaos")
+	flag.StringVar(&o.builds, "build", "", "folder to build in, which two runs must not share; empty: .tmp/chaos in the module")
 	flag.StringVar(&o.world.Root, "root", ".", "the module's root")
 	flag.StringVar(&o.world.Base, "dir", "", "folder below which the run keeps everything; empty: the system's temporary one")
 	flag.StringVar(&o.report, "report", "", "where to write the report, without .json and .md; empty: the run's folder, which is then kept")
@@ -56,7 +57,7 @@ type options struct {
 	n, updates      int
 	outage          time.Duration
 	world           world.Options
-	report          string
+	report, builds  string
 	caCert, caKey   string // of herd
 	keep            bool
 	kit             faults.Kit
