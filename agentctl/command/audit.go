@@ -2,6 +2,7 @@ package command
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -156,21 +157,18 @@ func (c *cli) listAudit(cmd *cobra.Command, cl *client, a auditing) error {
 
 func (c *cli) followAudit(cmd *cobra.Command, cl *client, a auditing) error {
 	ctx := cmd.Context()
-	stream, err := cl.audit.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{Namespace: cl.namespace, AllNamespaces: a.all, SinceSeq: a.sinceSeq}))
-	if err != nil {
-		return cl.caller.explain(err)
+	since := a.sinceSeq
+	open := func(ctx context.Context) (*connect.ServerStreamForClient[auditv1.WatchResponse], error) {
+		return cl.audit.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{Namespace: cl.namespace, AllNamespaces: a.all, SinceSeq: since}))
 	}
-	defer func() { _ = stream.Close() }()
-	for stream.Receive() {
-		d := toAudit(stream.Msg().GetEntry())
+	return follow(ctx, cl, open, func(m *auditv1.WatchResponse) (bool, error) {
+		d := toAudit(m.GetEntry())
+		since = max(since, d.Seq)
 		if !a.wants(d) {
-			continue
+			return false, nil
 		}
-		if err := c.printAudit(a.out, d); err != nil {
-			return err
-		}
-	}
-	return cl.ended(ctx, stream.Err())
+		return false, c.printAudit(a.out, d)
+	})
 }
 
 func (c *cli) printAudit(out output, d auditDoc) error {

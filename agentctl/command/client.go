@@ -1,14 +1,11 @@
 package command
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,15 +24,12 @@ import (
 	"github.com/agentry/agentry/internal/spec"
 )
 
-const (
-	defaultServer = "http://127.0.0.1:7700"
-	// unaryDeadline bounds a call that answers once.
-	unaryDeadline = 30 * time.Second
-)
+const defaultServer = "http://127.0.0.1:7700"
 
-// client is one server, with whom we are there and where.
+// client is one control plane, with whom we are there and where.
 type client struct {
-	server    string
+	server    string // its replicas' addresses, by comma
+	servers   *servers
 	namespace string
 	caller    *caller
 	spec      specv1connect.SpecServiceClient
@@ -66,22 +60,24 @@ type tokenFinder func(ctx contextEntry, server string, local bool) (secret.Value
 
 // connectTo is connect in a context and with a token of the caller's choice.
 func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
-	server := first(c.flags.server, c.env.Getenv("AGENTCTL_SERVER"), ctx.Server, defaultServer)
-	server = serverURL(server)
-	u, err := url.Parse(server)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, failf(exitUsage, "write it as http://HOST:PORT", "server %q is no address", server)
+	to, err := newServers(first(c.flags.server, c.env.Getenv("AGENTCTL_SERVER"), ctx.Server, defaultServer))
+	if err != nil {
+		return nil, err
 	}
 	namespace := c.namespace(ctx)
 	if !spec.ValidName(namespace) {
 		return nil, usagef("namespace %q is no name (letters, digits, - _ . inside, at most 64)", namespace)
 	}
-	token, err := find(ctx, server, u.Scheme == "http" && loopback(u.Hostname()))
+	token, err := find(ctx, to.String(), to.local())
 	if err != nil {
 		return nil, err
 	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) && !token.IsZero() {
-		return nil, failf(exitUsage, "use https://", "a token is not sent over plain HTTP to %s", u.Host)
+	onHost := true
+	for _, u := range to.hosts() {
+		onHost = onHost && loopback(u.Hostname())
+		if u.Scheme == "http" && !loopback(u.Hostname()) && !token.IsZero() {
+			return nil, failf(exitUsage, "use https://", "a token is not sent over plain HTTP to %s", u.Host)
+		}
 	}
 	roots, err := c.roots(ctx)
 	if err != nil {
@@ -96,14 +92,16 @@ func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
 		// A command makes a few calls and ends: nothing is left open behind it. No header timeout: a watch may be quiet.
 		DisableKeepAlives: true,
 	}
-	if loopback(u.Hostname()) {
+	if onHost {
 		transport.Proxy = nil
 	}
-	way := &caller{token: token, server: server}
+	server := to.urls[0]
+	way := &caller{token: token, servers: to, by: transport, stderr: c.env.Stderr}
 	opts := connect.WithInterceptors(way)
-	httpClient := &http.Client{Transport: transport}
+	httpClient := &http.Client{Transport: &aimed{to: to, by: transport}}
 	return &client{
-		server:    server,
+		server:    to.String(),
+		servers:   to,
 		namespace: namespace,
 		caller:    way,
 		spec:      specv1connect.NewSpecServiceClient(httpClient, server, opts),
@@ -119,6 +117,13 @@ func (c *cli) connectTo(ctx contextEntry, find tokenFinder) (*client, error) {
 		audit:    auditv1connect.NewAuditServiceClient(httpClient, server, opts),
 		cluster:  clusterv1connect.NewClusterServiceClient(httpClient, server, opts),
 	}, nil
+}
+
+// sameServers reports whether two texts name the same replicas.
+func sameServers(a, b string) bool {
+	one, err := newServers(a)
+	other, bad := newServers(b)
+	return err == nil && bad == nil && one.String() == other.String()
 }
 
 // serverURL completes a server's address as people write it.
@@ -144,7 +149,7 @@ func (c *cli) token(ctx contextEntry, server string, local bool) (secret.Value, 
 	if file := first(c.flags.tokenFile, c.env.Getenv("AGENTRY_TOKEN_FILE")); file != "" {
 		return readToken(file, "a control plane in dev mode writes it at its first start")
 	}
-	if ctx.TokenFile != "" && (ctx.Server == "" || serverURL(ctx.Server) == server) {
+	if ctx.TokenFile != "" && (ctx.Server == "" || sameServers(ctx.Server, server)) {
 		return readToken(ctx.TokenFile, "log in anew: agentctl login")
 	}
 	if !local {
@@ -186,74 +191,6 @@ func (c *cli) roots(ctx contextEntry) (*x509.CertPool, error) {
 func (c *cli) stateDir() string {
 	base := first(c.env.Getenv("XDG_STATE_HOME"), filepath.Join(c.env.Getenv("HOME"), ".local", "state"))
 	return filepath.Join(base, "agentry")
-}
-
-// caller adds the token and a deadline to every call, and names the server where it can't be reached.
-type caller struct {
-	token  secret.Value
-	server string
-}
-
-var _ connect.Interceptor = (*caller)(nil)
-
-// WrapUnary implements connect.Interceptor.
-func (i *caller) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if !i.token.IsZero() {
-			req.Header().Set("Authorization", "Bearer "+i.token.Reveal())
-		}
-		// The command's own deadline may be that of a model's answer: too long to wait for a control plane that hangs.
-		own, cancel := context.WithTimeout(ctx, unaryDeadline)
-		defer cancel()
-		resp, err := next(own, req)
-		if err != nil && own.Err() != nil && ctx.Err() == nil {
-			return resp, failf(exitTimeout, "is it alive? see its log", "the control plane at %s did not answer within %s", i.server, unaryDeadline)
-		}
-		return resp, i.explain(err)
-	}
-}
-
-// WrapStreamingClient implements connect.Interceptor.
-func (i *caller) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		conn := next(ctx, spec)
-		if !i.token.IsZero() {
-			conn.RequestHeader().Set("Authorization", "Bearer "+i.token.Reveal())
-		}
-		return conn
-	}
-}
-
-// WrapStreamingHandler implements connect.Interceptor; agentctl serves nothing by it.
-func (*caller) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
-}
-
-// explain says where nothing answered and how to change that.
-func (i *caller) explain(err error) error {
-	cause := err
-	op := (*net.OpError)(nil)
-	untrusted := (*tls.CertificateVerificationError)(nil)
-	plain := tls.RecordHeaderError{}
-	switch {
-	case err == nil || connect.IsWireError(err):
-		return err
-	case errors.As(err, &untrusted):
-		return failf(exitUnreachable, "name the file with its authority: --ca-file or AGENTCTL_CA_FILE", "the certificate of %s is not trusted: %w", i.server, untrusted.Err)
-	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http keeps the type to itself
-		return failf(exitUnreachable, "write it as http://", "what answers at %s speaks no TLS", i.server)
-	case strings.HasPrefix(i.server, "http://") && strings.HasSuffix(err.Error(), "400 Bad Request"): // what a TLS server answers to plain HTTP
-		return failf(exitUnreachable, "if it speaks TLS, write it as https://", "what answers at %s doesn't understand plain HTTP", i.server)
-	case connect.CodeOf(err) == connect.CodeUnimplemented: // by HTTP's status: the server itself would have said it in its own words
-		return failf(exitUnreachable, "is it the people door? an agent's door and the runtime door have other ports",
-			"what answers at %s is no control plane: %w", i.server, err)
-	case errors.As(err, &op): // refused, or cut off in the middle
-		cause = op
-	case connect.CodeOf(err) != connect.CodeUnavailable:
-		return err
-	}
-	return failf(exitUnreachable, `start one with "agentctl up DIR" or "controlplane", or name another with --server or AGENTCTL_SERVER`,
-		"no control plane answers at %s: %w", i.server, cause)
 }
 
 func loopback(host string) bool {

@@ -40,7 +40,7 @@ func TestExplain(t *testing.T) {
 			t.Parallel()
 			srv := httptest.NewServer(tc.door)
 			defer srv.Close()
-			way := &caller{server: srv.URL}
+			way := &caller{servers: &servers{urls: []string{srv.URL}}}
 			c := releasev1connect.NewStatusServiceClient(srv.Client(), srv.URL, connect.WithInterceptors(way))
 			_, err := c.ListStatus(t.Context(), connect.NewRequest(&releasev1.ListStatusRequest{}))
 			var f *failure

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -47,25 +48,21 @@ func (c *cli) eventsCmd() *cobra.Command {
 					return err
 				}
 			}
-			stream, err := cl.status.WatchEvents(ctx, connect.NewRequest(req))
-			if err != nil {
-				return cl.caller.explain(err)
+			if follow {
+				return c.followEvents(ctx, cl, out, req)
 			}
-			defer func() { _ = stream.Close() }()
+			open := func(ctx context.Context) (*connect.ServerStreamForClient[releasev1.WatchEventsResponse], error) {
+				return cl.status.WatchEvents(ctx, connect.NewRequest(req))
+			}
 			docs := []eventDoc{}
 			t := table{head: []string{"TIME", "TYPE", "AGENT", "INSTANCE", "CONFIG", "MESSAGE", "SEQ"}, from: 6, empty: "No events yet."}
-			for stream.Receive() {
-				d := toEvent(stream.Msg().GetEvent())
-				if !follow {
-					docs = append(docs, d)
-					t.add("agent/"+d.Agent, c.ago(d.Time), d.Type, dash(d.Agent), dash(d.Instance), dash(d.Config), d.Message, itoa(d.Seq))
-					continue
-				}
-				if err := c.printEvent(out, d); err != nil {
-					return err
-				}
-			}
-			if err := stream.Err(); err != nil || follow {
+			_, _, err = listen(ctx, open, func(m *releasev1.WatchEventsResponse) (bool, error) {
+				d := toEvent(m.GetEvent())
+				docs = append(docs, d)
+				t.add("agent/"+d.Agent, c.ago(d.Time), d.Type, dash(d.Agent), dash(d.Instance), dash(d.Config), d.Message, itoa(d.Seq))
+				return false, nil
+			})
+			if err != nil {
 				return cl.ended(ctx, err)
 			}
 			return c.print(out, docs, t)

@@ -217,23 +217,26 @@ func (c *cli) watchObjects(ctx context.Context, cl *client, g *getting, kind str
 	if len(g.selector) > 0 || g.limit > 0 {
 		return usagef("-w goes without -l and --limit")
 	}
-	stream, err := cl.spec.Watch(ctx, connect.NewRequest(req))
-	if err != nil {
-		return cl.caller.explain(err)
+	shown := map[string]int64{} // store revisions of what was printed before a watch was whole
+	open := func(ctx context.Context) (*connect.ServerStreamForClient[specv1.WatchResponse], error) {
+		return cl.spec.Watch(ctx, connect.NewRequest(req))
 	}
-	defer func() { _ = stream.Close() }()
-	for stream.Receive() {
-		m := stream.Msg()
+	return follow(ctx, cl, open, func(m *specv1.WatchResponse) (bool, error) {
 		e := changeEvent{Type: m.GetType(), StoreRevision: m.GetStoreRevision()}
-		if m.GetObject() != nil {
-			d := toObject(m.GetObject())
+		if o := m.GetObject(); o != nil {
+			d := toObject(o)
 			e.Object = &d
+			key := d.Kind + " " + d.Namespace + " " + d.Name
+			if before, ok := shown[key]; ok && e.Type == "present" && before >= e.StoreRevision && e.StoreRevision != 0 {
+				return false, nil
+			}
+			shown[key] = e.StoreRevision
 		}
-		if err := c.printChange(g.out, e); err != nil {
-			return err
+		if e.Type != "present" { // from here on a watch can be taken up at the revision
+			req.SinceRevision = max(req.GetSinceRevision(), e.StoreRevision)
 		}
-	}
-	return cl.ended(ctx, stream.Err())
+		return false, c.printChange(g.out, e)
+	})
 }
 
 func (c *cli) printChange(out output, e changeEvent) error {

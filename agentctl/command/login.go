@@ -55,8 +55,10 @@ func (c *cli) login(ctx context.Context, l login) error {
 	if err != nil {
 		return err
 	}
-	if u, err := url.Parse(cl.server); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
-		return failf(exitUsage, "use https://", "nobody logs in over plain HTTP at %s", u.Host)
+	for _, u := range cl.servers.hosts() {
+		if u.Scheme == "http" && !loopback(u.Hostname()) {
+			return failf(exitUsage, "use https://", "nobody logs in over plain HTTP at %s", u.Host)
+		}
 	}
 	var token secret.Value
 	kind := mintedSession

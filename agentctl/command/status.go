@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	releasev1 "github.com/agentry/agentry/gen/agentry/release/v1"
 	"github.com/agentry/agentry/internal/phase"
@@ -248,20 +249,19 @@ func (c *cli) watchStatus(ctx context.Context, cl *client, out output, agent, in
 // eachStatus hands over the status of an agent (or of all) and each change, until each says done, or ctx ends.
 // A watch ended by a person's signal is no error.
 func (cl *client) eachStatus(ctx context.Context, agent string, each func(*releasev1.AgentStatus) (done bool, err error)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := cl.status.WatchStatus(ctx, connect.NewRequest(&releasev1.WatchStatusRequest{Namespace: cl.namespace, Agent: agent}))
-	if err != nil {
-		return cl.caller.explain(err)
+	seen := map[string]*releasev1.AgentStatus{} // another replica begins with what may have been handed over already
+	open := func(ctx context.Context) (*connect.ServerStreamForClient[releasev1.WatchStatusResponse], error) {
+		return cl.status.WatchStatus(ctx, connect.NewRequest(&releasev1.WatchStatusRequest{Namespace: cl.namespace, Agent: agent}))
 	}
-	defer func() { _ = stream.Close() }()
-	for stream.Receive() {
-		done, err := each(stream.Msg().GetStatus())
-		if err != nil || done {
-			return err
+	return follow(ctx, cl, open, func(m *releasev1.WatchStatusResponse) (bool, error) {
+		s := m.GetStatus()
+		key := s.GetNamespace() + "/" + s.GetAgent()
+		if cl.servers.several() && proto.Equal(seen[key], s) {
+			return false, nil
 		}
-	}
-	return cl.ended(ctx, stream.Err())
+		seen[key] = s
+		return each(s)
+	})
 }
 
 // ended judges the end of a watch.

@@ -168,20 +168,13 @@ func live(i instanceDoc) bool {
 
 // eachObject hands over a thing and each change of it, until each says done or ctx ends.
 func (cl *client) eachObject(ctx context.Context, r ref, each func(*specv1.Object) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if _, err := cl.object(ctx, ref{kind: r.kind, name: r.name}); err != nil {
 		return err
 	}
-	stream, err := cl.spec.Watch(ctx, connect.NewRequest(&specv1.WatchRequest{Namespace: cl.namespace, Kind: r.kind, Name: r.name}))
-	if err != nil {
-		return cl.caller.explain(err)
+	open := func(ctx context.Context) (*connect.ServerStreamForClient[specv1.WatchResponse], error) {
+		return cl.spec.Watch(ctx, connect.NewRequest(&specv1.WatchRequest{Namespace: cl.namespace, Kind: r.kind, Name: r.name}))
 	}
-	defer func() { _ = stream.Close() }()
-	for stream.Receive() {
-		if o := stream.Msg().GetObject(); o != nil && each(o) {
-			return nil
-		}
-	}
-	return cl.ended(ctx, stream.Err())
+	return follow(ctx, cl, open, func(m *specv1.WatchResponse) (bool, error) {
+		return m.GetObject() != nil && each(m.GetObject()), nil
+	})
 }

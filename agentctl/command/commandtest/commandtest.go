@@ -67,6 +67,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(releasev1connect.NewStatusServiceHandler(s))
 	s.registries(mux)
 	s.trust(mux)
+	s.cluster(mux)
 	return mux
 }
 
