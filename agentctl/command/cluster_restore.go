@@ -90,6 +90,13 @@ func (c *cli) restore(ctx context.Context, r restoring, words []string) error {
 			return err
 		}
 	}
+	in, end := io.Reader(nil), func() {}
+	if !r.asIs {
+		if in, end, err = c.openBackup(words[0]); err != nil {
+			return err
+		}
+	}
+	defer end()
 	cl, err := c.connect()
 	if err != nil {
 		return err
@@ -99,7 +106,7 @@ func (c *cli) restore(ctx context.Context, r restoring, words []string) error {
 		AsIs: r.asIs, OtherCluster: r.other, Access: r.access, Message: r.m.message, DryRun: dry,
 	}}})
 	if err == nil && !r.asIs {
-		err = c.sendBackup(stream, words[0])
+		err = c.sendBackup(stream, in)
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // EOF: the server has answered already
 		_, _ = stream.CloseAndReceive()
@@ -112,12 +119,7 @@ func (c *cli) restore(ctx context.Context, r restoring, words []string) error {
 	return c.printRestored(r.out, restoreDocOf(resp.Msg, dry))
 }
 
-func (c *cli) sendBackup(stream *connect.ClientStreamForClient[clusterv1.RestoreRequest, clusterv1.RestoreResponse], file string) error {
-	in, end, err := c.openBackup(file)
-	if err != nil {
-		return err
-	}
-	defer end()
+func (c *cli) sendBackup(stream *connect.ClientStreamForClient[clusterv1.RestoreRequest, clusterv1.RestoreResponse], in io.Reader) error {
 	told := c.progress("sent")
 	defer told.end()
 	buf := make([]byte, restorePiece)
@@ -133,7 +135,7 @@ func (c *cli) sendBackup(stream *connect.ClientStreamForClient[clusterv1.Restore
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil
 		case err != nil:
-			return failf(exitData, "", "read %s: %w", file, err)
+			return failf(exitData, "", "read the backup: %w", err)
 		}
 	}
 }
