@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/agentry/agentry/test/chaos/failpoint"
 	"github.com/agentry/agentry/test/chaos/mutation"
+	"github.com/agentry/agentry/test/harness"
 )
 
 // build makes the programs with their failpoints on, etcd's own too, unless it was told which to take.
@@ -31,6 +33,31 @@ func (o *options) build(ctx context.Context) error {
 	}
 	o.world.Bin, o.world.Failpoints, o.world.Programs = bin, true, map[string]string{"etcdserver": etcd}
 	o.logf("built the programs with failpoints in %s", time.Since(began).Round(time.Second))
+	return nil
+}
+
+// skewed makes the programs whose clock can be wrong, with their failpoints too. Go's standard library is compiled anew for it, which
+// takes minutes the first time.
+func (o *options) skewed(ctx context.Context) error {
+	if o.world.Bin != "" && !o.world.Failpoints {
+		return nil // the binaries were given
+	}
+	if o.only != "" && !strings.Contains(o.only, "clock-") {
+		return nil // nobody asks for them
+	}
+	began := time.Now()
+	changes, err := harness.SkewedClock(ctx)
+	if err != nil {
+		return err
+	}
+	dir := o.builds
+	if dir == "" {
+		dir = filepath.Join(o.world.Root, ".tmp", "chaos")
+	}
+	if o.kit.Skewed, err = failpoint.Build(ctx, o.world.Root, filepath.Join(dir, "skewed"), changes); err != nil {
+		return err
+	}
+	o.logf("built them with clocks that can be wrong in %s", time.Since(began).Round(time.Second))
 	return nil
 }
 

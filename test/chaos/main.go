@@ -90,6 +90,9 @@ func (o options) run(ctx context.Context) error {
 		return fmt.Errorf("--scenario: %q", o.scenario)
 	}
 	if o.scenario == "faults" || o.scenario == "smoke" {
+		if err := o.skewed(ctx); err != nil {
+			return err
+		}
 		if err := o.lay(ctx); err != nil {
 			return err
 		}

@@ -44,14 +44,14 @@ func (badSpecs) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 		if err == nil {
 			return world.Injected{}, fmt.Errorf("bad spec %q was accepted at %s", bad.name, d.Node.Name)
 		}
-		if !clear(err) {
+		if !plain(err) {
 			return world.Injected{}, fmt.Errorf("bad spec %q was answered at %s: %w", bad.name, d.Node.Name, err)
 		}
 	}
 	for range damaged {
 		d, files := doors[r.IntN(len(doors))], damage(r)
 		req := &specv1.ApplyRequest{Namespace: badNamespace, Files: files, DryRun: true}
-		if err := applied(ctx, d, req); err != nil && !clear(err) {
+		if err := applied(ctx, d, req); err != nil && !plain(err) {
 			return world.Injected{}, fmt.Errorf("a damaged spec was answered at %s: %w\n%v", d.Node.Name, err, files)
 		}
 	}
@@ -88,8 +88,8 @@ func applied(ctx context.Context, d *world.Door, req *specv1.ApplyRequest) error
 	}
 }
 
-// clear tells whether an answer says that what was asked is wrong, and why.
-func clear(err error) bool {
+// plain tells whether an answer says that what was asked is wrong, and why.
+func plain(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeOutOfRange, connect.CodeUnimplemented:
 		var answer *connect.Error
