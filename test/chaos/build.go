@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,11 +65,20 @@ func (o *options) skewed(ctx context.Context) error {
 
 // mutations shows that the checks can fail: every mutation turns its scenario red, which is green without it.
 func (o options) mutations(ctx context.Context) error {
+	all := mutation.All()
+	if o.only != "" {
+		all = slices.DeleteFunc(all, func(m mutation.Mutation) bool { return !contains(o.only, m.Name) })
+	}
+	if o.draw > 0 && o.draw < len(all) {
+		r := rand.New(rand.NewPCG(o.seed, 0xdead)) //nolint:gosec // seeded on purpose
+		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:o.draw]
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("--only: no mutation %q", o.only)
+	}
 	var failed []error
-	for _, m := range mutation.All() {
-		if o.only != "" && !contains(o.only, m.Name) {
-			continue
-		}
+	for _, m := range all {
 		err := m.Check(ctx, mutation.Config{Root: o.world.Root, Bin: o.world.Bin, Base: o.world.Base, Logf: o.logf})
 		if err != nil {
 			o.logf("mutation %s: %v", m.Name, err)

@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&o.scenario, "scenario", "faults", "faults, smoke, lose-one, outage, leader-kill, herd or mutations")
 	flag.StringVar(&o.only, "only", "", "kinds of faults, or mutations, by comma; empty: all")
 	flag.IntVar(&o.n, "n", 50, "of leader-kill: how often; of herd: how many")
+	flag.IntVar(&o.draw, "draw", 0, "of mutations: how many, drawn from the seed; 0: all")
 	flag.DurationVar(&o.outage, "for", 5*time.Minute, "of outage: how long")
 	flag.IntVar(&o.updates, "updates", 1000, "of lose-one: hot updates in all")
 	flag.StringVar(&o.world.Bin, "bin", "", "folder of the binaries, which then have no failpoints; empty: they are built with them, into .tmp/chaos")
@@ -55,6 +56,7 @@ type options struct {
 	duration, every time.Duration
 	scenario, only  string
 	n, updates      int
+	draw            int
 	outage          time.Duration
 	world           world.Options
 	report, builds  string
