@@ -49,7 +49,7 @@ func advertised(given, listens string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("address %q: %w", listens, err)
 	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
+	if ip, _ := netip.ParseAddr(host); !ip.IsUnspecified() { // a name isn't one either
 		return listens, nil
 	}
 	name, err := os.Hostname()

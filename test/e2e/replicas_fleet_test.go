@@ -14,8 +14,8 @@ import (
 	"github.com/agentry/agentry/test/harness"
 )
 
-// replicas starts several control planes on one etcd and waits until each hears the others. vars are added to their environment.
-func replicas(t *testing.T, n int, vars ...string) (*world, []*harness.ControlPlane) {
+// replicas starts three control planes on one etcd and waits until each hears the others. vars are added to their environment.
+func replicas(t *testing.T, vars ...string) (*world, []*harness.ControlPlane) {
 	t.Helper()
 	env, err := harness.New(binDir, t.TempDir())
 	if err != nil {
@@ -29,7 +29,7 @@ func replicas(t *testing.T, n int, vars ...string) (*world, []*harness.ControlPl
 	}
 	w := worldIn(t, env, echoScript, etcd.Flags()...)
 	all := []*harness.ControlPlane{w.cp}
-	for len(all) < n {
+	for len(all) < 3 {
 		cp, err := w.StartControlPlane(t.Context(), etcd.Flags()...)
 		if err != nil {
 			t.Fatal(err)
@@ -38,7 +38,7 @@ func replicas(t *testing.T, n int, vars ...string) (*world, []*harness.ControlPl
 	}
 	for _, cp := range all {
 		eventually(t, 20*time.Second, func(ctx context.Context) error {
-			return wantMetric(ctx, cp, `agentry_peer_links{state="linked"}`, float64(n-1))
+			return wantMetric(ctx, cp, `agentry_peer_links{state="linked"}`, 2)
 		})
 	}
 	return w, all
@@ -147,7 +147,7 @@ func (w *world) shows(ctx context.Context, cp *harness.ControlPlane, id, phase s
 // An instance that is connected to one replica is in the status at every other, within a second of what it answers.
 func TestEveryReplicaShowsTheWholeFleet(t *testing.T) {
 	t.Parallel()
-	w, all := replicas(t, 3)
+	w, all := replicas(t)
 	w.apply(t, plain(1))
 	c, h := raw(t, all[1], "helper", "one")
 	best := time.Hour
@@ -200,7 +200,7 @@ func TestEveryReplicaShowsTheWholeFleet(t *testing.T) {
 // A refusal counts wherever the instance is connected, and whoever leads.
 func TestARefusalAtAFollowerRollsBack(t *testing.T) {
 	t.Parallel()
-	w, all := replicas(t, 3)
+	w, all := replicas(t)
 	stub := harness.NewMCPStub("tools", "alpha", "beta")
 	t.Cleanup(stub.Close)
 	w.apply(t, helper(stub.URL, `"alpha"`))
@@ -235,7 +235,7 @@ func TestARefusalAtAFollowerRollsBack(t *testing.T) {
 // taken back, and nobody serves it now.
 func TestADropReachesAnotherReplica(t *testing.T) {
 	t.Parallel()
-	w, all := replicas(t, 3, "AGENTRY_FLEET_LEASE=1s")
+	w, all := replicas(t, "AGENTRY_FLEET_LEASE=1s")
 	files := plain(1)
 	files["helper/agent-base.json"] = `{"promptKey": "helper", "release": {"progressDeadline": "1s"}}`
 	w.apply(t, files)
@@ -279,7 +279,7 @@ func TestADropReachesAnotherReplica(t *testing.T) {
 // what they run isn't sent again.
 func TestAReplicaThatDies(t *testing.T) {
 	t.Parallel()
-	w, all := replicas(t, 3)
+	w, all := replicas(t)
 	w.apply(t, plain(1))
 	dies, stays, third := all[1], all[0], all[2]
 	away, awayHello := raw(t, dies, "helper", "away")
@@ -352,7 +352,7 @@ func TestAReplicaThatDies(t *testing.T) {
 // Two processes of one id at different replicas: the newer stream wins, the older is told so, once.
 func TestOneInstanceAtTwoReplicas(t *testing.T) {
 	t.Parallel()
-	w, all := replicas(t, 3)
+	w, all := replicas(t)
 	w.apply(t, plain(1))
 	older, h := raw(t, all[0], "helper", "twin")
 	serve(t, older, h)
