@@ -54,7 +54,7 @@ func newReplica(t *testing.T, files map[string]string) *replica {
 }
 
 func (r *replica) asked(name string) string {
-	b, _ := os.ReadFile(filepath.Join(r.dir, name+".request.json")) //nolint:gosec // the test's own folder
+	b, _ := os.ReadFile(filepath.Join(r.dir, name+".request.json"))
 	return string(b)
 }
 
