@@ -55,7 +55,7 @@ type Stats struct {
 	Acks        int `json:"acks"`        // acknowledged writes found in the store
 	Messages    int `json:"messages"`    // moves told apart by their message, each written once
 	Reopened    int `json:"reopened"`    // watches of members that were opened again
-	Compacted   int `json:"compacted"` // and had lost their place by a compaction
+	Compacted   int `json:"compacted"`   // and had lost their place by a compaction
 	APIEvents   int `json:"apiEvents"`
 	APIResumed  int `json:"apiResumed"`
 	APIRelisted int `json:"apiRelisted"`
