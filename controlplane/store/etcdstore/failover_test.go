@@ -193,3 +193,34 @@ func settle(t *testing.T, s *etcdstore.Store, servers []*server, away int) {
 	}
 	t.Fatalf("the store is %+v", last)
 }
+
+// A store that is full says so by the kind of the error, with the way out, by its members' alarms, and to who looks after it.
+func TestEtcdIsFull(t *testing.T) {
+	server := startServer(t, serverBinary(t), "--quota-bytes=4000000", "--max-request-bytes=8388608")
+	s := dial(t, etcdstore.ClientConfig{Endpoints: []string{server.addr}})
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		_, err = s.Commit(t.Context(), store.Txn{Puts: []store.KV{{Key: "a", Value: make([]byte, 400_000)}}})
+	}
+	if !errs.Is(err, errs.Exhausted) || !strings.Contains(err.Error(), "The store is full") {
+		t.Fatalf("error %v, want Exhausted with the way out", err)
+	}
+	select {
+	case <-s.Full():
+	default:
+		t.Error("who looks after the store isn't told")
+	}
+	c := s.Inspect(t.Context())
+	if len(c.Members) != 1 || !slices.Contains(c.Members[0].Alarms, "NOSPACE") || c.QuotaBytes != 4_000_000 || c.Fault != "" {
+		t.Errorf("condition %+v", c)
+	}
+	if _, err := s.Get(t.Context(), "a"); err != nil {
+		t.Errorf("reads go on: %v", err)
+	}
+	if err := s.Compact(t.Context(), c.Revision); err != nil {
+		t.Errorf("compact: %v", err)
+	}
+	if err := s.Compact(t.Context(), c.Revision); err != nil {
+		t.Errorf("compact what is compacted: %v", err)
+	}
+}
