@@ -11,11 +11,11 @@ import (
 	"github.com/agentry/agentry/internal/backupfile"
 )
 
-// Header and Record are those of the file.
-type (
-	Header = backupfile.Header
-	Record = backupfile.Record
-)
+// Header is the file's.
+type Header = backupfile.Header
+
+// Record is the file's.
+type Record = backupfile.Record
 
 // Section is a part of the key space that comes back by rules of its own.
 type Section int

@@ -30,7 +30,8 @@ func madeAnew(key string) bool {
 	return strings.HasPrefix(key, view.AppliedPrefix) || strings.HasPrefix(key, view.RefusalPrefix) || strings.HasPrefix(key, view.MovePrefix)
 }
 
-var agentHeads = view.HeadPrefix(manifest.KindAgent, "")
+// agentHeads covers the heads of all agents.
+const agentHeads = view.HeadsPrefix + manifest.KindAgent + "/"
 
 // claims gives what a record is compared by with others: two records of different old revisions that share a claim go into different
 // transactions. alone: with nothing of another old revision at all.

@@ -173,29 +173,25 @@ func (p *plan) replace(ctx context.Context, w *writer, section Section, prefix s
 	rec, more, err := theirs.next()
 	for err == nil {
 		var kv store.KV
-		var ok bool
-		if kv, ok, err = ours.next(ctx); err != nil || !ok {
+		var there bool
+		if kv, there, err = ours.next(ctx); err != nil {
 			break
 		}
-		for more && err == nil && rec.Key < kv.Key {
+		for more && err == nil && (!there || rec.Key < kv.Key) {
 			if err = settle(rec.Key, some(rec.Value), nil, false); err == nil {
 				rec, more, err = theirs.next()
 			}
 		}
-		if err != nil {
+		if err != nil || !there {
 			break
 		}
+		var backup []byte
 		if more && rec.Key == kv.Key {
-			if err = settle(kv.Key, some(rec.Value), some(kv.Value), true); err == nil {
-				rec, more, err = theirs.next()
-			}
-			continue
-		}
-		err = settle(kv.Key, nil, some(kv.Value), true)
-	}
-	for more && err == nil {
-		if err = settle(rec.Key, some(rec.Value), nil, false); err == nil {
+			backup = some(rec.Value)
 			rec, more, err = theirs.next()
+		}
+		if err == nil {
+			err = settle(kv.Key, backup, some(kv.Value), true)
 		}
 	}
 	if err != nil {

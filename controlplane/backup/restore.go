@@ -117,7 +117,7 @@ func (r *Restorer) AsIs(ctx context.Context, opts Options, dryRun bool) (Result,
 // next gives the cluster record after a restore over c, of a backup of an epoch.
 func (r *Restorer) next(c view.Cluster, epoch uint64, opts Options) view.Cluster {
 	now := r.cfg.Now().UTC()
-	unix := uint64(max(now.Unix(), 0)) //nolint:gosec // G115: not negative
+	unix := uint64(max(now.Unix(), 0))
 	next := c
 	next.Epoch = max(c.Epoch+1, epoch+1, unix)
 	next.Restoring = nil

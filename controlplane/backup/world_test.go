@@ -40,18 +40,16 @@ func newWorld(t *testing.T, s store.Store, seed uint64) *world {
 	return &world{T: t, store: s, rand: rand.New(rand.NewPCG(seed, 1))}
 }
 
-func (w *world) commit(txn store.Txn) int64 {
+func (w *world) commit(txn store.Txn) {
 	w.Helper()
-	rev, err := w.store.Commit(w.Context(), txn)
-	if err != nil {
+	if _, err := w.store.Commit(w.Context(), txn); err != nil {
 		w.Fatal(err)
 	}
-	return rev
 }
 
-func (w *world) put(kvs ...store.KV) int64 {
+func (w *world) put(kvs ...store.KV) {
 	w.Helper()
-	return w.commit(store.Txn{Puts: kvs})
+	w.commit(store.Txn{Puts: kvs})
 }
 
 func kv(key string, value []byte) store.KV { return store.KV{Key: key, Value: value} }
