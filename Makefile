@@ -37,7 +37,7 @@ up: build ## leave the example running to play with (Ctrl-C stops it)
 	@bin/agentctl up examples/nacos-helper
 
 .PHONY: test
-test: lint build generate-digest unit etcd-tests e2e deploy-check ## everything CI runs
+test: lint build generate-digest unit etcd-tests e2e deploy-check chaos-smoke ## everything CI runs
 
 .PHONY: lint
 lint: $(LINT) ## golangci-lint with the floors, and the import rules that it can't see
@@ -75,8 +75,9 @@ chaos-tools:
 	@scripts/chaos-tools.sh
 
 .PHONY: chaos-smoke
-chaos-smoke: chaos-tools ## the fault suite, each kind of fault once from a fixed seed (root: the network ones too)
+chaos-smoke: chaos-tools ## the fault suite, something of every sort from a fixed seed (root: the network too), and two mutations
 	$(call stage,chaos smoke,go run ./test/chaos --scenario smoke --seed 5 --dir .tmp --report .tmp/chaos-smoke)
+	$(call stage,two mutations,go run ./test/chaos --scenario mutations --draw 2 --seed 5)
 
 .PHONY: chaos
 chaos: chaos-tools ## the fault suite for DURATION (10m) from SEED (the time); prints where it keeps logs, histories and the report
