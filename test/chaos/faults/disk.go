@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,9 @@ type mounted struct {
 
 // mount ends the node and moves its folder to a disk of a size, such as "2m". The node isn't started.
 func mount(ctx context.Context, n *world.Node, size string) (*mounted, error) {
+	if err := sweepDisks(ctx); err != nil {
+		return nil, err
+	}
 	n.Kill()
 	kept := n.Dir + ".kept"
 	if err := os.Rename(n.Dir, kept); err != nil {
@@ -39,7 +43,7 @@ func mount(ctx context.Context, n *world.Node, size string) (*mounted, error) {
 	m := &mounted{node: n, filler: filepath.Join(n.Dir, "filler")}
 	err := os.Mkdir(n.Dir, 0o700)
 	if err == nil {
-		err = command(ctx, "mount", "-t", "tmpfs", "-o", "mode=0700,size="+size, "agentry-chaos", n.Dir)
+		err = command(ctx, "mount", "-t", "tmpfs", "-o", "mode=0700,size="+size, device+strconv.Itoa(os.Getpid()), n.Dir)
 	}
 	if err == nil {
 		err = command(ctx, "cp", "-a", kept+"/.", n.Dir)
@@ -49,6 +53,29 @@ func mount(ctx context.Context, n *world.Node, size string) (*mounted, error) {
 		return nil, errors.Join(err, os.Remove(n.Dir), os.Rename(kept, n.Dir))
 	}
 	return m, os.RemoveAll(kept)
+}
+
+// device begins the names of these disks; the process id of their run follows.
+const device = "agentry-chaos-"
+
+// sweepDisks takes away those that runs left behind whose process is gone.
+func sweepDisks(ctx context.Context) error {
+	b, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		id, ours := strings.CutPrefix(fields[0], device)
+		if pid, err := strconv.Atoi(id); ours && err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			faults = append(faults, command(ctx, "umount", "-l", fields[1]))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // fill takes all the room that is left.
