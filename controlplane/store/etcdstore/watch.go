@@ -2,9 +2,12 @@ package etcdstore
 
 import (
 	"context"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/internal/errs"
@@ -65,7 +68,7 @@ type watch struct {
 // follow runs one watch of the client until it ends; again says that a new one may go on. Fragments stay off: etcd
 // then never splits a revision over two responses.
 func (w *watch) follow(ctx context.Context) (again bool, err error) {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(ownStream(clientv3.WithRequireLeader(ctx)))
 	defer cancel()
 	from, end := span(w.prefix)
 	responses := w.store.watching.Watch(ctx, from, clientv3.WithRange(end), clientv3.WithRev(w.after+1), clientv3.WithProgressNotify())
@@ -97,6 +100,16 @@ func (w *watch) follow(ctx context.Context) (again bool, err error) {
 			}
 		}
 	}
+}
+
+// watches counts them, to tell their streams apart.
+var watches atomic.Uint64 //nolint:gochecknoglobals // a name for a stream, nothing else
+
+// ownStream gives a watch a stream of its own on the client's connection: the client puts watches whose contexts carry the same metadata onto
+// one. On a shared stream the answer to RequestProgress goes to every watch of it, also to one that began in the past just then and
+// hasn't been sent what it missed; it would take that for sent.
+func ownStream(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "agentry-watch", strconv.FormatUint(watches.Add(1), 10))
 }
 
 // deliver passes a response on. Its header shows the store's revision, not how far the response goes, unless it is
