@@ -103,16 +103,32 @@ func (i *caller) anywhere(ctx context.Context, req connect.AnyRequest, next conn
 	if !i.servers.several() {
 		within = unaryDeadline
 	}
+	var said error // what a replica said itself tells more than that others can't be reached
+	var by string
 	for n := 1; ; n++ {
 		server := i.servers.current()
-		resp, err := i.try(aim(ctx, server), req, next, within)
-		if err == nil {
-			return resp, nil
+		var err error
+		if said == nil || !i.servers.isDown(server) {
+			var resp connect.AnyResponse
+			if resp, err = i.try(aim(ctx, server), req, next, within); err == nil {
+				return resp, nil
+			}
+			if !elsewhere(ctx, err) {
+				return resp, i.explain(err)
+			}
+			if connect.IsWireError(err) {
+				said, by = err, server
+			}
 		}
-		if !elsewhere(ctx, err) || n >= len(i.servers.urls) {
-			return resp, i.explain(err)
+		switch {
+		case n < len(i.servers.urls):
+			i.servers.leave(server)
+		case said != nil:
+			i.servers.use(by)
+			return nil, said
+		default:
+			return nil, i.explain(err)
 		}
-		i.servers.leave(server)
 	}
 }
 

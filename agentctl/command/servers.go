@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,11 +22,12 @@ type servers struct {
 	mu     sync.Mutex // guards what follows
 	at     int
 	picked bool
+	down   map[string]bool // that didn't answer at all
 }
 
 // newServers reads addresses by comma.
 func newServers(text string) (*servers, error) {
-	s := &servers{}
+	s := &servers{down: map[string]bool{}}
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
@@ -85,6 +87,20 @@ func (s *servers) leave(from string) {
 	}
 }
 
+// use goes back to one of them.
+func (s *servers) use(server string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = max(0, slices.Index(s.urls, server))
+}
+
+// isDown reports whether one didn't answer at all at the start.
+func (s *servers) isDown(server string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down[server]
+}
+
 // pick passes over those that don't answer at all, once.
 func (s *servers) pick(ctx context.Context, by http.RoundTripper) {
 	s.mu.Lock()
@@ -99,6 +115,9 @@ func (s *servers) pick(ctx context.Context, by http.RoundTripper) {
 		if alive(ctx, by, at) {
 			return
 		}
+		s.mu.Lock()
+		s.down[at] = true
+		s.mu.Unlock()
 		s.leave(at)
 	}
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -267,7 +268,7 @@ func (cl *client) eachStatus(ctx context.Context, agent string, each func(*relea
 // ended judges the end of a watch.
 func (cl *client) ended(ctx context.Context, err error) error {
 	switch {
-	case context.Cause(ctx) == context.Canceled: //nolint:errorlint // the very value: a deadline is told apart
+	case errors.Is(ctx.Err(), context.Canceled): // by a signal, whatever its cause says; a deadline is told apart
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
