@@ -66,13 +66,13 @@ func TestLooksAndTellsOnce(t *testing.T) {
 		if f.looks != 2 || strings.Count(log.String(), "m0 is out of space") != 1 {
 			t.Fatalf("%d looks, log %s", f.looks, log.String())
 		}
-		time.Sleep(3 * upkeep.DefaultLook)
+		<-time.After(3 * upkeep.DefaultLook)
 		synctest.Wait()
 		if f.looks != 5 || strings.Count(log.String(), "store alarm") != 1 || len(u.Condition().Members) != 1 {
 			t.Fatalf("%d looks, log %s", f.looks, log.String())
 		}
 		f.condition.Members = nil
-		time.Sleep(upkeep.DefaultLook)
+		<-time.After(upkeep.DefaultLook)
 		synctest.Wait()
 		if !strings.Contains(log.String(), "well again") {
 			t.Errorf("log %s", log.String())
@@ -103,7 +103,7 @@ func TestTheLeaderCompactsAnExternalStore(t *testing.T) {
 				var leading atomic.Bool
 				leading.Store(c.leading)
 				u := run(t, f, &leading, &bytes.Buffer{})
-				time.Sleep(upkeep.DefaultCompact + time.Second)
+				<-time.After(upkeep.DefaultCompact + time.Second)
 				synctest.Wait()
 				if len(f.below) != len(c.want) || (len(c.want) > 0 && f.below[0] != c.want[0]) || u.Compacted() != c.done {
 					t.Errorf("compacted at %v (%d), want %v", f.below, u.Compacted(), c.want)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,7 +157,8 @@ func TestClusterMeetsAnother(t *testing.T) {
 	members := newMembers(t)
 	openAll(t, members)
 	stranger := members[2]
-	stranger.Dir, stranger.Members = t.TempDir(), append(members[0].Members[:2:2], etcdstore.ClusterMember{Name: "c", Address: freeAddr(t)})
+	stranger.Dir, stranger.Members = t.TempDir(), slices.Clone(members[0].Members)
+	stranger.Members[2].Address = freeAddr(t)
 	s, err := etcdstore.OpenCluster(t.Context(), stranger)
 	if err == nil {
 		_ = s.Close()
