@@ -22,7 +22,8 @@ func Upstreams() []world.Fault {
 			http.Error(w, `{"error": {"message": "broken"}}`, http.StatusInternalServerError)
 		}},
 		modelFails{"model-reset", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }},
-		toolsFail{"tools-401", func(<-chan struct{}) bool { return false }},
+		// Not 401: that is an answer, so a change that needs a new connection is refused for it, and its prompt stays (semantics.md 7.3).
+		toolsFail{"tools-reset", func(<-chan struct{}) bool { panic(http.ErrAbortHandler) }},
 		toolsFail{"tools-hang", func(healed <-chan struct{}) bool {
 			<-healed
 			return true
@@ -61,7 +62,7 @@ func (f modelFails) Inject(_ context.Context, w *world.World, r *rand.Rand) (wor
 	}, nil
 }
 
-// toolsFail lets every tool server refuse, or hang.
+// toolsFail lets every tool server break off, or hang.
 type toolsFail struct {
 	name  string
 	admit func(healed <-chan struct{}) bool
