@@ -26,6 +26,9 @@ import (
 // releaser is the actor of the moves that only the leader may write.
 const releaser = "releaser"
 
+// leastDeadline is less than the default progress deadline, by the time that a watch may lag.
+const leastDeadline = 50 * time.Second
+
 // Store is the history of the store. It is safe for concurrent use.
 type Store struct {
 	world    *world.World
@@ -40,7 +43,8 @@ type Store struct {
 	term     int64 // greatest seen in a move
 	heads    map[string][]headEvent
 	writes   map[string][]int64 // head key -> revisions that wrote it
-	said     map[string]int     // message of a move -> how often it was written
+	asked    map[string]time.Time
+	said     map[string]int // message of a move -> how often it was written
 	acks     []ack
 	stats    Stats
 }
@@ -100,7 +104,7 @@ func New(ctx context.Context, w *world.World, f *report.Findings) (*Store, error
 func newStore(f *report.Findings, file io.WriteCloser, after int64) *Store {
 	return &Store{
 		findings: f, file: file, started: after, frontier: after,
-		heads: map[string][]headEvent{}, writes: map[string][]int64{}, said: map[string]int{},
+		heads: map[string][]headEvent{}, writes: map[string][]int64{}, said: map[string]int{}, asked: map[string]time.Time{},
 	}
 }
 
@@ -198,6 +202,7 @@ func (s *Store) move(r int64, key string, value []byte) {
 			s.findings.Violate("once", "%q was written %d times, now at revision %d", m.Message, n, r)
 		}
 	}
+	s.early(r, m)
 	if m.Actor != releaser {
 		return
 	}
@@ -211,6 +216,22 @@ func (s *Store) move(r int64, key string, value []byte) {
 		s.findings.Violate("fence", "the releaser's move at revision %d is of term %d, after one of %d", r, m.Term, s.term)
 	}
 	s.term = max(s.term, m.Term)
+}
+
+// early holds the releaser to time that passed: what it gives up for the progress deadline was asked for that long ago, whatever clocks
+// say (P12). s.mu is held.
+func (s *Store) early(r int64, m view.MoveRecord) {
+	for _, h := range m.Heads {
+		key := view.HeadKey(h.Kind, h.Namespace, h.Name)
+		if m.Actor != releaser {
+			s.asked[key] = time.Now()
+			continue
+		}
+		at, known := s.asked[key]
+		if passed := time.Since(at); known && strings.Contains(m.Message, "progress deadline") && passed < leastDeadline {
+			s.findings.Violate("P12", "%s %s is given up at revision %d, %s after it was asked for: %s", h.Kind, h.Name, r, passed.Round(time.Millisecond), m.Message)
+		}
+	}
 }
 
 // Acked takes an acknowledged write, which must be in the store.
