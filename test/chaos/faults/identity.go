@@ -95,7 +95,7 @@ func connected(ctx context.Context, n *world.Node, want bool, d time.Duration) e
 }
 
 // expiredTTL is how long the certificate lives that runs out.
-const expiredTTL = 10 * time.Second
+const expiredTTL = 14 * time.Second
 
 // expired lets the certificate of an instance run out while it stands still. It renews it and comes back by itself.
 type expired struct{}
@@ -117,19 +117,19 @@ func (expired) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world.
 	plane.Override(world.Override{Vars: []string{"AGENTRY_IDENTITY_LEAF_TTL=" + expiredTTL.String()}})
 	err = plane.Up(ctx, upWait)
 	plane.Override(world.Override{})
+	var before string
 	if err == nil {
 		err = shortLived(ctx, plane, n)
 	}
-	// The others go on giving certificates for a day, and this one, too, when it starts again.
-	plane.Kill()
+	if err == nil {
+		before, err = serial(ctx, n)
+	}
+	if err == nil {
+		err = n.Signal(sigStop) // before it renews, at half its time, by another, which gives certificates for a day
+	}
+	plane.Kill() // it gives such, too, when it starts again
 	if err = errors.Join(err, plane.Up(ctx, upWait)); err != nil {
-		return world.Injected{}, err
-	}
-	before, err := serial(ctx, n)
-	if err != nil {
-		return world.Injected{}, err
-	}
-	if err := n.Signal(sigStop); err != nil {
+		_ = n.Signal(sigCont)
 		return world.Injected{}, err
 	}
 	var fired int64
