@@ -5,10 +5,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/store/etcdstore"
@@ -18,6 +22,13 @@ import (
 // newMembers gives the configurations of three members on loopback.
 func newMembers(t *testing.T) []etcdstore.ClusterConfig {
 	t.Helper()
+	// Connections among members that end together end by etcd's own time-out of 5 s: it is waited for once all are closed.
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		for began := time.Now(); goleak.Find(before) != nil && time.Since(began) < patience; {
+			runtime.Gosched()
+		}
+	})
 	var list []etcdstore.ClusterMember
 	for _, name := range []string{"a", "b", "c"} {
 		list = append(list, etcdstore.ClusterMember{Name: name, Address: freeAddr(t)})
