@@ -88,8 +88,8 @@ chaos-mutations: chaos-tools ## every mutation must turn the fault suite red
 	$(call stage,chaos mutations,go run ./test/chaos --scenario mutations)
 
 .PHONY: soak
-soak: build ## the long runs: 1,000 hot updates
-	$(call stage,soak,AGENTRY_SOAK=1 go test -count=1 -timeout 60m -run Hot ./test/e2e -v)
+soak: build ## the long runs: 1,000 hot updates, a backup that is brought back ten minutes later
+	$(call stage,soak,AGENTRY_SOAK=1 go test -count=1 -timeout 60m -run 'Hot|UnderThreeReplicas' ./test/e2e -v)
 
 .PHONY: bench
 bench: build ## cold start and idle memory of agentd; a change pushed to 1,000 instances, beside a yardstick and go-control-plane

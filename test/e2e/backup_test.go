@@ -18,7 +18,7 @@ import (
 	"github.com/agentry/agentry/test/harness"
 )
 
-// questions asks an agent 20 times a second and remembers the configs that answered, in the order of the questions.
+// questions asks an agent again and again and remembers the configs that answered, in the order of the questions.
 type questions struct {
 	agent *harness.Agent
 	stop  context.CancelFunc
@@ -30,12 +30,12 @@ type questions struct {
 	failures []error
 }
 
-func questionsTo(ctx context.Context, a *harness.Agent) *questions {
+func questionsTo(ctx context.Context, a *harness.Agent, every time.Duration) *questions {
 	ctx, stop := context.WithCancel(ctx)
 	l := &questions{agent: a, stop: stop, done: make(chan struct{}), configs: map[int]string{}}
 	go func() {
 		defer close(l.done)
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for n := 0; ; n++ {
 			select {
@@ -177,17 +177,17 @@ func (w *backupWorld) load(t *testing.T) []*questions {
 	t.Helper()
 	var out []*questions
 	for _, a := range w.agents {
-		out = append(out, questionsTo(t.Context(), a))
+		out = append(out, questionsTo(t.Context(), a, 50*time.Millisecond))
 	}
 	return out
 }
 
-// judge ends a load: nothing failed, and each agent moved as often as wanted.
-func judgeLoad(t *testing.T, loads []*questions, moves map[string]int) {
+// judgeLoad ends a load once each was asked so often: nothing failed, and each agent moved as often as wanted.
+func judgeLoad(t *testing.T, loads []*questions, each int, moves map[string]int) {
 	t.Helper()
 	asked := 0
 	for _, l := range loads {
-		l.atLeast(t, 60)
+		l.atLeast(t, each)
 		n, configs, failures := l.end()
 		asked += n
 		if len(failures) > 0 {
@@ -304,7 +304,7 @@ func TestABackupComesBackUnderLoad(t *testing.T) {
 			moves[name] = 1
 		}
 	}
-	judgeLoad(t, loads, moves)
+	judgeLoad(t, loads, 60, moves)
 	if moves["five"] != 0 || moves["one"] != 1 {
 		t.Errorf("moves %v: the fifth agent must stay, the first must move", moves)
 	}
@@ -388,7 +388,7 @@ func TestARestoreThatDiesIsRunAgain(t *testing.T) {
 	if diff := cmp.Diff(saved, w.synced(t)); diff != "" {
 		t.Errorf("configs (-backup +now)\n%s", diff)
 	}
-	judgeLoad(t, loads, map[string]int{"one": 1})
+	judgeLoad(t, loads, 60, map[string]int{"one": 1})
 }
 
 // A backup moves a control plane from its embedded etcd to another one: the same cluster, its identities, its agents.
@@ -416,7 +416,7 @@ func TestABackupMovesToAnotherEtcd(t *testing.T) {
 	if diff := cmp.Diff(saved, w.synced(t)); diff != "" {
 		t.Errorf("configs (-before +after)\n%s", diff)
 	}
-	judgeLoad(t, loads, nil)
+	judgeLoad(t, loads, 60, nil)
 	if now := clusterOf(t, w); now != id {
 		t.Errorf("cluster %s, was %s", now, id)
 	}
@@ -522,7 +522,7 @@ func TestAStoreThatWentBackIsTakenAsItIs(t *testing.T) {
 		t.Error(err)
 	}
 	moves := map[string]int{"one": 1, "two": 1, "three": 1}
-	judgeLoad(t, loads, moves)
+	judgeLoad(t, loads, 60, moves)
 	if events := w.restoredEvents(t); !slices.ContainsFunc(events, func(e string) bool { return strings.Contains(e, "as it is") }) {
 		t.Errorf("events %q", events)
 	}

@@ -234,11 +234,18 @@ func TestStartErrorsAreClear(t *testing.T) {
 // worldIn is newWorld in an Env that exists.
 func worldIn(t *testing.T, env *harness.Env, script string, cpArgs ...string) *world {
 	t.Helper()
-	w := &world{Env: env}
-	var err error
-	if w.cp, err = env.StartControlPlane(t.Context(), cpArgs...); err != nil {
+	cp, err := env.StartControlPlane(t.Context(), cpArgs...)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return worldAt(t, env, script, cp)
+}
+
+// worldAt is worldIn at a control plane that runs.
+func worldAt(t *testing.T, env *harness.Env, script string, cp *harness.ControlPlane) *world {
+	t.Helper()
+	w := &world{Env: env, cp: cp}
+	var err error
 	if w.api, err = w.cp.API(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,544 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/manifest"
+	"github.com/agentry/agentry/test/harness"
+)
+
+// doneScript answers at once.
+const doneScript = `default: {text: "done | {{system}}"}`
+
+// spread is three control planes with one store, and four agents of two instances each that may go to any of the three.
+type spread struct {
+	*world
+
+	all    []*harness.ControlPlane
+	agents []*harness.Agent
+	round  int
+}
+
+var spreadAgents = []string{"one", "two", "three", "four"}
+
+func newSpread(t *testing.T, w *world, all []*harness.ControlPlane) *spread {
+	t.Helper()
+	s := &spread{world: w, all: all}
+	var runtimes []string
+	for _, cp := range all {
+		runtimes = append(runtimes, cp.Runtime)
+		eventually(t, 20*time.Second, func(ctx context.Context) error {
+			return wantMetric(ctx, cp, `agentry_peer_links{state="linked"}`, float64(len(all)-1))
+		})
+	}
+	s.change(t, spreadAgents...)
+	for _, name := range spreadAgents {
+		for n := range 2 {
+			a, err := w.StartAgent(w.cp, name, harness.AgentOptions{
+				Instance: fmt.Sprintf("%s-%d", name, n), ModelBaseURL: w.url, Vars: []string{"CONTROL_PLANE=" + strings.Join(runtimes, ",")},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.agents = append(s.agents, a)
+		}
+	}
+	for _, a := range s.agents {
+		if err := a.WaitReady(t.Context(), 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// threeMembers are three replicas on three etcd members.
+func threeMembers(t *testing.T) *spread {
+	t.Helper()
+	env, err := harness.New(binDir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(env.Close)
+	etcd, err := env.StartEtcdCluster(t.Context(), 3, harness.EtcdOptions{NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := worldIn(t, env, doneScript, etcd.Flags()...)
+	all := []*harness.ControlPlane{w.cp}
+	for len(all) < 3 {
+		cp, err := w.StartControlPlane(t.Context(), etcd.Flags()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, cp)
+	}
+	return newSpread(t, w, all)
+}
+
+// change makes another revision of agents, each by a call at the next replica.
+func (s *spread) change(t *testing.T, agents ...string) {
+	t.Helper()
+	for _, name := range agents {
+		s.round++
+		api, err := s.all[s.round%len(s.all)].API()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := harness.Files{
+			name + "/agent-base.json":   fmt.Sprintf(`{"promptKey": %q, "maxIterations": 4}`, name),
+			name + "/model.json":        fmt.Sprintf(`{"model": "scripted", "temperature": %v}`, temperatureOf(s.round)),
+			"prompts/" + name + ".json": fmt.Sprintf(`{"promptKey": %q, "version": "1.0.%d", "template": "be %s"}`, name, s.round, name),
+		}
+		if _, err := api.Apply(t.Context(), files); err != nil {
+			t.Fatalf("apply: %v", err)
+		}
+	}
+}
+
+// bulk makes a restore long: each head of a prompt is a transaction of its own.
+func (s *spread) bulk(t *testing.T, n int) {
+	t.Helper()
+	var work sync.WaitGroup
+	faults := make(chan error, n)
+	for part := range 4 {
+		work.Go(func() {
+			for i := part; i < n; i += 4 {
+				_, err := s.api.Apply(t.Context(), harness.Files{fmt.Sprintf("prompts/many-%d.json", i): fmt.Sprintf(`{"promptKey": "many-%d", "version": "1.0.0", "template": "x"}`, i)})
+				faults <- err
+			}
+		})
+	}
+	work.Wait()
+	close(faults)
+	for err := range faults {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// synced waits until every replica given shows every agent as it should be, with both instances, and gives the configs, the same at all.
+func (s *spread) synced(t *testing.T, at ...*harness.ControlPlane) map[string]string {
+	t.Helper()
+	var out map[string]string
+	for _, cp := range at {
+		here := map[string]string{}
+		for _, name := range spreadAgents {
+			eventually(t, 60*time.Second, func(ctx context.Context) error {
+				st, err := s.Status(ctx, cp, name)
+				if err != nil {
+					return err
+				}
+				here[name] = st.Config
+				ok := st.Condition == "Synced" && len(st.Instances) == 2 && st.FleetComplete
+				for _, i := range st.Instances {
+					ok = ok && i.Phase == "APPLIED" && i.Running != nil && i.Running.Config == st.Config
+				}
+				if !ok {
+					return fmt.Errorf("at %s: %+v", cp.People, st)
+				}
+				return nil
+			})
+		}
+		if out != nil && !maps.Equal(out, here) {
+			t.Errorf("%s shows %v, others %v", cp.People, here, out)
+		}
+		out = here
+	}
+	return out
+}
+
+func (s *spread) backup(t *testing.T, cp *harness.ControlPlane) string {
+	t.Helper()
+	file := filepath.Join(s.Dir, "agentry.backup")
+	if _, err := s.CtlOK(t.Context(), cp, "cluster", "backup", file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// load asks 20 times a second, all instances together.
+func (s *spread) load(t *testing.T) []*questions {
+	t.Helper()
+	var out []*questions
+	for _, a := range s.agents {
+		out = append(out, questionsTo(t.Context(), a, 400*time.Millisecond))
+	}
+	return out
+}
+
+// restoreDoc is what `agentctl cluster restore -o json` answers.
+type restoreDoc struct {
+	ClusterID string `json:"clusterId"`
+	Epoch     uint64 `json:"epoch"`
+	Revision  int64  `json:"revision"`
+}
+
+func (s *spread) restore(ctx context.Context, cp *harness.ControlPlane, file string) (restoreDoc, error) {
+	var doc restoreDoc
+	out, err := s.CtlOK(ctx, cp, "cluster", "restore", file, "--yes", "--message", "the bad import of Tuesday", "-o", "json")
+	if err != nil {
+		return doc, err
+	}
+	return doc, json.Unmarshal([]byte(out), &doc)
+}
+
+// alarmed wants a replica to say that a restore is under way, at /readyz and in the cluster's status.
+func (s *spread) alarmed(ctx context.Context, cp *harness.ControlPlane) error {
+	if err := restoring(ctx, cp); err != nil {
+		return err
+	}
+	out, err := s.CtlOK(ctx, cp, "cluster", "status", "-o", "json")
+	if err == nil && !strings.Contains(out, "RESTORING") {
+		err = fmt.Errorf("cluster status of %s has no alarm: %s", cp.People, out)
+	}
+	return err
+}
+
+func restoring(ctx context.Context, cp *harness.ControlPlane) error {
+	code, body, err := harness.Get(ctx, "http://"+cp.People+"/readyz")
+	if err == nil && (code != 503 || !strings.Contains(body, "RESTORING")) {
+		err = fmt.Errorf("readyz of %s: %d %s", cp.People, code, body)
+	}
+	return err
+}
+
+// agrees wants every replica given to show the same era without alarms, with one event that says what happened in those of told, and an
+// audit log that is whole.
+func (s *spread) agrees(t *testing.T, done restoreDoc, told []*harness.ControlPlane) {
+	t.Helper()
+	for _, cp := range s.all {
+		eventually(t, 20*time.Second, func(ctx context.Context) error {
+			out, err := s.CtlOK(ctx, cp, "cluster", "status", "-o", "json")
+			if err != nil {
+				return err
+			}
+			var doc struct {
+				ClusterID string   `json:"clusterId"`
+				Epoch     uint64   `json:"epoch"`
+				Alarms    []string `json:"alarms"`
+			}
+			if err := json.Unmarshal([]byte(out), &doc); err != nil {
+				return err
+			}
+			if doc.ClusterID != done.ClusterID || doc.Epoch != done.Epoch || len(doc.Alarms) > 0 {
+				return fmt.Errorf("%s shows %+v, want %+v", cp.People, doc, done)
+			}
+			code, body, err := harness.Get(ctx, "http://"+cp.People+"/readyz")
+			if err == nil && code != 200 {
+				err = fmt.Errorf("readyz of %s: %d %s", cp.People, code, body)
+			}
+			return err
+		})
+		out, err := s.CtlOK(t.Context(), cp, "audit", "verify")
+		if err != nil || !strings.Contains(out, "whole") {
+			t.Errorf("audit verify at %s: %s %v", cp.People, out, err)
+		}
+		if !slices.Contains(told, cp) {
+			continue
+		}
+		out, err = s.CtlOK(t.Context(), cp, "events", "-o", "json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var events []eventLine
+		if err := json.Unmarshal([]byte(out), &events); err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for _, e := range events {
+			if e.Type == "restored" && strings.Contains(e.Message, fmt.Sprint(done.Epoch)) {
+				said = append(said, e.Message)
+			}
+		}
+		if len(said) != 1 || !strings.Contains(said[0], "brought the backup of") {
+			t.Errorf("%s tells %q, want one event of epoch %d", cp.People, said, done.Epoch)
+		}
+	}
+}
+
+// follower looks at one instance again and again: what it runs, and how far its fence is.
+type follower struct {
+	agent *harness.Agent
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	fence  manifest.Fence
+	runs   []string // hashes of configs, each as long as it ran once
+	moved  time.Time
+	faults []string
+}
+
+func (s *spread) followed(t *testing.T) []*follower {
+	t.Helper()
+	var out []*follower
+	for _, a := range s.agents {
+		ctx, stop := context.WithCancel(t.Context())
+		f := &follower{agent: a, stop: stop, done: make(chan struct{})}
+		go f.follow(ctx)
+		t.Cleanup(func() { stop(); <-f.done })
+		out = append(out, f)
+	}
+	for _, f := range out {
+		eventually(t, 10*time.Second, func(context.Context) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if len(f.runs) == 0 {
+				return errors.New("nothing seen")
+			}
+			return nil
+		})
+	}
+	return out
+}
+
+func (f *follower) follow(ctx context.Context) {
+	defer close(f.done)
+	tick := time.NewTicker(150 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := f.look(ctx); err != nil && ctx.Err() == nil {
+			f.mu.Lock()
+			f.faults = append(f.faults, err.Error())
+			f.mu.Unlock()
+		}
+	}
+}
+
+func (f *follower) look(ctx context.Context) error {
+	code, body, err := harness.Get(ctx, f.agent.URL()+"/admin/config")
+	if err != nil || code != 200 {
+		return fmt.Errorf("/admin/config: %d %s %w", code, body, err)
+	}
+	var shown struct {
+		Client struct {
+			Fence manifest.Fence `json:"fence"`
+		} `json:"controlPlane"`
+		Loaded struct {
+			Token struct {
+				Hash string `json:"hash"`
+			} `json:"token"`
+		} `json:"loaded"`
+	}
+	if err := json.Unmarshal([]byte(body), &shown); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := shown.Client.Fence
+	if now.ClusterID == f.fence.ClusterID && (now.Epoch < f.fence.Epoch || now.Epoch == f.fence.Epoch && now.Generation < f.fence.Generation) {
+		f.faults = append(f.faults, fmt.Sprintf("the fence went from %+v to %+v", f.fence, now))
+	}
+	f.fence = now
+	if hash := shown.Loaded.Token.Hash; len(f.runs) == 0 || f.runs[len(f.runs)-1] != hash {
+		f.runs, f.moved = append(f.runs, hash), time.Now()
+	}
+	return nil
+}
+
+// judgeFollowed ends following: every instance moved as often as wanted since, and came to the epoch. It answers when the last moved.
+func judgeFollowed(t *testing.T, all []*follower, moves map[string]int, epoch uint64) (last time.Time) {
+	t.Helper()
+	for _, f := range all {
+		f.stop()
+		<-f.done
+		if len(f.faults) > 0 {
+			t.Errorf("%s: %v", f.agent.Instance, f.faults)
+		}
+		if got := len(f.runs) - 1; got != moves[f.agent.Agent] {
+			t.Errorf("%s moved %d times (%v), want %d", f.agent.Instance, got, f.runs, moves[f.agent.Agent])
+		}
+		if f.fence.Epoch != epoch {
+			t.Errorf("the fence of %s is %+v, want epoch %d", f.agent.Instance, f.fence, epoch)
+		}
+		if f.moved.After(last) && moves[f.agent.Agent] > 0 {
+			last = f.moved
+		}
+	}
+	return last
+}
+
+// writer applies pairs of an agent and its prompt at a replica, one after the other.
+type writer struct {
+	stop context.CancelFunc
+	done chan struct{}
+	all  []written
+}
+
+type written struct {
+	name       string
+	began, end time.Time
+	err        error
+}
+
+func (s *spread) writes(t *testing.T, cp *harness.ControlPlane, prefix string) *writer {
+	t.Helper()
+	api, err := cp.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	w := &writer{stop: stop, done: make(chan struct{})}
+	t.Cleanup(func() { stop(); <-w.done })
+	go func() {
+		defer close(w.done)
+		for n := 0; ctx.Err() == nil; n++ {
+			one := written{name: fmt.Sprintf("%s-%d", prefix, n), began: time.Now()}
+			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+			_, one.err = api.Apply(call, harness.Files{
+				one.name + "/agent-base.json":   fmt.Sprintf(`{"promptKey": %q}`, one.name),
+				one.name + "/model.json":        `{"model": "scripted"}`,
+				"prompts/" + one.name + ".json": fmt.Sprintf(`{"promptKey": %q, "version": "1.0.0", "template": "x"}`, one.name),
+			})
+			cancel()
+			one.end = time.Now()
+			w.all = append(w.all, one)
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return w
+}
+
+// judgeWrites ends a writer: what was refused says why and isn't there, what was answered after the restore is there, and nothing is
+// there in part. It answers how many were refused.
+func (s *spread) judgeWrites(t *testing.T, w *writer, restored time.Time) (refused int) {
+	t.Helper()
+	w.stop()
+	<-w.done
+	there := map[string]map[string]bool{"agent": {}, "prompt": {}}
+	for kind, names := range there {
+		for page := ""; ; {
+			resp, err := s.api.Spec.List(t.Context(), connect.NewRequest(&specv1.ListRequest{Namespace: "default", Kind: kind, PageToken: page}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range resp.Msg.GetObjects() {
+				names[o.GetName()] = true
+			}
+			if page = resp.Msg.GetNextPageToken(); page == "" {
+				break
+			}
+		}
+	}
+	after := 0
+	for _, one := range w.all {
+		agent, prompt := there["agent"][one.name], there["prompt"][one.name]
+		if agent != prompt {
+			t.Errorf("%s is half there: agent %t, prompt %t", one.name, agent, prompt)
+		}
+		switch {
+		case one.err != nil:
+			refused++
+			if agent {
+				t.Errorf("%s was refused (%v) and is there", one.name, one.err)
+			}
+			if text := one.err.Error(); connect.CodeOf(one.err) != connect.CodeUnavailable || !strings.Contains(text, "being restored") && !strings.Contains(text, "began epoch") {
+				t.Errorf("a write during a restore was answered %v", one.err)
+			}
+		case one.began.After(restored):
+			after++
+			if !agent {
+				t.Errorf("%s was written after the restore and isn't there", one.name)
+			}
+		}
+	}
+	if after == 0 {
+		t.Error("nothing was written after the restore")
+	}
+	return refused
+}
+
+// movesBetween tells which agents have to move from one set of configs to another.
+func movesBetween(from, to map[string]string) map[string]int {
+	out := map[string]int{}
+	for name, config := range to {
+		if from[name] != config {
+			out[name] = 1
+		}
+	}
+	return out
+}
+
+// A backup is brought back under three replicas while everybody asks and writes: no request fails, each instance moves at most once, and
+// every replica says the same. With AGENTRY_SOAK the backup is ten minutes old by then.
+func TestABackupComesBackUnderThreeReplicas(t *testing.T) {
+	t.Parallel()
+	age, after := time.Duration(0), 3*time.Second
+	if os.Getenv("AGENTRY_SOAK") != "" {
+		age, after = 10*time.Minute, time.Minute
+	}
+	s := threeMembers(t)
+	s.bulk(t, 150)
+	saved := s.synced(t, s.all...)
+	file, taken := s.backup(t, s.all[0]), time.Now()
+	loads := s.load(t)
+	changes := 0
+	for changes < 6 || time.Since(taken) < age {
+		s.change(t, spreadAgents[changes%3]) // the fourth stays
+		changes++
+		if age > 0 {
+			pass(t, 5*time.Second)
+		}
+	}
+	undone := s.synced(t, s.all...)
+	moves := movesBetween(undone, saved)
+	if len(moves) != 3 {
+		t.Fatalf("agents to move: %v", moves)
+	}
+	for i, l := range loads { // from here on each moves once
+		if n, _, failures := l.end(); len(failures) > 0 || n == 0 {
+			t.Errorf("before the restore: %d answers, %d failures of %s, such as %v", n, len(failures), s.agents[i].Instance, failures[:min(1, len(failures))])
+		}
+	}
+	loads = s.load(t)
+	following := s.followed(t)
+	writers := []*writer{s.writes(t, s.all[1], "late-b"), s.writes(t, s.all[2], "late-c")}
+	pass(t, 300*time.Millisecond)
+
+	began := time.Now()
+	done, err := s.restore(t.Context(), s.all[0], file)
+	ended := time.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := s.synced(t, s.all...)
+	if !maps.Equal(saved, now) {
+		t.Errorf("configs %v, want those of the backup %v", now, saved)
+	}
+	pass(t, after) // an instance that moves twice is seen to
+	last := judgeFollowed(t, following, moves, done.Epoch)
+	judgeLoad(t, loads, 15, moves)
+	refused := 0
+	for _, w := range writers {
+		refused += s.judgeWrites(t, w, ended)
+	}
+	if refused == 0 {
+		t.Error("no write met the restore")
+	}
+	s.agrees(t, done, s.all)
+	t.Logf("the backup was %s and %d changes old; restore %s; the last instance moved %s after its begin; %d writes refused meanwhile",
+		began.Sub(taken).Round(time.Second), changes, ended.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond), refused)
+}
