@@ -542,3 +542,96 @@ func TestABackupComesBackUnderThreeReplicas(t *testing.T) {
 	t.Logf("the backup was %s and %d changes old; restore %s; the last instance moved %s after its begin; %d writes refused meanwhile",
 		began.Sub(taken).Round(time.Second), changes, ended.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond), refused)
 }
+
+// The replica that restores is killed in the middle. The others say so, push nothing and refuse writes, until a restore at one of them
+// has ended; the one that was killed comes back to the same.
+func TestARestoreIsEndedByAnotherReplica(t *testing.T) {
+	t.Parallel()
+	s := threeMembers(t)
+	s.bulk(t, 250)
+	saved := s.synced(t, s.all[0])
+	file := s.backup(t, s.all[2])
+	s.change(t, "one", "two", "three")
+	moves := movesBetween(s.synced(t, s.all...), saved)
+	loads, following := s.load(t), s.followed(t)
+
+	killed, others := s.all[1], []*harness.ControlPlane{s.all[0], s.all[2]}
+	began := time.Now()
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.restore(t.Context(), killed, file)
+		first <- err
+	}()
+	for restoring(t.Context(), others[0]) != nil {
+		select {
+		case err := <-first:
+			t.Fatalf("the restore ended before it could be killed: %v", err)
+		default:
+		}
+	}
+	killed.Kill()
+	if err := <-first; err == nil {
+		t.Fatal("a restore that was killed was answered")
+	}
+	for _, cp := range others {
+		eventually(t, 10*time.Second, func(ctx context.Context) error { return s.alarmed(ctx, cp) })
+		if out, err := s.Ctl(t.Context(), cp, "delete", "agent/two", "--yes"); err != nil || out.Code == 0 || !strings.Contains(out.Stderr, "being restored") {
+			t.Errorf("a change between two restores: exit %d %s %v", out.Code, out.Stderr, err)
+		}
+	}
+	var done restoreDoc
+	eventually(t, 30*time.Second, func(ctx context.Context) error { // the registration of who was killed ends within 10 s
+		var err error
+		if done, err = s.restore(ctx, others[1], file); err != nil && !strings.Contains(err.Error(), "that replica lives") {
+			t.Error(err)
+		}
+		return err
+	})
+	ended := time.Now()
+	if err := killed.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.synced(t, s.all...); !maps.Equal(saved, now) {
+		t.Errorf("configs %v, want those of the backup %v", now, saved)
+	}
+	last := judgeFollowed(t, following, moves, done.Epoch)
+	judgeLoad(t, loads, 15, moves)
+	s.agrees(t, done, others)
+	t.Logf("killed and brought back %s later at another replica; the last instance moved %s after the begin", ended.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond))
+}
+
+// The same where the three replicas are the members of the store themselves.
+func TestABackupComesBackUnderAnEmbeddedCluster(t *testing.T) {
+	t.Parallel()
+	env, err := harness.New(binDir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(env.Close)
+	all, err := env.StartCluster(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSpread(t, worldAt(t, env, doneScript, all[0]), all)
+	s.bulk(t, 100)
+	saved := s.synced(t, s.all...)
+	file := s.backup(t, s.all[1])
+	s.change(t, "one", "two", "three")
+	moves := movesBetween(s.synced(t, s.all...), saved)
+	loads, following, late := s.load(t), s.followed(t), s.writes(t, s.all[0], "late")
+	pass(t, 200*time.Millisecond)
+	done, err := s.restore(t.Context(), s.all[2], file)
+	ended := time.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := s.synced(t, s.all...); !maps.Equal(saved, now) {
+		t.Errorf("configs %v, want those of the backup %v", now, saved)
+	}
+	judgeFollowed(t, following, moves, done.Epoch)
+	judgeLoad(t, loads, 15, moves)
+	if s.judgeWrites(t, late, ended) == 0 {
+		t.Error("no write met the restore")
+	}
+	s.agrees(t, done, s.all)
+}
