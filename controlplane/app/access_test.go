@@ -223,7 +223,7 @@ func (p *controlPlane) stop() {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.wait(); err != nil {
 		p.t.Fatalf("%v\n%s", err, p.out)
 	}
 }

@@ -39,9 +39,29 @@ func TestMain(m *testing.M) {
 type controlPlane struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	out  *bytes.Buffer
+	out  *bytes.Buffer // complete after ended
 	dir  string
 	info struct{ People, Runtime, TokenFile string }
+
+	ended chan struct{}
+	err   error // of the process, after ended
+}
+
+// patience is how long a process may take to start, to end, or to do what it does soon.
+const patience = 2 * time.Minute
+
+// wait waits for the process's end and gives its error. One that doesn't end shows its goroutines and fails the test.
+func (p *controlPlane) wait() error {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+		return p.err
+	case <-time.After(patience):
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	<-p.ended
+	p.t.Fatalf("it didn't end within %s:\n%s", patience, p.out)
+	return nil
 }
 
 func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
@@ -69,11 +89,18 @@ func start(t *testing.T, dir string, more ...string) *controlPlane {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.ended = make(chan struct{})
+	go func() { p.err = p.cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
+		<-p.ended
 	})
 	wait(t, func() bool {
+		select {
+		case <-p.ended:
+			t.Fatalf("it ended at its start: %v\n%s", p.err, p.out)
+		default:
+		}
 		b, err := os.ReadFile(info)
 		if err != nil || json.Unmarshal(b, &p.info) != nil {
 			return false
@@ -84,16 +111,17 @@ func start(t *testing.T, dir string, more ...string) *controlPlane {
 	return p
 }
 
-// wait looks until f holds; the test's own deadline bounds it.
+// wait looks until f holds.
 func wait(t *testing.T, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	late := time.After(patience)
 	for !f() {
 		select {
 		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("it didn't come")
+		case <-late:
+			t.Fatalf("it didn't come within %s", patience)
 		}
 	}
 }
@@ -147,7 +175,7 @@ func TestAcknowledgedWritesSurviveAKill(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = p.cmd.Wait()
+	_ = p.wait()
 	first := p.out.String()
 
 	p = start(t, dir)
@@ -170,7 +198,7 @@ func TestAcknowledgedWritesSurviveAKill(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.wait(); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, p.out)
 	}
 	noSecret(t, filepath.Join(dir, "data"), first+p.out.String())
@@ -276,7 +304,7 @@ func keylessDir(t *testing.T) string {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.wait(); err != nil {
 		t.Fatal(err, p.out)
 	}
 	data := filepath.Join(p.dir, "data")

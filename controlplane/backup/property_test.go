@@ -18,6 +18,7 @@ import (
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/store/memstore"
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
 )
 
@@ -124,6 +125,41 @@ func TestAgainAfterACrash(t *testing.T) {
 			t.Fatalf("seed %d: (-backup +restored)\n%s", seed, diff)
 		}
 	}
+}
+
+// Two changes don't go on at the same time at one replica; asking what one would do is answered all the same.
+func TestADryRunWhileAnotherWrites(t *testing.T) {
+	s := memstore.New()
+	newWorld(t, s, 1)
+	var r *backup.Restorer
+	asked := 0
+	r = restorer(t, &asking{Store: s, ask: func() {
+		if asked++; asked > 1 {
+			return
+		}
+		if _, err := r.AsIs(t.Context(), backup.Options{}, true); err != nil {
+			t.Errorf("dry run: %v", err)
+		}
+		if _, err := r.AsIs(t.Context(), backup.Options{}, false); !errs.Is(err, errs.Conflict) {
+			t.Errorf("two at a time: %v", err)
+		}
+	}}, nil)
+	if _, err := r.AsIs(t.Context(), backup.Options{}, false); err != nil || asked == 0 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// asking is a store that asks something before it writes.
+type asking struct {
+	store.Store
+
+	ask func()
+}
+
+// Commit asks.
+func (a *asking) Commit(ctx context.Context, t store.Txn) (int64, error) {
+	a.ask()
+	return a.Store.Commit(ctx, t)
 }
 
 // dying is a store whose process dies after some writes.

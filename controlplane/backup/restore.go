@@ -92,10 +92,12 @@ func (r *Restorer) Plan(ctx context.Context, f *File, opts Options) (Result, err
 // AsIs begins a new epoch on what the store holds: it was brought back by its own tools, so instances may have seen what it no longer
 // has.
 func (r *Restorer) AsIs(ctx context.Context, opts Options, dryRun bool) (Result, error) {
-	if !r.one.TryLock() {
-		return Result{}, errs.New(errs.Conflict, "a restore is under way on this replica")
+	if !dryRun {
+		if !r.one.TryLock() {
+			return Result{}, errs.New(errs.Conflict, "a restore is under way on this replica")
+		}
+		defer r.one.Unlock()
 	}
-	defer r.one.Unlock()
 	ctx = r.cfg.Mark(ctx)
 	c, mod, err := r.current(ctx)
 	if err != nil {

@@ -210,6 +210,28 @@ func TestTheBootstrapFile(t *testing.T) {
 	})
 }
 
+// The store is away when the token is made: there is no file until the token counts, and nobody waits for the next change of anything.
+func TestABootstrapTokenIsOfferedAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(dir, "bootstrap-token")
+		s := memstore.New()
+		d := running(t, s, "")
+		synctest.Wait() // its first reads
+		s.FailNext(errs.New(errs.Unavailable, "away"))
+		start(t, func(ctx context.Context) error { return d.KeepBootstrap(ctx, path, func(secret.Value) {}) })
+		synctest.Wait()
+		if _, err := os.Stat(path); !os.IsNotExist(err) || d.Waiting() {
+			t.Errorf("a file before its token counts: %v, waiting %v", err, d.Waiting())
+		}
+		<-time.After(2 * keepAgain)
+		synctest.Wait()
+		if _, err := os.Stat(path); err != nil || !d.Waiting() {
+			t.Errorf("no file after another try: %v, waiting %v", err, d.Waiting())
+		}
+	})
+}
+
 func TestABootstrapFileThatOthersReadIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		content string

@@ -15,21 +15,28 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
+// keepAgain is when a try to keep the file that the store failed is repeated.
+const keepAgain = time.Second
+
 // KeepBootstrap keeps a bootstrap token in a file (mode 0600) as long as nobody is bound to the role admin everywhere, and removes the
-// file once somebody is, until ctx ends. Run must run. seen hears of every token that is in the file, before it is there.
+// file once somebody is, until ctx ends. Run must run. seen hears of every token that is in the file, before it is there; a token that is
+// made here counts before it is there.
 func (d *Directory) KeepBootstrap(ctx context.Context, path string, seen func(secret.Value)) error {
 	sweep := time.NewTicker(sweepEvery) // administrators' tokens expire without a write
 	defer sweep.Stop()
 	for {
 		changed := d.Changed()
+		var again <-chan time.Time
 		if err := d.keepFile(ctx, path, seen); err != nil && ctx.Err() == nil {
 			if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.Timeout) && !errs.Is(err, errs.Conflict) {
 				return err
 			}
-			d.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "the bootstrap token isn't kept up", slog.Any("error", err))
+			d.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "the bootstrap token isn't kept up", slog.Any("error", err), slog.Duration("retry_in", keepAgain))
+			again = time.After(keepAgain)
 		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-sweep.C:
 		case <-ctx.Done():
 			return nil
@@ -51,18 +58,16 @@ func (d *Directory) keepFile(ctx context.Context, path string, seen func(secret.
 		token = secret.NewValue(bootstrapPrefix + strings.TrimPrefix(value.Reveal(), bearerPrefix))
 	}
 	seen(token)
-	if made {
-		if err := secret.WriteFileOnce(path, []byte(token.Reveal()+"\n")); err != nil {
-			return errs.New(errs.Precondition, "bootstrap token: %w", err)
-		}
-	}
 	counts, err := d.OfferBootstrap(ctx, token)
 	switch {
 	case err != nil:
 		return err
 	case !counts:
 		return d.dropFile(ctx, path)
-	case made:
+	case made: // who finds it may show it at once
+		if err := secret.WriteFileOnce(path, []byte(token.Reveal()+"\n")); err != nil {
+			return errs.New(errs.Precondition, "bootstrap token: %w", err)
+		}
 		d.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "nobody is administrator yet: log in once with the bootstrap token in this file", slog.String("file", path))
 	}
 	return nil

@@ -91,8 +91,8 @@ func TestRevokedStreamsAreCut(t *testing.T) {
 	w.set(r)
 	caller := ns + "|" + helper + "|"
 	out, stays := w.dialAs(caller+"out", hello("out")), w.dialAs(caller+"stays", hello("stays"))
-	early := w.connectAs(caller + "out") // hasn't said hello
 	out.expect("snapshot 1 g10 1[agent/x]")
+	early := w.connectAs(caller + "out") // hasn't said hello; were the other's still on its way, this one would end it
 	stays.report(nonce(stays.expect("snapshot 1 g10 1[agent/x]")), applied, token(r), token(r))
 	w.mu.Lock()
 	w.revoked[snapshot.InstanceID{Namespace: ns, Agent: helper, Instance: "out"}] = errs.New(errs.Denied, "revoked")
