@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/agentry/agentry/controlplane/view"
+	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/test/chaos/failpoint"
 	"github.com/agentry/agentry/test/chaos/faults"
 	"github.com/agentry/agentry/test/chaos/world"
@@ -102,29 +103,47 @@ func (l *lab) depose(ctx context.Context, leader *world.Node) (int64, error) {
 	return now, errors.Join(err, leader.Signal(syscall.SIGCONT))
 }
 
-// lateMoves looks for moves of a term that was over when they were written, until the late writer must have tried.
+// lateMoves looks for what a leader wrote whose term was over, until the late writer must have tried: a move with its term, or the head
+// of the agent, which nobody else writes meanwhile: who leads now waits before its first decision.
 func (l *lab) lateMoves(ctx context.Context, now int64) error {
 	err := harness.Poll(ctx, 6*time.Second, func(ctx context.Context) error {
-		resp, err := l.world.Etcd().Get(ctx, view.MovePrefix, clientv3.WithPrefix())
+		late, err := l.late(ctx, now)
 		if err != nil {
 			return err
 		}
-		for _, kv := range resp.Kvs {
-			var m view.MoveRecord
-			if err := json.Unmarshal(kv.Value, &m); err != nil {
-				return err
-			}
-			if m.Term != 0 && m.Term < now && kv.ModRevision > now {
-				l.findings.Violate("term", "a move of term %d was written at revision %d, when term %d had begun", m.Term, kv.ModRevision, now)
-				return nil
-			}
+		if late == "" {
+			return errNever
 		}
-		return errNever
+		l.findings.Violate("term", "%s, when term %d had begun", late, now)
+		return nil
 	})
 	if err != nil && !strings.Contains(err.Error(), errNever.Error()) {
 		return err
 	}
 	return nil
+}
+
+func (l *lab) late(ctx context.Context, now int64) (string, error) {
+	resp, err := l.world.Etcd().Get(ctx, view.MovePrefix, clientv3.WithPrefix())
+	if err != nil {
+		return "", err
+	}
+	for _, kv := range resp.Kvs {
+		var m view.MoveRecord
+		if err := json.Unmarshal(kv.Value, &m); err != nil {
+			return "", err
+		}
+		if m.Term != 0 && m.Term < now && kv.ModRevision > now {
+			return fmt.Sprintf("a move of term %d was written at revision %d", m.Term, kv.ModRevision), nil
+		}
+	}
+	if resp, err = l.world.Etcd().Get(ctx, view.HeadKey(manifest.KindAgent, "default", agentName)); err != nil {
+		return "", err
+	}
+	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision > now {
+		return fmt.Sprintf("the agent's head was written at revision %d by a leader of before", resp.Kvs[0].ModRevision), nil
+	}
+	return "", nil
 }
 
 // leads gives the number of the term at work; an error while nobody leads.
