@@ -217,7 +217,7 @@ func (c *cli) watchObjects(ctx context.Context, cl *client, g *getting, kind str
 	if len(g.selector) > 0 || g.limit > 0 {
 		return usagef("-w goes without -l and --limit")
 	}
-	shown := map[string]int64{} // store revisions of what was printed before a watch was whole
+	shown := map[string]int64{} // store revisions of what was printed, for what a watch that is taken up sends again
 	open := func(ctx context.Context) (*connect.ServerStreamForClient[specv1.WatchResponse], error) {
 		return cl.spec.Watch(ctx, connect.NewRequest(req))
 	}
@@ -227,13 +227,17 @@ func (c *cli) watchObjects(ctx context.Context, cl *client, g *getting, kind str
 			d := toObject(o)
 			e.Object = &d
 			key := d.Kind + " " + d.Namespace + " " + d.Name
-			if before, ok := shown[key]; ok && e.Type == "present" && before >= e.StoreRevision && e.StoreRevision != 0 {
+			if before, ok := shown[key]; ok && before >= e.StoreRevision && e.StoreRevision != 0 {
 				return false, nil
 			}
 			shown[key] = e.StoreRevision
 		}
 		if e.Type != "present" { // from here on a watch can be taken up at the revision
-			req.SinceRevision = max(req.GetSinceRevision(), e.StoreRevision)
+			whole := e.StoreRevision
+			if m.GetMore() {
+				whole--
+			}
+			req.SinceRevision = max(req.GetSinceRevision(), whole)
 		}
 		return false, c.printChange(g.out, e)
 	})

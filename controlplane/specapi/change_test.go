@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,6 +261,7 @@ func TestWatchResumes(t *testing.T) {
 	}))
 	defer srv.Close()
 	client := specv1connect.NewSpecServiceClient(srv.Client(), srv.URL)
+	var more []bool
 	watch := func(since int64, n int, during func()) (seen []string, last int64) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -275,6 +277,7 @@ func TestWatchResumes(t *testing.T) {
 			}
 			m := stream.Msg()
 			seen, last = append(seen, m.GetType()+" "+m.GetObject().GetVersion()), m.GetStoreRevision()
+			more = append(more, m.GetMore())
 			if m.GetType() == watchBookmark && during != nil {
 				during()
 			}
@@ -286,8 +289,14 @@ func TestWatchResumes(t *testing.T) {
 		t.Error(diff)
 	}
 	r.mustApply(files(promptPath, strings.Replace(promptB, "1.0.1", "1.0.2", 1)))
-	if seen, _ = watch(at, 1, nil); seen[0] != "changed 1.0.2" {
+	if seen, at = watch(at, 1, nil); seen[0] != "changed 1.0.2" {
 		t.Errorf("resumed with %v", seen)
+	}
+	other := strings.Replace(strings.Replace(promptB, "1.0.1", "1.0.3", 1), "bot", "other", 1)
+	r.mustApply(files(promptPath, strings.Replace(promptB, "1.0.1", "1.0.3", 1), "prompts/other.json", other))
+	more = nil
+	if seen, _ = watch(at, 2, nil); seen[0] != "changed 1.0.3" || !slices.Equal(more, []bool{true, false}) {
+		t.Errorf("two changes of one revision came as %v, more %v", seen, more)
 	}
 }
 

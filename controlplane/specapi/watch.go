@@ -20,7 +20,7 @@ const (
 )
 
 // Watch sends the present objects, then a bookmark, then every change of a head. It reads the store's own
-// watch, so a slow reader holds up nobody and a revision resumes exactly; content comes from the view, which may
+// watch, so a slow reader holds up nobody and a revision resumes exactly (one of several changes: see WatchResponse.more); content comes from the view, which may
 // already show a newer head: then the newer is sent, and sent again at its own change. What the caller may not see isn't sent; what it
 // may not see any more is deleted for it.
 func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRequest], stream *connect.ServerStream[specv1.WatchResponse]) error {
@@ -47,6 +47,7 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 		if err := s.view.WaitFor(ctx, b.Revision); err != nil {
 			return err
 		}
+		var changes []*specv1.WatchResponse
 		for _, e := range b.Events {
 			ns, name, ok := headName(m.GetKind(), e.Key)
 			if !ok || e.Deleted || (m.GetName() != "" && !strings.EqualFold(name, m.GetName())) {
@@ -61,6 +62,10 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 				continue
 			}
 			resp.StoreRevision = e.ModRevision
+			changes = append(changes, resp)
+		}
+		for i, resp := range changes {
+			resp.More = i+1 < len(changes) && changes[i+1].GetStoreRevision() == resp.GetStoreRevision()
 			if err := stream.Send(resp); err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ type apiWatch struct {
 	mu     sync.Mutex // guards what follows
 	after  int64      // what came last; 0: nothing yet
 	waited []headEvent
+	part   []headEvent // of a revision of which more is to come
 	came   int64 // how far what came was judged
 }
 
@@ -154,8 +155,18 @@ func (w *apiWatch) take(d *world.Door, m *specv1.WatchResponse) {
 	if r < w.after {
 		w.store.findings.Violate("watch", "%s got revision %d after %d, from %s", w.name, r, w.after, d.Node.Name)
 	}
+	change := headEvent{r, view.HeadKey(w.kind, "default", o.GetName())}
+	if len(w.part) > 0 && w.part[0].revision == r && slices.Contains(w.part, change) {
+		return // taken up in the middle of a revision: its changes come again
+	}
+	w.waited = append(w.waited, change)
+	if m.GetMore() {
+		w.part = append(w.part, change)
+		r--
+	} else {
+		w.part = nil
+	}
 	w.after = max(w.after, r)
-	w.waited = append(w.waited, headEvent{r, view.HeadKey(w.kind, "default", o.GetName())})
 }
 
 // Settle judges what came against what the store holds, as far as that is known. With end, every watch must have shown everything by

@@ -1054,6 +1054,9 @@ type WatchResponse struct {
 	Type          string  `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	Object        *Object `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	StoreRevision int64   `protobuf:"varint,3,opt,name=store_revision,json=storeRevision,proto3" json:"store_revision,omitempty"`
+	// Other changes of the same store revision follow. Who breaks off here takes the watch up from before that revision, and sees its
+	// changes again.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1107,6 +1110,13 @@ func (x *WatchResponse) GetStoreRevision() int64 {
 		return x.StoreRevision
 	}
 	return 0
+}
+
+func (x *WatchResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 type HistoryRequest struct {
@@ -2321,11 +2331,12 @@ const file_agentry_spec_v1_spec_service_proto_rawDesc = "" +
 	"\x0eall_namespaces\x18\x02 \x01(\bR\rallNamespaces\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12%\n" +
-	"\x0esince_revision\x18\x05 \x01(\x03R\rsinceRevision\"{\n" +
+	"\x0esince_revision\x18\x05 \x01(\x03R\rsinceRevision\"\x8f\x01\n" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12/\n" +
 	"\x06object\x18\x02 \x01(\v2\x17.agentry.spec.v1.ObjectR\x06object\x12%\n" +
-	"\x0estore_revision\x18\x03 \x01(\x03R\rstoreRevision\"V\n" +
+	"\x0estore_revision\x18\x03 \x01(\x03R\rstoreRevision\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"V\n" +
 	"\x0eHistoryRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
