@@ -309,7 +309,7 @@ func assemble(ctx context.Context, in parts) (*process, error) {
 		return nil, err
 	}
 	p.eras = &eras{
-		view: in.view, table: table, hub: p.hub, vault: in.vault, store: in.store, events: events, log: in.log, known: in.view.Era(),
+		view: in.view, table: table, hub: p.hub, peers: p.peers, vault: in.vault, store: in.store, events: events, log: in.log, known: in.view.Era(),
 	}
 	pages{store: in.store, view: in.view, status: p.status, hub: p.hub, version: in.cfg.Version}.mount(p.people)
 	p.people.page("/metrics", newMetrics(in.view, table, p.publisher, p.hub, meter, p.collector, append(append(in.trail.metrics(), p.lead.metrics()...), newPeerMetrics(p.peers), newStoreMetrics(p.upkeep))...))

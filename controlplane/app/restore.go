@@ -11,6 +11,7 @@ import (
 	"github.com/agentry/agentry/controlplane/clusterapi"
 	"github.com/agentry/agentry/controlplane/epoch"
 	"github.com/agentry/agentry/controlplane/fleet"
+	"github.com/agentry/agentry/controlplane/fleet/peers"
 	"github.com/agentry/agentry/controlplane/gate"
 	"github.com/agentry/agentry/controlplane/identity"
 	"github.com/agentry/agentry/controlplane/releaseapi"
@@ -56,6 +57,7 @@ type eras struct {
 	view   *view.View
 	table  *fleet.Table
 	hub    *stream.Hub
+	peers  *peers.Peers
 	vault  *specapi.Vault
 	store  store.Store
 	events *releaseapi.Ring
@@ -85,6 +87,7 @@ func (e *eras) follow(ctx context.Context) error {
 			e.log.LogAttrs(ctx, slog.LevelWarn, "a restore is under way: nothing is pushed", slog.String("restore", now.Restoring))
 		}
 		if now.ClusterID != known.ClusterID || now.Epoch != known.Epoch {
+			e.peers.Renew(e.view.EraRevision())
 			e.began(ctx, now)
 		}
 		known = now

@@ -44,3 +44,10 @@ func (v *View) AwaitEra(ctx context.Context, known Era) (Era, bool) {
 		}
 	}
 }
+
+// EraRevision is the store revision at which the record of the era was written, as the view shows it: whoever shows it too knows of the era.
+func (v *View) EraRevision() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.mods[ClusterKey]
+}

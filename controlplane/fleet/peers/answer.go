@@ -46,11 +46,14 @@ func (p *Peers) Link(stream peerv1.PeerService_LinkServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	a := &answer{stream: stream, hello: make(chan *peerv1.LinkHello, 1), ends: make(chan error, 1)}
+	era := p.begins()
 	p.telling.Go(func() { p.read(a) })
 	if err := p.introduced(ctx, a, id); err != nil {
 		return err
 	}
-	p.replaces(id, a)
+	if err := p.replaces(id, a, era); err != nil {
+		return err
+	}
 	defer p.leaves(id, a)
 	p.telling.Go(func() { a.end(p.tell(ctx, a)) })
 	look := time.NewTicker(p.cfg.Alive)
@@ -98,14 +101,18 @@ func (p *Peers) introduced(ctx context.Context, a *answer, id string) error {
 	}
 }
 
-// replaces registers a link; an older one of the same replica ends.
-func (p *Peers) replaces(id string, a *answer) {
+// replaces registers a link; an older one of the same replica ends. One that began in an era that is over by now is refused.
+func (p *Peers) replaces(id string, a *answer, era int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if era != p.era.number {
+		return errEnded()
+	}
 	if old := p.answers[id]; old != nil {
 		old.end(errs.New(errs.Unavailable, "a newer link of this replica came"))
 	}
 	p.answers[id] = a
+	return nil
 }
 
 func (p *Peers) leaves(id string, a *answer) {

@@ -31,6 +31,7 @@ type link struct {
 	id    string
 	drops chan *peerv1.Drop
 
+	cancel   context.CancelCauseFunc // ends it; nil: it isn't open
 	state    State
 	revision int64 // of the peer's view
 	complete bool
@@ -85,6 +86,13 @@ func (p *Peers) became(l *link, s State) (was State) {
 	return was
 }
 
+// opened says how the link is ended from outside, before anything is said over it.
+func (p *Peers) opened(l *link, cancel context.CancelCauseFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.cancel = cancel
+}
+
 // hear opens the link and takes what the peer tells until it ends.
 func (p *Peers) hear(ctx context.Context, l *link, to Record) error {
 	opts := append([]grpc.DialOption{grpc.WithNoProxy()}, p.cfg.Options...)
@@ -95,6 +103,8 @@ func (p *Peers) hear(ctx context.Context, l *link, to Record) error {
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	p.opened(l, cancel)
+	defer p.opened(l, nil)
 	silence := time.AfterFunc(p.cfg.Silence, func() {
 		cancel(errs.New(errs.Timeout, "the peer said nothing for %s", p.cfg.Silence))
 	})
@@ -147,6 +157,9 @@ func (p *Peers) deltas(l *link, stream peerv1.PeerService_LinkClient, silence *t
 		w := m.GetDelta()
 		if w == nil {
 			continue // a kind of message that this release doesn't know
+		}
+		if err := p.behind(w.GetViewRevision()); err != nil {
+			return err
 		}
 		now := p.cfg.Now()
 		d, err := deltaOf(w, now)

@@ -74,6 +74,7 @@ type Peers struct {
 	mu      sync.Mutex // guards what follows
 	links   map[string]*link
 	answers map[string]*answer // the links of others, by replica
+	era     era
 
 	following sync.WaitGroup // links; added to by Run alone
 	telling   sync.WaitGroup // readers and senders of answers
