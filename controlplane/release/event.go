@@ -79,7 +79,17 @@ type Observe struct {
 	Applied []Config
 	// Known finds the manifests of configs offered lately that are none of the above; it may be nil.
 	Known map[manifest.Hash]Config
-	// Written tells when the head behind a resource (kind/name) was last written; the agent's own is not needed.
+	// Seen is what deadlines are measured from: the times in State are of the clocks of those who wrote them, and At may be an hour
+	// off from each of them.
+	Seen Seen
+}
+
+// Seen tells when the caller first saw what is pending, by the clock of Observe.At. A zero time is not known: no deadline falls by it.
+type Seen struct {
+	// Opened is of the open candidate, Moved of the head's last own move.
+	Opened, Moved time.Time
+	// Written is of the newest write of the head behind a resource (kind/name), needed while an instance retries; the agent's own
+	// is not needed.
 	Written map[string]time.Time
 }
 

@@ -50,10 +50,13 @@ func (o *observer) move(m Moved) {
 	o.moved = true
 }
 
+// passed reports whether t has come; a zero one never does.
+func (o *observer) passed(t time.Time) bool { return !t.IsZero() && !o.e.At.Before(t) }
+
 // due reports whether t has come, and asks to be called then if not.
 func (o *observer) due(t time.Time) bool {
-	if !o.e.At.Before(t) {
-		return true
+	if t.IsZero() || o.passed(t) {
+		return !t.IsZero()
 	}
 	if o.check.IsZero() || t.Before(o.check) {
 		o.check = t
@@ -189,7 +192,7 @@ func (o *observer) settleCandidate() {
 		o.move(Moved{Move: MovePromote, From: from, To: c.Revision, Cause: "no instance is live: stable, unproven"})
 		return
 	}
-	deadline := c.Since.Add(time.Duration(c.Deadline) * time.Millisecond)
+	deadline := end(o.e.Seen.Opened, c.deadline())
 	served, lagging, trying := "", 0, false
 	var settled manifest.Hash
 	for _, in := range o.e.Instances {
@@ -200,7 +203,7 @@ func (o *observer) settleCandidate() {
 			}
 		case in.Target == c.Revision && in.Retrying && !o.refusedDesired(in):
 			// The verdict on it falls at its own time (semantics.md 7.2).
-			trying = trying || o.e.At.Before(o.verdictAt(in))
+			trying = trying || !o.passed(o.verdictAt(in))
 			lagging++
 		default:
 			lagging++

@@ -87,7 +87,7 @@ func play(t *testing.T, events ...Event) State {
 	t.Helper()
 	var s State
 	for i, e := range events {
-		next, actions := Step(s, e)
+		next, actions := Step(s, witnessed(e))
 		for _, a := range actions {
 			if r, ok := a.(Refuse); ok {
 				t.Fatalf("event %d: %s", i, r.Reason)
@@ -125,12 +125,26 @@ func candidate2(policy string) []Event {
 func onCandidate(at time.Time, instances ...Instance) Observe {
 	return Observe{
 		At: at, Complete: true, Stable: &c1, Candidate: &c2, Applied: []Config{c1}, Instances: instances,
-		Written: map[string]time.Time{"prompt/p": start},
+		Seen: seen(map[string]time.Time{"prompt/p": start}),
 	}
 }
 
 func refused2(policy string) []Event {
 	return append(candidate2(policy), onCandidate(after(1), refuses(silent("i", c1, c2))))
+}
+
+// seen says that everything pending was seen at the start, and shared heads then.
+func seen(written map[string]time.Time) Seen {
+	return Seen{Opened: start, Moved: start, Written: written}
+}
+
+// witnessed is an event whose observer saw everything at the start where it says nothing else.
+func witnessed(e Event) Event {
+	if o, ok := e.(Observe); ok && o.Seen.Opened.IsZero() && o.Seen.Moved.IsZero() {
+		o.Seen.Opened, o.Seen.Moved = start, start
+		return o
+	}
+	return e
 }
 
 // summary is what a head says, in one line.

@@ -22,6 +22,7 @@ type Progress struct {
 	To       int64  // the open release's revision, else stable
 	Since    time.Time
 	Deadline time.Duration // of the candidate
+	Due      time.Time     // when it falls by the clock of Observe.At, which is another than that of Since; zero: not known
 	OnReject string        // of the candidate
 	// Served is true for a hold that has nothing to go back to.
 	Served bool
@@ -51,8 +52,9 @@ func Describe(s State, e Observe) Progress {
 	case s.Candidate != nil:
 		c := s.Candidate
 		p.Stand, p.Release, p.To, p.Since, p.OnReject = StandProgressing, c.Release, c.Revision, c.Since, c.OnReject
-		p.Deadline = time.Duration(c.Deadline) * time.Millisecond
-		overdue = !e.At.Before(c.Since.Add(p.Deadline))
+		p.Deadline = c.deadline()
+		p.Due = end(e.Seen.Opened, p.Deadline)
+		overdue = !p.Due.IsZero() && !e.At.Before(p.Due)
 	case s.Hold != nil:
 		h := s.Hold
 		p.Stand, p.Release, p.To, p.Since, p.Served = StandHeld, h.Release, h.Revision, h.Since, h.Served
@@ -88,7 +90,7 @@ func Counting(s State, e Observe) []Veto {
 	return out
 }
 
-// Line says it all in one line, such as "7 -> 8  3 of 12  1 retrying  rolls back on a refusal, deadline in 0:42".
+// Line says it all in one line; now is of the clock of Observe.At. Such as "7 -> 8  3 of 12  1 retrying  rolls back on a refusal, deadline in 0:42".
 func (p Progress) Line(now time.Time) string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
@@ -134,13 +136,16 @@ func (p Progress) Line(now time.Time) string {
 }
 
 func (p Progress) deadlineText(now time.Time) string {
-	left := p.Since.Add(p.Deadline).Sub(now)
-	if left <= 0 {
+	left := p.Due.Sub(now)
+	if left <= 0 && !p.Due.IsZero() {
 		return "past its deadline"
 	}
 	what := "rolls back"
 	if p.OnReject == OnRejectHold || p.From == 0 {
 		what = "holds"
+	}
+	if p.Due.IsZero() {
+		return what + " on a refusal"
 	}
 	left = left.Round(time.Second)
 	return fmt.Sprintf("%s on a refusal, deadline in %d:%02d", what, int(left.Minutes()), int(left.Seconds())%60)

@@ -50,15 +50,16 @@ func (o *observer) base(in Instance) (Config, bool) {
 	return Config{}, false
 }
 
-// verdictAt is semantics.md 7.2: the progress deadline from the newest write among the heads whose lines differ.
+// verdictAt is semantics.md 7.2: the progress deadline from the newest write among the heads whose lines differ, as the observer saw
+// them. Zero: it isn't known when.
 func (o *observer) verdictAt(in Instance) time.Time {
 	c, ok := o.desired(in)
 	if !ok {
 		return o.e.At
 	}
-	moved, deadline := o.s.LastMoveAt, c.Policy.deadline()
+	moved, deadline := o.e.Seen.Moved, c.Policy.deadline()
 	if o.s.Candidate != nil && o.s.Candidate.Revision == in.Target {
-		moved, deadline = o.s.Candidate.Since, time.Duration(o.s.Candidate.Deadline)*time.Millisecond
+		moved, deadline = o.e.Seen.Opened, o.s.Candidate.deadline()
 	}
 	base, _ := o.base(in)
 	var newest time.Time
@@ -66,7 +67,7 @@ func (o *observer) verdictAt(in Instance) time.Time {
 		if slices.Contains(base.Lines, l) {
 			continue
 		}
-		t := o.e.Written[l.Resource()]
+		t := o.e.Seen.Written[l.Resource()]
 		if l.Kind == manifest.KindAgent {
 			t = moved
 		}
@@ -77,8 +78,18 @@ func (o *observer) verdictAt(in Instance) time.Time {
 	if newest.IsZero() {
 		newest = moved
 	}
-	return newest.Add(deadline)
+	return end(newest, deadline)
 }
+
+// end gives when a time that was seen is so long ago; zero if it wasn't seen.
+func end(seen time.Time, long time.Duration) time.Time {
+	if seen.IsZero() {
+		return time.Time{}
+	}
+	return seen.Add(long)
+}
+
+func (c Candidate) deadline() time.Duration { return time.Duration(c.Deadline) * time.Millisecond }
 
 // refusals records every refusal and judges those of what Build gives.
 func (o *observer) refusals() {

@@ -15,7 +15,7 @@ import (
 func onStable(seconds int, now *Config, instances ...Instance) Observe {
 	return Observe{
 		At: after(seconds), Complete: true, Stable: now, Applied: []Config{c1}, Instances: instances,
-		Written: map[string]time.Time{"prompt/p": start},
+		Seen: seen(map[string]time.Time{"prompt/p": start}),
 	}
 }
 
@@ -39,7 +39,7 @@ func runCases(t *testing.T, cases map[string]sharedCase) {
 	t.Helper()
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, actions := Step(play(t, c.given...), c.event)
+			got, actions := Step(play(t, c.given...), witnessed(c.event))
 			if diff := cmp.Diff(c.want, summary(got)); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
 			}

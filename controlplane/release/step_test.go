@@ -94,7 +94,7 @@ func TestStep(t *testing.T) {
 			given: candidate2(""),
 			event: Observe{
 				At: after(70), Complete: true, Stable: &c12, Candidate: &c22, Applied: []Config{c1},
-				Instances: []Instance{retries(silent("i", c1, c22))}, Written: map[string]time.Time{"prompt/p": after(50)},
+				Instances: []Instance{retries(silent("i", c1, c22))}, Seen: seen(map[string]time.Time{"prompt/p": after(50)}),
 			},
 			want: "stable 1 proven 1 candidate 2 | 1:stable 2:candidate", does: []string{"check 110s"},
 		},
@@ -107,7 +107,7 @@ func TestStep(t *testing.T) {
 			given: proven1(),
 			event: Observe{
 				At: after(60), Complete: true, Stable: &c1m, Applied: []Config{c1},
-				Instances: []Instance{retries(silent("i", c1, c1m))}, Written: map[string]time.Time{"mcp/m": start},
+				Instances: []Instance{retries(silent("i", c1, c1m))}, Seen: seen(map[string]time.Time{"mcp/m": start}),
 			},
 			want: "stable 1 proven 1 refusal 1 none 0 | 1:stable", does: []string{"refusal 1", "drop i", "write"},
 		},
@@ -314,7 +314,7 @@ func TestStep(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, actions := Step(play(t, c.given...), c.event)
+			got, actions := Step(play(t, c.given...), witnessed(c.event))
 			if diff := cmp.Diff(c.want, summary(got)); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
 			}

@@ -23,6 +23,7 @@ type sight struct {
 	im        snapshot.Immutables
 	configs   map[int64]*resolved // by revision: stable, candidate, held
 	instances []fleet.Instance    // live ones
+	seen      view.Seen           // by this machine's clock
 	applied   []view.AppliedConfig
 }
 
@@ -60,6 +61,7 @@ func (r *Releaser) see(key view.AgentKey) (*sight, bool) {
 		return in.ID.Agent != s.head.Name || in.Phase == phase.Offline
 	})
 	s.applied = r.cfg.View.AppliedConfigs(key.Namespace, s.head.Name)
+	s.seen = r.cfg.View.SeenAgent(key.Namespace, s.head.Name) // of a newer head at most, which fails the write
 	return s, true
 }
 
@@ -125,6 +127,7 @@ func (s *sight) observe(now time.Time, complete bool, known map[manifest.Hash]re
 	e := release.Observe{
 		At: now, Complete: complete, Known: known,
 		Stable: s.config(s.heads.Agent.Stable), Candidate: s.config(s.heads.Agent.Candidate), Held: s.config(s.heads.Agent.Held),
+		Seen: release.Seen{Opened: s.seen.Opened, Moved: s.seen.Moved},
 	}
 	retrying := false
 	e.Instances = make([]release.Instance, 0, len(s.instances))
@@ -137,7 +140,7 @@ func (s *sight) observe(now time.Time, complete bool, known map[manifest.Hash]re
 		e.Applied = append(e.Applied, release.Config{Revision: a.Revision, Hash: a.Hash, Lines: a.Lines})
 	}
 	if retrying {
-		e.Written = written()
+		e.Seen.Written = written()
 	}
 	return e
 }
@@ -184,24 +187,13 @@ func (s *sight) instance(in fleet.Instance) release.Instance {
 	return out
 }
 
-// written tells when the shared heads behind the configs were last written.
+// written tells when this replica saw the newest writes of the shared heads behind the configs.
 func (r *Releaser) written(s *sight) map[string]time.Time {
 	out := map[string]time.Time{}
 	for _, c := range s.configs {
 		for _, l := range c.config.Lines {
-			switch l.Kind {
-			case manifest.KindPrompt:
-				if h, _, ok := r.cfg.View.Prompt(s.key.Namespace, l.Name); ok {
-					out[l.Resource()] = h.Updated
-				}
-			case manifest.KindMCP, manifest.KindPolicy:
-				if h, _, ok := r.cfg.View.MCP(s.key.Namespace, l.Name); ok {
-					out[l.Resource()] = h.Updated
-				}
-			case manifest.KindCredential:
-				if h, _, ok := r.cfg.View.Credential(s.key.Namespace, l.Name); ok {
-					out[l.Resource()] = h.Updated
-				}
+			if at := r.cfg.View.SeenLine(s.key.Namespace, l); !at.IsZero() {
+				out[l.Resource()] = at
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/agentry/agentry/controlplane/fleet"
@@ -21,6 +22,7 @@ import (
 // whose views lag. The table of instances is the real one; the store, the streams and the instances are models.
 type world struct {
 	now       time.Time
+	ahead     time.Duration // how much the clock of the releaser's replica is ahead of the others'
 	store     *stored
 	views     []*stored // what each replica shows; the releaser is with the first
 	table     *fleet.Table
@@ -55,6 +57,7 @@ type record struct {
 	head view.AgentHead
 	mod  int64
 	life int
+	seen view.Seen // by a right clock
 }
 
 // rules say what instances find wrong with content.
@@ -285,6 +288,7 @@ func (w *world) see(at *stored, agent string) *sight {
 	s := &sight{
 		key: view.AgentKey{Namespace: "d", Name: agent}, head: r.head, mod: r.mod, heads: at.heads(agent),
 		im: reading{w: w, at: at, agent: agent}, configs: map[int64]*resolved{},
+		seen: view.Seen{Opened: r.seen.Opened.Add(w.ahead), Moved: r.seen.Moved.Add(w.ahead)},
 	}
 	for _, n := range []int64{s.heads.Agent.Stable, s.heads.Agent.Candidate, s.heads.Agent.Held} {
 		if n != 0 {
@@ -330,6 +334,7 @@ func (w *world) write(agent string, mod int64, next release.State, actions []rel
 				own++
 			}
 			w.note("%s: %s %d -> %d %s (%s)", agent, a.Move, a.From, a.To, a.Config, a.Cause)
+			w.hurried(agent, was, a)
 		case release.KeepApplied:
 			if slices.ContainsFunc(w.store.applied[agent], func(c view.AppliedConfig) bool { return c.Hash == a.Config.Hash }) {
 				return false // stored since: the condition fails
@@ -358,7 +363,11 @@ func (w *world) write(agent string, mod int64, next release.State, actions []rel
 			return
 		}
 		r := was
+		if next.Candidate != nil && (was.head.State.Candidate == nil || was.head.State.Candidate.Release != next.Candidate.Release) {
+			r.seen.Opened = w.now
+		}
 		if release.OwnMove(actions) {
+			r.seen.Moved = w.now
 			r.head = r.head.Moved(next)
 		} else {
 			r.head = r.head.Noted(next, was.mod)
@@ -379,6 +388,20 @@ func (w *world) write(agent string, mod int64, next release.State, actions []rel
 		}
 	}
 	return true
+}
+
+// hurried finds a candidate that is given up for the deadline before that has passed, whatever the clocks of the replicas say.
+func (w *world) hurried(agent string, was record, m release.Moved) {
+	s := was.head.State
+	if s.Candidate == nil || m.From != s.Candidate.Revision || !strings.Contains(m.Cause, "progress deadline") {
+		return
+	}
+	tried, _ := s.Find(s.Candidate.Revision)
+	proven, _ := s.Find(s.Proven)
+	// Where only shared lines differ the deadline is theirs.
+	if passed := w.now.Sub(was.seen.Opened); passed < time.Minute && tried.Spec != proven.Spec {
+		panic(fmt.Sprintf("%s: candidate %d is given up after %s: %s", agent, m.From, passed, m.Cause))
+	}
 }
 
 // builds is what every other agent is given.
@@ -455,7 +478,13 @@ func (w *world) observe(agent string) bool {
 		return false
 	}
 	known, policies := w.memo.known(s)
-	e := s.observe(w.now, w.table.Complete(w.now), known, func() map[string]time.Time { return w.views[0].written })
+	e := s.observe(w.now.Add(w.ahead), w.table.Complete(w.now), known, func() map[string]time.Time {
+		out := map[string]time.Time{}
+		for line, at := range w.views[0].written {
+			out[line] = at.Add(w.ahead)
+		}
+		return out
+	})
 	next, actions := release.Step(s.head.State, e)
 	for _, a := range actions {
 		if d, ok := a.(release.Drop); ok {

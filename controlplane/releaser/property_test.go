@@ -122,6 +122,10 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			w.rules.down[m] = !w.rules.down[m]
 			w.note("server %s down %v", m, w.rules.down[m])
 		},
+		"leader": func(t *rapid.T) {
+			w.ahead = rapid.SampledFrom([]time.Duration{0, 45 * time.Second, -45 * time.Second, time.Hour, -time.Hour}).Draw(t, "ahead")
+			w.note("the leader's clock is %s ahead", w.ahead)
+		},
 		"lag":  func(t *rapid.T) { w.views[replica.Draw(t, "replica")] = w.store },
 		"time": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
 		"": func(t *rapid.T) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/controlplane/store"
@@ -22,13 +23,14 @@ type change struct {
 	gone    map[AgentKey]struct{}    // agents whose heads were deleted
 	ready   map[manifest.Hash][]byte // blobs at hand
 	added   map[headID]struct{}      // heads that weren't there
+	now     time.Time                // when it is seen
 }
 
 // begin opens a change; v.mu must be held for writing until its finish.
 func (v *View) begin(ready map[manifest.Hash][]byte) change {
 	return change{
 		View: v, touched: map[headID]struct{}{}, proven: map[headID]struct{}{}, fresh: map[headID]*appliedSet{},
-		gone: map[AgentKey]struct{}{}, ready: ready, added: map[headID]struct{}{},
+		gone: map[AgentKey]struct{}{}, ready: ready, added: map[headID]struct{}{}, now: time.Now(),
 	}
 }
 
@@ -141,6 +143,7 @@ func (c change) clusterItem(it item) {
 		for id := range c.agents {
 			c.touched[id] = struct{}{}
 		}
+		c.began = c.now
 	}
 	c.cluster = cluster
 }
@@ -199,6 +202,7 @@ func put[H, S any](c change, table map[headID]*node[H, S], id headID, n *node[H,
 		c.added[id] = struct{}{}
 		return nil
 	})
+	n.seen = c.now
 	table[id] = n
 }
 

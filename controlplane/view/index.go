@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gowebpki/jcs"
 
@@ -20,6 +21,7 @@ import (
 type index struct {
 	mods        map[string]int64 // key -> ModRevision of what doesn't hold it itself: refusals, settings, the cluster
 	cluster     Cluster
+	began       time.Time // when its epoch was first seen
 	agents      map[headID]*agentNode
 	prompts     map[headID]*node[PromptHead, snapshot.PromptHead]
 	mcp         map[headID]*node[MCPHead, snapshot.MCPHead]
@@ -42,6 +44,7 @@ type node[H, S any] struct {
 	built  S
 	create int64
 	mod    int64
+	seen   time.Time // when this write was first seen, by this machine's clock; of a shared head only
 }
 
 // agentNode is an agent's head with the references of its revisions in play.
@@ -54,6 +57,7 @@ type agentNode struct {
 	// moved is the store revision of the last change of what its configs are built from, sharing what is shared until the next.
 	moved   int64
 	sharing sharing
+	seen    Seen
 }
 
 func newIndex() index {

@@ -9,7 +9,7 @@ import (
 // specs that were read outside of the lock.
 func (c change) link(id headID, a *agentNode, read map[manifest.Hash]*specFacts) {
 	old := c.agents[id]
-	next := &agentNode{node: a.node, active: map[manifest.Hash]*specFacts{}}
+	next := &agentNode{node: a.node, active: map[manifest.Hash]*specFacts{}, seen: c.sighted(old, a)}
 	for _, h := range inPlay(a.head.State) {
 		if old != nil && old.active[h] != nil {
 			next.active[h] = old.active[h]
