@@ -303,8 +303,11 @@ func TestABackupComesBackUnderThreeReplicas(t *testing.T) {
 	if len(moves) != 3 {
 		t.Fatalf("agents to move: %v", moves)
 	}
+	asked := 0
 	for i, l := range loads { // from here on each moves once
-		if n, _, failures := l.end(); len(failures) > 0 || n == 0 {
+		n, _, failures := l.end()
+		asked += n
+		if len(failures) > 0 || n == 0 {
 			t.Errorf("before the restore: %d answers, %d failures of %s, such as %v", n, len(failures), s.agents[i].Instance, failures[:min(1, len(failures))])
 		}
 	}
@@ -334,8 +337,8 @@ func TestABackupComesBackUnderThreeReplicas(t *testing.T) {
 		t.Error("no write met the restore")
 	}
 	s.agrees(t, done, s.all)
-	t.Logf("the backup was %s and %d changes old; restore %s; the last instance moved %s after its begin; %d writes refused meanwhile",
-		began.Sub(taken).Round(time.Second), changes, ended.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond), refused)
+	t.Logf("the backup was %s, %d changes and %d requests old; restore %s; the last instance moved %s after its begin; %d writes refused meanwhile",
+		began.Sub(taken).Round(time.Second), changes, asked, ended.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond), refused)
 }
 
 // The replica that restores is killed in the middle. The others say so, push nothing and refuse writes, until a restore at one of them
