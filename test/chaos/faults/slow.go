@@ -55,7 +55,7 @@ func (slowReaders) Inject(ctx context.Context, w *world.World, r *rand.Rand) (wo
 	heal := func(ctx context.Context) error {
 		stop()
 		wg.Wait()
-		_, err := door.Spec.Delete(ctx, connect.NewRequest(&specv1.DeleteRequest{Kind: "agent", Name: slowAgent, Message: "chaos"}))
+		_, err := door.Spec.Delete(ctx, connect.NewRequest(&specv1.DeleteRequest{Kind: "agent", Name: slowAgent, Message: fmt.Sprintf("slow readers are gone, %d", time.Now().UnixNano())}))
 		return err
 	}
 	fail := func(err error) (world.Injected, error) { return world.Injected{}, errors.Join(err, heal(ctx)) }
