@@ -299,7 +299,7 @@ func TestDeletingACredentialNeedsToWriteIt(t *testing.T) {
 func TestAWatchTellsWhenAnObjectIsNoLongerSeen(t *testing.T) {
 	r := newRig(t)
 	sees := map[string]bool{"a": true}
-	w := watching{sent: map[headKey]bool{}, who: caller{svc: r.Service, who: access.Principal{Name: "user:ada", Rules: seeing(sees)}}}
+	w := watching{sent: map[headKey]string{}, who: caller{svc: r.Service, who: access.Principal{Name: "user:ada", Rules: seeing(sees)}}}
 	var got []string
 	show := func(name string, deleted bool) {
 		o := &specv1.Object{Kind: kindPrompt, Namespace: "default", Name: name, Json: "{}", Deleted: deleted}

@@ -9,6 +9,7 @@ import (
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
 	specv1 "github.com/agentry/agentry/gen/agentry/spec/v1"
+	"github.com/agentry/agentry/internal/errs"
 )
 
 // The types of a WatchResponse.
@@ -29,7 +30,7 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 		return err
 	}
 	namespace := scope(m.GetNamespace(), m.GetAllNamespaces())
-	shown := watching{who: s.caller(ctx), sent: map[headKey]bool{}}
+	shown := watching{who: s.caller(ctx), sent: map[headKey]string{}}
 	since := m.GetSinceRevision()
 	if since == 0 {
 		if err := s.writer.Current(ctx); err != nil {
@@ -50,10 +51,13 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 		var changes []*specv1.WatchResponse
 		for _, e := range b.Events {
 			ns, name, ok := headName(m.GetKind(), e.Key)
-			if !ok || e.Deleted || (m.GetName() != "" && !strings.EqualFold(name, m.GetName())) {
+			if !ok || (m.GetName() != "" && !strings.EqualFold(name, m.GetName())) {
 				continue
 			}
 			o, err := s.nowOf(m.GetKind(), ns, name)
+			if errs.Is(err, errs.NotFound) { // a delete leaves a tombstone, a restore doesn't
+				o, err = &specv1.Object{Kind: m.GetKind(), Namespace: ns, Name: name, Deleted: true}, nil
+			}
 			if err != nil {
 				return err
 			}
@@ -77,29 +81,37 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 // headKey is an object of the kind that is watched.
 type headKey struct{ namespace, name string }
 
-// watching is what one caller of Watch was sent.
+// watching is what one caller of Watch was sent: names as they are written, by their names in lower case.
 type watching struct {
 	who  caller
-	sent map[headKey]bool
+	sent map[headKey]string
+}
+
+func (w watching) key(o *specv1.Object) headKey {
+	return headKey{o.GetNamespace(), strings.ToLower(o.GetName())}
 }
 
 // change gives what to send of an object as it is now; nil: nothing.
 func (w watching) change(o *specv1.Object) *specv1.WatchResponse {
-	k := headKey{o.GetNamespace(), o.GetName()}
-	was := w.sent[k]
-	sees := w.who.sees(o.GetKind(), k.namespace, k.name)
+	k := w.key(o)
+	name, was := w.sent[k]
+	if !was {
+		name = o.GetName()
+	}
+	sees := w.who.sees(o.GetKind(), k.namespace, name)
 	switch {
 	case !sees && !was:
 		return nil
 	case !sees:
 		delete(w.sent, k)
-		gone := &specv1.Object{Kind: o.GetKind(), Namespace: k.namespace, Name: k.name, Deleted: true}
+		gone := &specv1.Object{Kind: o.GetKind(), Namespace: k.namespace, Name: name, Deleted: true}
 		return &specv1.WatchResponse{Type: watchDeleted, Object: gone}
 	case o.GetDeleted():
 		delete(w.sent, k)
+		o.Name = name // a head that is gone can't tell how it was written
 		return &specv1.WatchResponse{Type: watchDeleted, Object: o}
 	}
-	w.sent[k] = true
+	w.sent[k] = o.GetName()
 	return &specv1.WatchResponse{Type: watchChanged, Object: o}
 }
 
@@ -108,7 +120,7 @@ func (s *Service) sendPresent(shown watching, namespace string, since int64, m *
 		if m.GetName() != "" && !strings.EqualFold(o.GetName(), m.GetName()) {
 			return true, nil
 		}
-		shown.sent[headKey{o.GetNamespace(), o.GetName()}] = true
+		shown.sent[shown.key(o)] = o.GetName()
 		return true, stream.Send(&specv1.WatchResponse{Type: watchPresent, Object: o, StoreRevision: since})
 	})
 	if err != nil {
