@@ -32,9 +32,13 @@ type File struct {
 	spans map[Section]span
 	// config are the records of ConfigSection in ascending order of the revision that counts for them (see orderOf), then of their keys.
 	config []place
-	// keys are those of ConfigSection that are rewritten in place, not made anew.
-	keys map[string]struct{}
+	// keys are those of ConfigSection that are rewritten in place, not made anew; alive are the heads among them that aren't tombstones.
+	keys, alive map[string]struct{}
 }
+
+// mostEpoch is far above every epoch that was begun (they are seconds since 1970, or one more than the one before) and far below where
+// counting on would begin at 0 again: instances would refuse everything for good.
+const mostEpoch = 1 << 48
 
 type span struct{ from, to int64 }
 
@@ -58,7 +62,7 @@ func Receive(ctx context.Context, dir string, in io.Reader, check Check) (*File,
 	if err := errors.Join(f.Chmod(0o600), os.Remove(f.Name())); err != nil {
 		return nil, errors.Join(fmt.Errorf("spool the backup: %w", err), f.Close())
 	}
-	out := &File{f: f, Counts: map[Section]int64{}, spans: map[Section]span{}, keys: map[string]struct{}{}}
+	out := &File{f: f, Counts: map[Section]int64{}, spans: map[Section]span{}, keys: map[string]struct{}{}, alive: map[string]struct{}{}}
 	if err := out.receive(ctx, in, check); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -112,6 +116,9 @@ func (f *File) agrees() error {
 	if f.Counts[ClusterSection] != 1 || f.Cluster.ID != f.Header.ClusterID || f.Cluster.Epoch != f.Header.Epoch || f.Cluster.Restoring != nil {
 		return errs.New(errs.Invalid, "the backup's cluster record isn't what its header says")
 	}
+	if f.Header.Epoch > mostEpoch {
+		return errs.New(errs.Invalid, "the backup is of epoch %d: no control plane ever began that", f.Header.Epoch)
+	}
 	return nil
 }
 
@@ -131,6 +138,9 @@ func (f *File) index(rec Record, from, to int64) error {
 		order, anew := orderOf(rec)
 		if !anew {
 			f.keys[rec.Key] = struct{}{}
+		}
+		if strings.HasPrefix(rec.Key, view.HeadsPrefix) && alive(rec.Value) {
+			f.alive[rec.Key] = struct{}{}
 		}
 		if strings.HasPrefix(rec.Key, agentHeads) {
 			if _, err := mapped(rec, &became{}, rec.ModRevision); err != nil {

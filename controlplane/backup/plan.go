@@ -31,7 +31,7 @@ func (r *Restorer) plan(ctx context.Context, f *File, opts Options) (*plan, erro
 	if was := p.stored.Restoring; was != nil && was.Replica != r.cfg.Replica {
 		switch _, err := r.cfg.Store.Get(ctx, view.ReplicaPrefix+was.Replica); {
 		case err == nil:
-			return nil, errs.New(errs.Conflict, "%s: that replica lives, wait for it", Describe(*was))
+			return nil, errs.New(errs.Conflict, "%s: that replica lives, or died within the last seconds: wait for it, or try again", Describe(*was))
 		case !errs.Is(err, errs.NotFound):
 			return nil, fmt.Errorf("read who is alive: %w", err)
 		}
@@ -48,6 +48,13 @@ func (r *Restorer) plan(ctx context.Context, f *File, opts Options) (*plan, erro
 	next.Restored.Taken, next.Restored.BackupRevision = f.Header.Taken, f.Header.Revision
 	p.result.Cluster = next
 	p.announce()
+	gone, err := p.goes(ctx, r.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	if gone != "" {
+		p.result.Notes = append(p.result.Notes, "what the backup doesn't have goes: "+gone)
+	}
 	return p, nil
 }
 
