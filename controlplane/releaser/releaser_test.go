@@ -33,6 +33,12 @@ type rig struct {
 	rel   *Releaser
 	key   fleet.Key
 	mcp   []spec.MCPServerRef // of the specs that are applied
+	off   time.Duration       // how much the clock of who writes heads is ahead of the releaser's
+	cfg   Config
+
+	ctx  context.Context
+	wg   sync.WaitGroup
+	stop func() // the releaser
 
 	mu    sync.Mutex
 	drops []string
@@ -55,7 +61,7 @@ func within(t *testing.T, test func(r *rig), more ...func(*rig, *Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &rig{t: t, store: memstore.New()}
+		r := &rig{t: t, store: memstore.New(), ctx: ctx}
 		if _, err := view.Init(ctx, r.store); err != nil {
 			t.Fatal(err)
 		}
@@ -66,26 +72,15 @@ func within(t *testing.T, test func(r *rig), more ...func(*rig, *Config)) {
 		if r.table, err = fleet.New(fleet.Config{Started: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{View: r.view, Fleet: r.table, Store: r.store, Drops: r, Logger: slog.New(slog.DiscardHandler)}
+		r.cfg = Config{View: r.view, Fleet: r.table, Store: r.store, Drops: r, Logger: slog.New(slog.DiscardHandler)}
 		for _, m := range more {
-			m(r, &cfg)
+			m(r, &r.cfg)
 		}
-		rel, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.rel = rel
-		var wg sync.WaitGroup
-		for _, run := range []func(context.Context) error{r.view.Run, rel.Run} {
-			wg.Go(func() {
-				if err := run(ctx); err != nil {
-					t.Error(err)
-				}
-			})
-		}
+		r.begin(r.view.Run)
+		r.lead()
 		test(r)
 		cancel()
-		wg.Wait()
+		r.wg.Wait()
 	})
 }
 
@@ -114,7 +109,7 @@ func (r *rig) apply(description string) {
 	head, mod, _ := r.view.Agent("d", "a")
 	head.Name = "a"
 	next, actions := release.Step(head.State, release.Apply{
-		At: time.Now(), Spec: manifest.Sum(b), Manifest: manifest.Sum([]byte(description)), Live: len(r.table.Agent("d", "a")) > 0,
+		At: time.Now().Add(r.off), Spec: manifest.Sum(b), Manifest: manifest.Sum([]byte(description)), Live: len(r.table.Agent("d", "a")) > 0,
 		Policy: release.Policy{ProgressDeadline: 30 * time.Second},
 	})
 	if !release.OwnMove(actions) {
@@ -133,7 +128,7 @@ func (r *rig) prompt(version string) {
 	r.t.Helper()
 	b := []byte(`{"promptKey":"p","template":"` + version + `","version":"` + version + `"}`)
 	head, _, _ := r.view.Prompt("d", "p")
-	head.Name, head.Updated = "p", time.Now()
+	head.Name, head.Updated = "p", time.Now().Add(r.off)
 	head.Versions = append(head.Versions, view.VersionRef{Version: version, Hash: manifest.Sum(b), Online: true})
 	head.Labels = map[string]string{"latest": version}
 	r.commit(store.Txn{Puts: []store.KV{
@@ -144,7 +139,7 @@ func (r *rig) prompt(version string) {
 func (r *rig) label(version string) {
 	r.t.Helper()
 	head, _, _ := r.view.Prompt("d", "p")
-	head.Labels, head.Updated = map[string]string{"latest": version}, time.Now()
+	head.Labels, head.Updated = map[string]string{"latest": version}, time.Now().Add(r.off)
 	r.commit(store.Txn{Puts: []store.KV{{Key: view.HeadKey(manifest.KindPrompt, "d", "p"), Value: view.Encode(head)}}})
 }
 
