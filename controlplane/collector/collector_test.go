@@ -160,7 +160,7 @@ func TestOldRecordsGo(t *testing.T) {
 	hash := func(i int) manifest.Hash { return manifest.Sum([]byte{byte(i)}) }
 	applied := func(w *world, i int, revision int64) {
 		w.put(view.AppliedKey("default", "bot", hash(i)), view.Encode(view.Applied{
-			Revision: revision, Config: manifest.ConfigName(revision, hash(i)), Time: time.Unix(int64(i), 0),
+			Revision: revision, Config: manifest.ConfigName(revision, hash(i)), Time: time.Unix(int64(-i), 0), // by clocks that go back
 		}))
 	}
 	names := func(is ...int) []string {
@@ -211,7 +211,7 @@ func TestOldRefusalsGoButNotWhatTheHeadJudgesBy(t *testing.T) {
 	hash := func(i int) manifest.Hash { return manifest.Sum([]byte{byte(i)}) }
 	w.agent("bot", release.State{Refusals: []release.Refusal{{Hash: hash(1)}}})
 	for i := 1; i <= 6; i++ {
-		w.put(view.RefusalKey("default", "bot", hash(i)), view.Encode(view.RefusalRecord{Time: time.Unix(int64(i), 0)}))
+		w.put(view.RefusalKey("default", "bot", hash(i)), view.Encode(view.RefusalRecord{Time: time.Unix(int64(-i), 0)}))
 	}
 	w.collect()
 	var want []string
@@ -244,6 +244,21 @@ func TestOldMovesGoWhenNoHeadShowsThem(t *testing.T) {
 	}
 	if n := w.c.Stats().Moves; n != 2 {
 		t.Errorf("%d counted", n)
+	}
+}
+
+// The keys of moves begin with the writer's time. Those of a leader whose clock was behind went first, though they were the newest.
+func TestTheNewestMovesStayWhateverTheirTimes(t *testing.T) {
+	w := newWorld(t)
+	for i := range KeepMoves + 1 {
+		w.put(view.MoveKey("default", fmt.Sprintf("%020d-x", KeepMoves-i)), view.Encode(view.MoveRecord{
+			Heads: []view.HeadMove{{Kind: manifest.KindAgent, Namespace: "default", Name: "bot"}},
+		}))
+	}
+	w.collect()
+	got := w.left(view.MovePrefix)
+	if first := fmt.Sprintf("default/%020d-x", 0); len(got) != KeepMoves || got[0] != first {
+		t.Errorf("%d moves are left, the first %q, want %q", len(got), got[0], first)
 	}
 }
 

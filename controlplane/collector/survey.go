@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
@@ -20,7 +19,7 @@ type survey struct {
 	heads    map[string]agentHead // by namespace/name of the key
 	applied  map[string][]record  // by the same
 	refusals map[string][]record
-	moves    []move // in key order, which is the order of time
+	moves    []move
 }
 
 type blob struct {
@@ -42,13 +41,14 @@ type record struct {
 	mod       int64
 	revision  int64
 	config    string
-	time      time.Time
+	create    int64 // store revision: what is newer than what isn't left to the clocks of those who wrote them
 }
 
 type move struct {
-	key   string
-	mod   int64
-	heads []string
+	key    string
+	mod    int64
+	create int64
+	heads  []string
 }
 
 // survey lists everything at one store revision. What can't be decoded is never removed.
@@ -148,7 +148,7 @@ func (s *survey) appliedConfig(kv store.KV) {
 	if err != nil {
 		return
 	}
-	s.applied[owner] = append(s.applied[owner], record{key: kv.Key, hash: hash, mod: kv.ModRevision, revision: r.Revision, config: r.Config, time: r.Time})
+	s.applied[owner] = append(s.applied[owner], record{key: kv.Key, hash: hash, mod: kv.ModRevision, revision: r.Revision, config: r.Config, create: kv.CreateRevision})
 }
 
 func (s *survey) refusal(kv store.KV) {
@@ -157,7 +157,7 @@ func (s *survey) refusal(kv store.KV) {
 	if err != nil {
 		return
 	}
-	s.refusals[owner] = append(s.refusals[owner], record{key: kv.Key, hash: hash, mod: kv.ModRevision, revision: r.Revision, time: r.Time})
+	s.refusals[owner] = append(s.refusals[owner], record{key: kv.Key, hash: hash, mod: kv.ModRevision, revision: r.Revision, create: kv.CreateRevision})
 }
 
 func (s *survey) move(kv store.KV) {
@@ -165,7 +165,7 @@ func (s *survey) move(kv store.KV) {
 	if err != nil || len(r.Heads) == 0 {
 		return
 	}
-	m := move{key: kv.Key, mod: kv.ModRevision}
+	m := move{key: kv.Key, mod: kv.ModRevision, create: kv.CreateRevision}
 	for _, h := range r.Heads {
 		m.heads = append(m.heads, h.Kind+"/"+h.Namespace+"/"+strings.ToLower(h.Name))
 	}
@@ -215,7 +215,8 @@ func (s *survey) oldRefusals(keep int) []deletion {
 func (s *survey) oldMoves() []deletion {
 	count := map[string]int{}
 	var out []deletion
-	for _, m := range slices.Backward(s.moves) {
+	slices.SortFunc(s.moves, func(a, b move) int { return cmp.Or(cmp.Compare(b.create, a.create), strings.Compare(b.key, a.key)) })
+	for _, m := range s.moves {
 		old := true
 		for _, h := range m.heads {
 			count[h]++
@@ -229,5 +230,5 @@ func (s *survey) oldMoves() []deletion {
 }
 
 func newestFirst(list []record) {
-	slices.SortFunc(list, func(a, b record) int { return cmp.Or(b.time.Compare(a.time), strings.Compare(b.key, a.key)) })
+	slices.SortFunc(list, func(a, b record) int { return cmp.Or(cmp.Compare(b.create, a.create), strings.Compare(b.key, a.key)) })
 }
