@@ -18,8 +18,9 @@ const (
 	// keepEnded is how long a token is kept after it expired, so that its owner hears why it doesn't count.
 	keepEnded = 24 * time.Hour
 	maxUses   = 10_000
-	// keepProofs is how long it is remembered that a proof made a session: longer than any proof holds.
-	keepProofs = time.Hour
+	// keepProofs is how long it is remembered that a proof made a session: longer than any proof holds, also by the clock of another
+	// replica than the one that forgets it.
+	keepProofs = 24 * time.Hour
 )
 
 // uses are the tokens that were used and whose records don't say so yet. When it is full, further ones wait for a later use.

@@ -114,7 +114,9 @@ func newIntermediate(td spiffeid.TrustDomain, by signer, now time.Time) (signer,
 	if err != nil {
 		return signer{}, err
 	}
-	cert, err := sign(authorityTemplate(td, "intermediate", now, intermediateLife, 0), key.Public(), by.cert, by.key)
+	template := authorityTemplate(td, "intermediate", now, intermediateLife, 0)
+	template.NotBefore = by.cert.NotBefore // a replica whose clock is far ahead renews it for all the others
+	cert, err := sign(template, key.Public(), by.cert, by.key)
 	return signer{cert: cert, key: key}, err
 }
 

@@ -64,13 +64,13 @@ func (a *Authority) agedIssuer(r *root) bool {
 	return r.state != Former && a.cfg.Now().After(r.issuer.cert.NotAfter.Add(-intermediateLife/3))
 }
 
-// sweep removes join tokens that ran out, certificates that can't be renewed any more, and revocations of which every certificate
+// sweep removes join tokens that ran out by every clock that isn't too wrong, certificates that can't be renewed any more, and revocations of which every certificate
 // has run out.
 func (a *Authority) sweep(ctx context.Context) error {
 	now := a.cfg.Now()
 	var gone []string
 	err := a.eachJoin(ctx, func(kv store.KV, t JoinToken) {
-		if now.After(t.Expires) {
+		if now.After(t.Expires.Add(Skew)) {
 			gone = append(gone, kv.Key)
 		}
 	})
