@@ -54,7 +54,11 @@ func newRig(t *testing.T) *rig {
 			for _, veto := range head.State.Vetoes {
 				vetoed = append(vetoed, veto.Resource())
 			}
-			return release.Describe(head.State, release.Observe{At: now, Stable: &release.Config{Vetoed: vetoed}}), ok
+			e := release.Observe{At: now, Stable: &release.Config{Vetoed: vetoed}}
+			if c := head.State.Candidate; c != nil {
+				e.Seen.Opened = c.Since // one machine's clock
+			}
+			return release.Describe(head.State, e), ok
 		},
 		Events: NewRing(time.Now), Now: time.Now, Info: Info{ReplicaID: "r", Version: "v", RuntimeAddress: "127.0.0.1:1"},
 	})
