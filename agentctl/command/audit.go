@@ -158,6 +158,13 @@ func (c *cli) listAudit(cmd *cobra.Command, cl *client, a auditing) error {
 func (c *cli) followAudit(cmd *cobra.Command, cl *client, a auditing) error {
 	ctx := cmd.Context()
 	since := a.sinceSeq
+	if since == 0 && cl.servers.several() {
+		// Where the first replica dies before it told anything, another one's "from now on" would leave out what was written between.
+		var err error
+		if since, err = newestAudit(ctx, cl, a.all); err != nil {
+			return err
+		}
+	}
 	open := func(ctx context.Context) (*connect.ServerStreamForClient[auditv1.WatchResponse], error) {
 		return cl.audit.Watch(ctx, connect.NewRequest(&auditv1.WatchRequest{Namespace: cl.namespace, AllNamespaces: a.all, SinceSeq: since}))
 	}
@@ -169,6 +176,19 @@ func (c *cli) followAudit(cmd *cobra.Command, cl *client, a auditing) error {
 		}
 		return false, c.printAudit(a.out, d)
 	})
+}
+
+// newestAudit gives the number of the newest entry that the caller sees; 0: none.
+func newestAudit(ctx context.Context, cl *client, all bool) (int64, error) {
+	resp, err := cl.audit.List(ctx, connect.NewRequest(&auditv1.ListRequest{Namespace: cl.namespace, AllNamespaces: all, PageSize: 1}))
+	if err != nil {
+		return 0, err
+	}
+	var seq int64
+	for _, e := range resp.Msg.GetEntries() {
+		seq = max(seq, e.GetSeq())
+	}
+	return seq, nil
 }
 
 func (c *cli) printAudit(out output, d auditDoc) error {

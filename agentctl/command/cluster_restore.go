@@ -114,9 +114,22 @@ func (c *cli) restore(ctx context.Context, r restoring, words []string) error {
 	}
 	resp, err := stream.CloseAndReceive()
 	if err != nil {
-		return fmt.Errorf("restore: %w", cl.caller.explain(err))
+		return notRestored(cl.caller.explain(err), words, dry)
 	}
 	return c.printRestored(r.out, restoreDocOf(resp.Msg, dry))
+}
+
+// notRestored says what a restore that failed leaves behind.
+func notRestored(err error, words []string, dry bool) error {
+	code, wire := connect.CodeOf(err), (*connect.Error)(nil)
+	switch {
+	case len(words) > 0 && code == connect.CodeInvalidArgument && errors.As(err, &wire):
+		return failf(exitData, "nothing was written; agentctl cluster verify looks at a file without a server", "restore %s: %s", words[0], wire.Message())
+	case !dry && exitCode(err) == exitUnreachable:
+		return failf(exitUnreachable, "it may have been broken off in the middle: while agentctl cluster status says RESTORING, nothing is pushed or written; run the same command again", "restore: %w", err)
+	default:
+		return fmt.Errorf("restore: %w", err)
+	}
 }
 
 func (c *cli) sendBackup(stream *connect.ClientStreamForClient[clusterv1.RestoreRequest, clusterv1.RestoreResponse], in io.Reader) error {

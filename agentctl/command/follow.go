@@ -20,12 +20,12 @@ func follow[M any](ctx context.Context, cl *client, open func(context.Context) (
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for silent := 0; ; silent++ {
-		server := cl.servers.current()
+		server, began := cl.servers.current(), time.Now()
 		heard, done, err := listen(ctx, open, each)
 		if done {
 			return err
 		}
-		if heard {
+		if heard || time.Since(began) > patienceOfWatch*betweenWatches { // it was served, though there was nothing to tell
 			silent = 0
 		}
 		if !cl.servers.several() || silent >= patienceOfWatch || (err != nil && !elsewhere(ctx, err)) || ctx.Err() != nil || nearDeadline(ctx) {

@@ -83,7 +83,7 @@ func (c *cli) root() *cobra.Command {
 	})
 	root.SetUsageTemplate(usageTemplate)
 	f := root.PersistentFlags()
-	f.StringVar(&c.flags.server, "server", "", "control plane's people door (AGENTCTL_SERVER; default from the context, else "+defaultServer+")")
+	f.StringVar(&c.flags.server, "server", "", "control plane's people door, of several replicas by comma (AGENTCTL_SERVER; default from the context, else "+defaultServer+")")
 	f.StringVar(&c.flags.tokenFile, "token-file", "", "file with the token (AGENTCTL_TOKEN holds the token itself)")
 	f.StringVar(&c.flags.caFile, "ca-file", "", "PEM file with the authority of the server's certificate (AGENTCTL_CA_FILE; default: the system's)")
 	f.StringVar(&c.flags.context, "context", "", "context to use (AGENTCTL_CONTEXT; see agentctl context)")
