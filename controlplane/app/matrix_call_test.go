@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -113,9 +114,7 @@ func (m method) call(t *testing.T, base string, tr transport, bearer string, abo
 // upload sends one message and gives the answer.
 func (m method) upload(ctx context.Context, c *connect.Client[dynamicpb.Message, dynamicpb.Message], req *connect.Request[dynamicpb.Message]) answer {
 	stream := c.CallClientStream(ctx)
-	for name, values := range req.Header() {
-		stream.RequestHeader()[name] = values
-	}
+	maps.Copy(stream.RequestHeader(), req.Header())
 	_ = stream.Send(req.Msg) // the answer tells what went wrong
 	resp, err := stream.CloseAndReceive()
 	if err != nil {

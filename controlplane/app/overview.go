@@ -36,7 +36,9 @@ type storeMetrics struct {
 }
 
 func newStoreMetrics(u *upkeep.Upkeep) *storeMetrics {
-	desc := func(name, help string, labels ...string) *prometheus.Desc { return prometheus.NewDesc(name, help, labels, nil) }
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
 	return &storeMetrics{
 		upkeep: u,
 		alarm:  desc("agentry_store_alarm", "1 for every alarm that a store member shows, such as NOSPACE: nothing can be written.", "member", "alarm"),
