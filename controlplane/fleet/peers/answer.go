@@ -106,7 +106,7 @@ func (p *Peers) replaces(id string, a *answer, era int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if era != p.era.number {
-		return errEnded()
+		return errEnded
 	}
 	if old := p.answers[id]; old != nil {
 		old.end(errs.New(errs.Unavailable, "a newer link of this replica came"))

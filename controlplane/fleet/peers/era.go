@@ -8,9 +8,8 @@ type era struct {
 	since  int64 // the store revision by which it had begun; 0: it is that of the process's start
 }
 
-func errEnded() error {
-	return errs.New(errs.Unavailable, "the store's era ended: a backup was brought back, or a new epoch began")
-}
+// errEnded is why links end with an era.
+var errEnded = errs.New(errs.Unavailable, "the store's era ended: a backup was brought back, or a new epoch began")
 
 // Renew ends every link because the store's era did: what was told in it is nothing in the next. Both sides open theirs anew at once, and
 // a peer counts again once its view shows at least this revision, that of the record of the new era. It is called when Config.Cluster answers for
@@ -20,11 +19,11 @@ func (p *Peers) Renew(revision int64) {
 	defer p.mu.Unlock()
 	p.era = era{number: p.era.number + 1, since: revision}
 	for _, a := range p.answers {
-		a.end(errEnded())
+		a.end(errEnded)
 	}
 	for _, l := range p.links {
 		if l.cancel != nil {
-			l.cancel(errEnded())
+			l.cancel(errEnded)
 		}
 	}
 }

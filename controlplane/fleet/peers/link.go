@@ -65,6 +65,8 @@ func (p *Peers) follow(ctx context.Context, l *link) {
 		switch _, registered := p.table.Get(l.id); {
 		case !registered: // it stopped
 			level = slog.LevelInfo
+		case errors.Is(err, errEnded):
+			level, wait = slog.LevelInfo, p.cfg.RetryMin
 		case was == Linked:
 			level, wait, warned = slog.LevelWarn, p.cfg.RetryMin, false
 		case wait == p.cfg.RetryMax && !warned:
