@@ -41,7 +41,7 @@ test: lint build generate-digest unit etcd-tests e2e deploy-check chaos-smoke ##
 
 .PHONY: lint
 lint: $(LINT) ## golangci-lint with the floors, and the import rules that it can't see
-	$(call stage,lint,$(LINT) run ./...)
+	$(call stage,lint,$(LINT) run --allow-parallel-runners ./...)
 	$(call stage,imports,go test ./test/deps)
 
 $(LINT):
