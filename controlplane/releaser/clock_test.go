@@ -3,6 +3,7 @@ package releaser
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,15 +107,6 @@ func TestProgressDeadlineOfANewLeader(t *testing.T) {
 	}
 }
 
-// begin runs until the test ends.
-func (r *rig) begin(run func(context.Context) error) {
-	r.wg.Go(func() {
-		if err := run(r.ctx); err != nil {
-			r.t.Error(err)
-		}
-	})
-}
-
 // lead runs a releaser until stop, or the end of the test.
 func (r *rig) lead() {
 	r.t.Helper()
@@ -122,7 +114,17 @@ func (r *rig) lead() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(r.ctx)
-	r.rel, r.stop = rel, cancel
-	r.begin(func(context.Context) error { return rel.Run(ctx) })
+	stopped := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(stopped) })
+	r.rel, r.stop = rel, stop
+	r.begin(func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(ctx, stop)()
+		ended := make(chan error, 1)
+		go func() { ended <- rel.Run(ctx) }()
+		<-stopped
+		cancel()
+		return <-ended
+	})
 }

@@ -36,9 +36,8 @@ type rig struct {
 	off   time.Duration       // how much the clock of who writes heads is ahead of the releaser's
 	cfg   Config
 
-	ctx  context.Context
-	wg   sync.WaitGroup
-	stop func() // the releaser
+	begin func(run func(context.Context) error) // runs it until the test ends
+	stop  func()                                // the releaser
 
 	mu    sync.Mutex
 	drops []string
@@ -61,7 +60,7 @@ func within(t *testing.T, test func(r *rig), more ...func(*rig, *Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &rig{t: t, store: memstore.New(), ctx: ctx}
+		r := &rig{t: t, store: memstore.New()}
 		if _, err := view.Init(ctx, r.store); err != nil {
 			t.Fatal(err)
 		}
@@ -76,11 +75,19 @@ func within(t *testing.T, test func(r *rig), more ...func(*rig, *Config)) {
 		for _, m := range more {
 			m(r, &r.cfg)
 		}
+		var wg sync.WaitGroup
+		r.begin = func(run func(context.Context) error) {
+			wg.Go(func() {
+				if err := run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 		r.begin(r.view.Run)
 		r.lead()
 		test(r)
 		cancel()
-		r.wg.Wait()
+		wg.Wait()
 	})
 }
 
