@@ -20,7 +20,7 @@ func newRota(addresses []string) *rota {
 }
 
 func (r *rota) shuffle() {
-	rand.Shuffle(len(r.order), func(i, j int) { r.order[i], r.order[j] = r.order[j], r.order[i] }) //nolint:gosec // spreads load, no secret
+	rand.Shuffle(len(r.order), func(i, j int) { r.order[i], r.order[j] = r.order[j], r.order[i] })
 }
 
 // take gives the next address: each once in a round, and where there are several never one twice in a row.
@@ -29,7 +29,7 @@ func (r *rota) take() string {
 		last := r.order[r.next-1]
 		r.shuffle()
 		if n := len(r.order); n > 1 && r.order[0] == last {
-			i := 1 + rand.N(n-1) //nolint:gosec // spreads load, no secret
+			i := 1 + rand.N(n-1)
 			r.order[0], r.order[i] = r.order[i], r.order[0]
 		}
 		r.next = 0

@@ -21,9 +21,9 @@ const (
 )
 
 // Watch sends the present objects, then a bookmark, then every change of a head. It reads the store's own
-// watch, so a slow reader holds up nobody and a revision resumes exactly (one of several changes: see WatchResponse.more); content comes from the view, which may
-// already show a newer head: then the newer is sent, and sent again at its own change. What the caller may not see isn't sent; what it
-// may not see any more is deleted for it.
+// watch, so a slow reader holds up nobody and a revision resumes exactly (one of several changes: see WatchResponse.more); content
+// comes from the view, which may already show a newer head: then the newer is sent, and sent again at its own change. What the caller
+// may not see isn't sent; what it may not see any more is deleted for it.
 func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRequest], stream *connect.ServerStream[specv1.WatchResponse]) error {
 	m := req.Msg
 	if err := checkKind(m.GetKind()); err != nil {
@@ -48,25 +48,9 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 		if err := s.view.WaitFor(ctx, b.Revision); err != nil {
 			return err
 		}
-		var changes []*specv1.WatchResponse
-		for _, e := range b.Events {
-			ns, name, ok := headName(m.GetKind(), e.Key)
-			if !ok || (m.GetName() != "" && !strings.EqualFold(name, m.GetName())) {
-				continue
-			}
-			o, err := s.nowOf(m.GetKind(), ns, name)
-			if errs.Is(err, errs.NotFound) { // a delete leaves a tombstone, a restore doesn't
-				o, err = &specv1.Object{Kind: m.GetKind(), Namespace: ns, Name: name, Deleted: true}, nil
-			}
-			if err != nil {
-				return err
-			}
-			resp := shown.change(o)
-			if resp == nil {
-				continue
-			}
-			resp.StoreRevision = e.ModRevision
-			changes = append(changes, resp)
+		changes, err := s.changes(shown, m, b.Events)
+		if err != nil {
+			return err
 		}
 		for i, resp := range changes {
 			resp.More = i+1 < len(changes) && changes[i+1].GetStoreRevision() == resp.GetStoreRevision()
@@ -76,6 +60,29 @@ func (s *Service) Watch(ctx context.Context, req *connect.Request[specv1.WatchRe
 		}
 		return nil
 	})
+}
+
+// changes gives what a caller is told of events.
+func (s *Service) changes(shown watching, m *specv1.WatchRequest, events []store.Event) ([]*specv1.WatchResponse, error) {
+	var out []*specv1.WatchResponse
+	for _, e := range events {
+		ns, name, ok := headName(m.GetKind(), e.Key)
+		if !ok || (m.GetName() != "" && !strings.EqualFold(name, m.GetName())) {
+			continue
+		}
+		o, err := s.nowOf(m.GetKind(), ns, name)
+		if errs.Is(err, errs.NotFound) { // a delete leaves a tombstone, a restore doesn't
+			o, err = &specv1.Object{Kind: m.GetKind(), Namespace: ns, Name: name, Deleted: true}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if resp := shown.change(o); resp != nil {
+			resp.StoreRevision = e.ModRevision
+			out = append(out, resp)
+		}
+	}
+	return out, nil
 }
 
 // headKey is an object of the kind that is watched.

@@ -35,7 +35,7 @@ type apiWatch struct {
 	after  int64      // what came last; 0: nothing yet
 	waited []headEvent
 	part   []headEvent // of a revision of which more is to come
-	came   int64 // how far what came was judged
+	came   int64       // how far what came was judged
 }
 
 // NewAPIWatches makes them.
