@@ -29,7 +29,7 @@ func (r *rota) take() string {
 		last := r.order[r.next-1]
 		r.shuffle()
 		if n := len(r.order); n > 1 && r.order[0] == last {
-			i := 1 + rand.N(n-1)
+			i := 1 + rand.N(n-1) //nolint:gosec // spreads load, no secret
 			r.order[0], r.order[i] = r.order[i], r.order[0]
 		}
 		r.next = 0
