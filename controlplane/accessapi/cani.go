@@ -37,6 +37,9 @@ func verbs() map[string]string {
 		"audit.read":        "audit",
 		"access.read":       "bindings",
 		"access.write":      "bind",
+		"cluster.read":      "cluster members",
+		"cluster.backup":    "backup",
+		"cluster.restore":   "restore",
 	} {
 		for w := range strings.FieldsSeq(words) {
 			out[w] = permission
