@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,23 +19,72 @@ import (
 
 // fake is a store whose condition a test sets.
 type fake struct {
+	fault error
+	full  chan struct{}
+
+	mu        sync.Mutex // guards what follows
 	condition store.Condition
 	looks     int
 	below     []int64
-	fault     error
-	full      chan struct{}
 }
 
-func (f *fake) Inspect(context.Context) store.Condition { f.looks++; return f.condition }
+// Inspect gives the condition.
+func (f *fake) Inspect(context.Context) store.Condition {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looks++
+	return f.condition
+}
 
+// Compact notes the revision.
 func (f *fake) Compact(_ context.Context, revision int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.below = append(f.below, revision)
 	return f.fault
 }
 
+func (f *fake) looked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looks
+}
+
+func (f *fake) compacted() []int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.below)
+}
+
+func (f *fake) members(m ...store.Member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.condition.Members = m
+}
+
+// lines is a log that is written while it is read.
+type lines struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+// Write adds to it.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String gives it.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func (f *fake) Full() <-chan struct{} { return f.full }
 
-func run(t *testing.T, f *fake, leading *atomic.Bool, log *bytes.Buffer) *upkeep.Upkeep {
+func run(t *testing.T, f *fake, leading *atomic.Bool, log *lines) *upkeep.Upkeep {
 	t.Helper()
 	u, err := upkeep.New(upkeep.Config{Store: f, Leading: leading.Load, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
@@ -54,24 +105,24 @@ func run(t *testing.T, f *fake, leading *atomic.Bool, log *bytes.Buffer) *upkeep
 
 func TestLooksAndTellsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		f := &fake{full: make(chan struct{}), condition: store.Condition{Kind: store.External, Revision: 5}}
 		u := run(t, f, &atomic.Bool{}, &log)
-		if f.looks != 1 || log.Len() > 0 {
-			t.Fatalf("%d looks, log %s", f.looks, log.String())
+		if f.looked() != 1 || log.String() != "" {
+			t.Fatalf("%d looks, log %s", f.looked(), log.String())
 		}
-		f.condition.Members = []store.Member{{Name: "m0", Alarms: []string{"NOSPACE"}}}
+		f.members(store.Member{Name: "m0", Alarms: []string{"NOSPACE"}})
 		f.full <- struct{}{}
 		synctest.Wait()
-		if f.looks != 2 || strings.Count(log.String(), "m0 is out of space") != 1 {
-			t.Fatalf("%d looks, log %s", f.looks, log.String())
+		if f.looked() != 2 || strings.Count(log.String(), "m0 is out of space") != 1 {
+			t.Fatalf("%d looks, log %s", f.looked(), log.String())
 		}
 		<-time.After(3 * upkeep.DefaultLook)
 		synctest.Wait()
-		if f.looks != 5 || strings.Count(log.String(), "store alarm") != 1 || len(u.Condition().Members) != 1 {
-			t.Fatalf("%d looks, log %s", f.looks, log.String())
+		if f.looked() != 5 || strings.Count(log.String(), "store alarm") != 1 || len(u.Condition().Members) != 1 {
+			t.Fatalf("%d looks, log %s", f.looked(), log.String())
 		}
-		f.condition.Members = nil
+		f.members()
 		<-time.After(upkeep.DefaultLook)
 		synctest.Wait()
 		if !strings.Contains(log.String(), "well again") {
@@ -102,11 +153,11 @@ func TestTheLeaderCompactsAnExternalStore(t *testing.T) {
 				f := &fake{full: make(chan struct{}), condition: store.Condition{Kind: c.kind, Revision: c.revision}, fault: c.fault}
 				var leading atomic.Bool
 				leading.Store(c.leading)
-				u := run(t, f, &leading, &bytes.Buffer{})
+				u := run(t, f, &leading, &lines{})
 				<-time.After(upkeep.DefaultCompact + time.Second)
 				synctest.Wait()
-				if len(f.below) != len(c.want) || (len(c.want) > 0 && f.below[0] != c.want[0]) || u.Compacted() != c.done {
-					t.Errorf("compacted at %v (%d), want %v", f.below, u.Compacted(), c.want)
+				if got := f.compacted(); !slices.Equal(got, c.want) || u.Compacted() != c.done {
+					t.Errorf("compacted at %v (%d), want %v", got, u.Compacted(), c.want)
 				}
 			})
 		})
