@@ -56,6 +56,9 @@ func New(bin, base string) (*Env, error) {
 		return nil, fmt.Errorf("no binaries in %s (make build): %w", bin, err)
 	}
 	dir, err := os.MkdirTemp(base, "agentry-")
+	if err == nil {
+		dir, err = filepath.Abs(dir) // the processes run in it: what they are told must hold there
+	}
 	if err != nil {
 		return nil, err
 	}
