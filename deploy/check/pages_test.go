@@ -134,7 +134,7 @@ func subcommand(ask func(string, ...string) string, words []string) (string, boo
 	var path []string
 	text := ask("agentctl")
 	for _, w := range words {
-		if strings.HasPrefix(w, "-") || !regexp.MustCompile(`(?m)^  ` + regexp.QuoteMeta(w) + `\s+\S`).MatchString(text) {
+		if strings.HasPrefix(w, "-") || !regexp.MustCompile(`(?m)^  `+regexp.QuoteMeta(w)+`\s+\S`).MatchString(text) {
 			break
 		}
 		path = append(path, w)
