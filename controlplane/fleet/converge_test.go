@@ -183,11 +183,8 @@ func (f *fabric) connected(i int) map[string]string {
 // and nobody else is connected.
 func TestReplicasConverge(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(300)
-	if testing.Short() {
-		seeds = 100
-	}
-	for seed := range seeds {
+	const seeds = 300
+	for seed := range uint64(seeds) {
 		f := newFabric(t, seed, 2+int(seed%3))
 		for range 120 {
 			f.step()
