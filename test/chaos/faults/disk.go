@@ -231,7 +231,7 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 	}
 	ended := grow(ctx, w, n)
 	var fired int64
-	if ended == nil {
+	if !n.Running() {
 		fired = 1
 	}
 	return world.Injected{
@@ -250,24 +250,35 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 			}
 			return n.Up(ctx, upWait)
 		},
-		Fired: func() (int64, error) { return fired, nil },
+		Fired: func() (int64, error) { return fired, ended },
 	}, nil
 }
 
-// grow writes to etcd until a member, whose disk is full, ends.
+// grow writes to etcd until a member, whose disk is full, ends. A write may fail: it can be the dying member that it was asked of.
 func grow(ctx context.Context, w *world.World, n *world.Node) error {
 	block := strings.Repeat("x", 1<<20)
-	for i := range 60 {
+	var failed error
+	for range 120 {
 		if !n.Running() {
 			break
 		}
-		if _, err := w.Etcd().Put(ctx, fillerKey, block); err != nil {
-			return fmt.Errorf("write %d: %w", i, err)
+		put, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := w.Etcd().Put(put, fillerKey, block)
+		cancel()
+		if err != nil {
+			failed = fmt.Errorf("the last failed write: %w", err)
 		}
 	}
 	err := waitEnd(ctx, n, passWait)
-	_, derr := w.Etcd().Delete(ctx, fillerKey)
-	return errors.Join(err, derr)
+	if err != nil {
+		err = errors.Join(err, failed)
+	}
+	return errors.Join(err, harness.Poll(ctx, passWait, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := w.Etcd().Delete(ctx, fillerKey)
+		return err
+	}))
 }
 
 func folderSize(dir string) (int64, error) {
