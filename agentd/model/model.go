@@ -24,8 +24,23 @@ const (
 type Message struct {
 	Role       Role
 	Text       string
+	Images     []Image    // of a user
 	ToolCalls  []ToolCall // of an assistant
 	ToolCallID string     // of a tool result
+}
+
+// Image is a picture in a user's message: an http(s) address or a data: URL. The model's endpoint fetches it, agentd never does.
+type Image struct {
+	URL    string
+	Detail string // "", auto, low or high
+}
+
+// ResponseFormat asks for structured output: type json_object, or json_schema with a schema.
+type ResponseFormat struct {
+	Type   string          // "", text, json_object, json_schema
+	Name   string          // of the schema
+	Schema json.RawMessage // of json_schema
+	Strict *bool
 }
 
 // ToolCall is a model's wish to call a tool. Arguments is JSON as the model wrote it, perhaps malformed.
@@ -51,6 +66,7 @@ type Request struct {
 	Stop []string
 	// Metadata is sent along where the spec asks for it.
 	Metadata map[string]string
+	Format   ResponseFormat
 }
 
 // Usage counts tokens. Estimated is true when the server sent none.
@@ -58,6 +74,7 @@ type Usage struct {
 	InputTokens  int64
 	OutputTokens int64
 	Estimated    bool
+	CostUSD      float64 // by the price of the endpoint that answered; 0 where it has none
 }
 
 // Chunk is a piece of an answer. Concatenating Text of all chunks gives the answer; ToolCalls come whole, in one chunk.
@@ -89,4 +106,9 @@ type Error struct {
 // at the endpoint. The sequence ends after the first error, which is an *Error unless ctx ended.
 type Model interface {
 	Generate(ctx context.Context, r Request) iter.Seq2[Chunk, error]
+}
+
+// Embedder turns texts into vectors at the model's endpoint, one vector for each text, in order. It may be called from many goroutines.
+type Embedder interface {
+	Embed(ctx context.Context, model string, texts []string) ([][]float32, error)
 }

@@ -118,16 +118,16 @@ func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
 		return t, nil
 	}
 	t.key = memory.Key{Namespace: rt.Namespace, Agent: rt.Agent, Principal: req.Principal, Session: req.Session}
-	turns, config, err := rt.Memory.Recall(ctx, t.key)
+	recalled, err := rt.Memory.Recall(ctx, t.key, memory.Query{})
 	if err != nil {
 		r.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "recall failed", slog.String("error", err.Error()))
 		return t, t.abandon(fail(errs.Unavailable, CodeMemory, "the agent's memory can't be read"))
 	}
-	for _, turn := range turns {
+	for _, turn := range recalled.Turns {
 		t.recalled = append(t.recalled, engine.Message{Role: engine.Role(turn.Role), Text: turn.Text})
 	}
-	if config != rt.Config {
-		t.PreviousConfig = config
+	if recalled.Config != rt.Config {
+		t.PreviousConfig = recalled.Config
 	}
 	t.remember = true
 	return t, nil

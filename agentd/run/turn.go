@@ -221,8 +221,11 @@ func (t *Turn) keep(ctx context.Context, turns []engine.Message) {
 	out := make([]memory.Turn, len(turns))
 	for i, m := range turns {
 		out[i] = memory.Turn{Role: string(m.Role), Text: m.Text}
+		if m.Role == engine.Assistant {
+			out[i].Config = t.Config
+		}
 	}
-	if err := t.rt.Memory.Remember(ctx, t.key, t.Config, out); err != nil { // the answer was given: too late to refuse it
+	if err := t.rt.Memory.Remember(ctx, t.key, memory.Exchange{Turns: out}); err != nil { // the answer was given: too late to refuse it
 		t.runner.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "remember failed", slog.String("error", err.Error()))
 	}
 }

@@ -57,6 +57,7 @@ type Limits struct {
 	WallTime     Duration `json:"wallTime,omitempty"` // default 10m (semantics.md 10)
 	PartnerDepth int      `json:"partnerDepth,omitempty"`
 	Concurrency  int      `json:"concurrency,omitempty"`
+	SameCall     int      `json:"sameCall,omitempty"` // the most times one tool is called with the same arguments
 }
 
 // Release says how a new revision reaches the instances.
@@ -68,15 +69,58 @@ type Release struct {
 
 // Approval lists tools that need a person's consent.
 type Approval struct {
-	Tools []string `json:"tools"`
+	Tools   []ApprovalTool `json:"tools"`
+	Timeout Duration       `json:"timeout,omitempty"` // how long a decision is waited for, default 1h
 }
 
-// Expose switches doors; nil means the door's default (on).
+// ApprovalTool is a tool, or a whole server, whose calls need consent. Its JSON is a string where When is empty, else an object.
+type ApprovalTool struct {
+	Tool string // server/tool, or server
+	When string // CEL over `args`, `tool`, `server`, `session`, `principal`; empty: always
+}
+
+// Expose switches doors; nil means the door's default (on). What it says of callers holds for every door but the admin one.
 type Expose struct {
-	A2A    json.RawMessage `json:"a2a,omitempty"`
-	OpenAI *bool           `json:"openai,omitempty"`
-	REST   *bool           `json:"rest,omitempty"`
-	MCP    *bool           `json:"mcp,omitempty"`
+	A2A          json.RawMessage `json:"a2a,omitempty"` // true, false, or A2A
+	OpenAI       *bool           `json:"openai,omitempty"`
+	REST         *bool           `json:"rest,omitempty"`
+	MCP          *bool           `json:"mcp,omitempty"`
+	Auth         *InboundAuth    `json:"auth,omitempty"` // nil: everybody, on loopback only
+	RateLimit    *RateLimit      `json:"rateLimit,omitempty"`
+	MaxBodyBytes int64           `json:"maxBodyBytes,omitempty"` // of one request, default 4 MiB
+	CORS         *CORS           `json:"cors,omitempty"`
+}
+
+// InboundAuth says who may call: bearers of one of the keys, as "Authorization: Bearer KEY" or "X-API-Key: KEY".
+type InboundAuth struct {
+	Keys []InboundKey `json:"keys"`
+}
+
+// InboundKey is one caller. Sessions and tasks belong to its name.
+type InboundKey struct {
+	Name     string `json:"name"`
+	Key      Value  `json:"key"`
+	Approver bool   `json:"approver,omitempty"` // may decide about suspended runs of every caller
+}
+
+// RateLimit bounds each caller's requests.
+type RateLimit struct {
+	RequestsPerMinute int `json:"requestsPerMinute"`
+	Burst             int `json:"burst,omitempty"` // default: a sixth of RequestsPerMinute, at least 1
+}
+
+// CORS names the origins whose pages may call; "*" is every one, and then without credentials.
+type CORS struct {
+	Origins []string `json:"origins"`
+}
+
+// A2A are the settings of the A2A door.
+type A2A struct {
+	V03        bool     `json:"v03,omitempty"`       // protocol 0.3 is served too
+	Tools      []string `json:"tools,omitempty"`     // built-in tools that the model is offered: ask_user, request_auth, reject, give_up, attach, reply
+	SigningKey Value    `json:"signingKey,omitzero"` // a credential with a PEM private key that the card is signed with
+	Streaming  *bool    `json:"streaming,omitempty"` // default true
+	Push       *bool    `json:"push,omitempty"`      // push notifications, default true
 }
 
 // Model is one model endpoint with its parameters.
@@ -151,6 +195,10 @@ type Memory struct {
 	MaxTurns            int      `json:"maxTurns,omitempty"`
 	MaxTokens           int      `json:"maxTokens,omitempty"`
 	OnUnavailable       string   `json:"onUnavailable,omitempty"` // "fail" or "stateless"
+	// EmbeddingModel is asked for at the agent's model endpoint (POST /embeddings); vector and hybrid need it.
+	EmbeddingModel string `json:"embeddingModel,omitempty"`
+	// ToolPayloadBytes is how large a tool's arguments and result may be together to be remembered; 0 (default): none are.
+	ToolPayloadBytes int `json:"toolPayloadBytes,omitempty"`
 }
 
 // KnowledgeRef is a knowledge base that the agent may search.

@@ -24,6 +24,12 @@ const (
 	CapLimitToolCalls = "limits.toolCalls"
 	CapLimitDepth     = "limits.partnerDepth"
 	CapLimitParallel  = "limits.concurrency"
+	CapLimitSameCall  = "limits.sameCall"
+	CapMemoryPayload  = "memory.toolPayload"
+	CapExposeAuth     = "expose.auth"
+	CapExposeRate     = "expose.rateLimit"
+	CapExposeBody     = "expose.maxBodyBytes"
+	CapExposeCORS     = "expose.cors"
 )
 
 // ThisRelease lists what this release's agentd can do. Hello carries it; Apply's notes use it where no

@@ -14,7 +14,7 @@ import (
 // those is a WARNING not_supported in apply's notes and in status. A new field must be put into one of the three.
 func TestNoFieldIsIgnored(t *testing.T) {
 	a := minimal()
-	a.Version, a.Skills, a.Approval = "1", []spec.Skill{{ID: "s"}}, &spec.Approval{Tools: []string{"x"}}
+	a.Version, a.Skills, a.Approval = "1", []spec.Skill{{ID: "s"}}, &spec.Approval{Tools: []spec.ApprovalTool{{Tool: "x"}}}
 	a.Limits = &spec.Limits{ToolCalls: 1, Tokens: 1, CostUSD: 1, PartnerDepth: 1, Concurrency: 1}
 	a.Expose = &spec.Expose{A2A: json.RawMessage("true"), REST: new(true), MCP: new(true)}
 	a.Model.SendMetadata, a.Model.Price, a.Model.Fallbacks = true, &spec.Price{}, []spec.Model{{Model: "b"}}

@@ -65,16 +65,30 @@ func New(cfg Config) (*Memory, error) {
 }
 
 // Recall implements memory.Memory; it never fails.
-func (m *Memory) Recall(_ context.Context, k memory.Key) (turns []memory.Turn, config string, err error) {
-	turns, config = m.cfg.Store.recall(k)
-	return m.compress(turns), config, nil
+func (m *Memory) Recall(_ context.Context, k memory.Key, _ memory.Query) (memory.Recollection, error) {
+	turns, config := m.cfg.Store.recall(k)
+	return memory.Recollection{Turns: m.compress(turns), Config: config}, nil
 }
 
 // Remember implements memory.Memory; it never fails.
-func (m *Memory) Remember(_ context.Context, k memory.Key, config string, turns []memory.Turn) error {
-	m.cfg.Store.remember(k, config, turns, m.cfg.TTL)
+func (m *Memory) Remember(_ context.Context, k memory.Key, e memory.Exchange) error {
+	config := ""
+	for _, t := range e.Turns {
+		if t.Config != "" {
+			config = t.Config
+		}
+	}
+	m.cfg.Store.remember(k, config, e.Turns, m.cfg.TTL)
 	return nil
 }
+
+// Search implements memory.Memory.
+func (m *Memory) Search(context.Context, memory.Key, string, int) ([]memory.Turn, error) {
+	return nil, nil
+}
+
+// Compact implements memory.Memory.
+func (m *Memory) Compact(context.Context, memory.Key, memory.Summarize) error { return nil }
 
 // Forget implements memory.Memory; it never fails.
 func (m *Memory) Forget(_ context.Context, k memory.Key) error {

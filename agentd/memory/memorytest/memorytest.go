@@ -3,10 +3,12 @@ package memorytest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/agentry/agentry/agentd/memory"
 )
@@ -37,18 +39,24 @@ func exchange(n int) []memory.Turn {
 
 func remember(t *testing.T, m memory.Memory, k memory.Key, config string, turns []memory.Turn) {
 	t.Helper()
-	if err := m.Remember(t.Context(), k, config, turns); err != nil {
+	turns = slices.Clone(turns)
+	for i := range turns {
+		if turns[i].Role == "assistant" {
+			turns[i].Config = config
+		}
+	}
+	if err := m.Remember(t.Context(), k, memory.Exchange{Turns: turns}); err != nil {
 		t.Fatalf("Remember: %v", err)
 	}
 }
 
 func wantTurns(t *testing.T, m memory.Memory, k memory.Key, want []memory.Turn) {
 	t.Helper()
-	got, _, err := m.Recall(t.Context(), k)
+	got, err := m.Recall(t.Context(), k, memory.Query{})
 	if err != nil {
 		t.Fatalf("Recall: %v", err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got.Turns, cmpopts.IgnoreFields(memory.Turn{}, "Config")); diff != "" {
 		t.Errorf("Recall(%v) (-want +got):\n%s", k, diff)
 	}
 }
@@ -56,8 +64,8 @@ func wantTurns(t *testing.T, m memory.Memory, k memory.Key, want []memory.Turn) 
 func testEmpty(t *testing.T, m memory.Memory) {
 	t.Helper()
 	wantTurns(t, m, key("new"), nil)
-	if _, config, _ := m.Recall(t.Context(), key("new")); config != "" {
-		t.Errorf("config of a new session = %q, want none", config)
+	if r, _ := m.Recall(t.Context(), key("new"), memory.Query{}); r.Config != "" {
+		t.Errorf("config of a new session = %q, want none", r.Config)
 	}
 }
 
@@ -98,8 +106,8 @@ func testConfig(t *testing.T, m memory.Memory) {
 	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	remember(t, m, key("s"), "2-b", exchange(2))
-	if _, config, _ := m.Recall(t.Context(), key("s")); config != "2-b" {
-		t.Errorf("config = %q, want 2-b", config)
+	if r, _ := m.Recall(t.Context(), key("s"), memory.Query{}); r.Config != "2-b" {
+		t.Errorf("config = %q, want 2-b", r.Config)
 	}
 }
 
@@ -109,13 +117,14 @@ func testAtomic(t *testing.T, m memory.Memory) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			if err := m.Remember(t.Context(), key("s"), "1-a", exchange(i)); err != nil {
+			if err := m.Remember(t.Context(), key("s"), memory.Exchange{Turns: exchange(i)}); err != nil {
 				t.Errorf("Remember: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	turns, _, err := m.Recall(t.Context(), key("s"))
+	r, err := m.Recall(t.Context(), key("s"), memory.Query{})
+	turns := r.Turns
 	if err != nil || len(turns) != 2*n {
 		t.Fatalf("Recall = %d turns, %v; want %d", len(turns), err, 2*n)
 	}
@@ -129,11 +138,11 @@ func testAtomic(t *testing.T, m memory.Memory) {
 func testImmutable(t *testing.T, m memory.Memory) {
 	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
-	first, _, err := m.Recall(t.Context(), key("s"))
+	first, err := m.Recall(t.Context(), key("s"), memory.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	remember(t, m, key("s"), "1-a", exchange(2))
-	_ = append(first, memory.Turn{Role: "user", Text: "mine"})
+	_ = append(first.Turns, memory.Turn{Role: "user", Text: "mine"})
 	wantTurns(t, m, key("s"), append(exchange(1), exchange(2)...))
 }
