@@ -211,6 +211,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		d.identity.Run,
 		d.client.Run,
 		d.assembler.Run,
+		d.profiles,
 		func(context.Context) error { return serve(server, listener) },
 		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },
 	} {

@@ -42,6 +42,7 @@ type Config struct {
 	LogLevel      string
 	LogFormat     string
 	InfoFile      string
+	PprofAddr     string // where Go's profiles are served; empty: nowhere
 	ForgetCluster bool
 	ShowVersion   bool
 
@@ -115,6 +116,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets address, instance and pid as JSON once the door is open")
+	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.BoolVar(&c.ForgetCluster, "forget-cluster", false, "drop the last good config and all that was learnt from its cluster, then start")
 	fs.BoolVar(&c.ShowVersion, "version", false, "print the version and end")
 	fs.StringVar(&allow, "egress-allow", allow, "comma-separated `list` of what may be connected to beyond public addresses: CIDR, address, host, host:port, loopback or private (AGENTD_EGRESS_ALLOW)")
@@ -159,6 +161,11 @@ func (c Config) Validate() error {
 	}
 	if err := rpc.RequireLoopback(c.Listen); err != nil {
 		fault("--listen: %w", err)
+	}
+	if c.PprofAddr != "" {
+		if err := rpc.RequireLoopback(c.PprofAddr); err != nil {
+			fault("--pprof-addr: %w", err)
+		}
 	}
 	if c.StateDir == "" {
 		fault("--state-dir: must not be empty")
