@@ -12,6 +12,8 @@ export GOLANGCI_LINT_CACHE := $(CURDIR)/.tmp/golangci-lint-cache
 ETCD := ./controlplane/app ./controlplane/store/etcdstore
 # The OpenID provider of the whole-process suites, and what npm writes last when it is installed.
 OIDC := test/oidc/node_modules/.package-lock.json
+# The clients that are put to an agent's doors.
+DOORS := test/doors/node_modules/.package-lock.json
 # Whole-process suites.
 SUITES := ./test/...
 
@@ -61,8 +63,14 @@ oidc-provider: $(OIDC) ## the real OpenID provider that the whole-process tests 
 $(OIDC): test/oidc/package-lock.json
 	$(call stage,npm ci,command -v npm >/dev/null || { echo "npm is needed for test/oidc: install Node.js"; exit 1; }; cd test/oidc && npm ci --ignore-scripts && touch node_modules/.package-lock.json)
 
+.PHONY: doors-clients
+doors-clients: $(DOORS) ## the npm clients that the whole-process tests put to an agent's doors (npm ci; nothing where that is done)
+
+$(DOORS): test/doors/package-lock.json
+	$(call stage,npm ci,command -v npm >/dev/null || { echo "npm is needed for test/doors: install Node.js"; exit 1; }; cd test/doors && npm ci --ignore-scripts && touch node_modules/.package-lock.json)
+
 .PHONY: e2e
-e2e: build $(OIDC) ## whole-process tests: real binaries, real etcd, real kills
+e2e: build $(OIDC) $(DOORS) ## whole-process tests: real binaries, real etcd, real kills
 	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
 
 .PHONY: deploy-check
