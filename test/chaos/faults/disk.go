@@ -229,13 +229,16 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 	if err := m.fill(); err != nil {
 		return undo(err)
 	}
-	ended := grow(ctx, w, n)
+	what := fmt.Sprintf("the disk of %s is full, for %s", n.Name, hold)
+	if err := grow(ctx, w, n); err != nil {
+		what += ": " + err.Error()
+	}
 	var fired int64
 	if !n.Running() {
 		fired = 1
 	}
 	return world.Injected{
-		What: fmt.Sprintf("the disk of %s is full, for %s", n.Name, hold), Hold: hold,
+		What: what, Hold: hold,
 		Heal: func(ctx context.Context) error {
 			if err := m.free(); err != nil {
 				return err
@@ -250,7 +253,7 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 			}
 			return n.Up(ctx, upWait)
 		},
-		Fired: func() (int64, error) { return fired, ended },
+		Fired: func() (int64, error) { return fired, nil },
 	}, nil
 }
 

@@ -16,9 +16,25 @@ const (
 	convergeP99   = 10 * time.Second
 )
 
-// Fault makes one fault happen from beginning to end, and returns when everybody runs again what the store says. What was found is among
-// the findings; an error ends the run.
+// tries is how often a fault is made that doesn't fire: whether one does may hang on what the programs happen to do just then.
+const tries = 3
+
+// Fault makes one fault happen from beginning to end, and returns when everybody runs again what the store says. One that doesn't fire is
+// made again; one that never fires proves nothing, which is a violation. What was found is among the findings; an error ends the run.
 func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
+	for range tries {
+		fired, err := s.once(ctx, f, r)
+		if fired || err != nil || ctx.Err() != nil {
+			return err
+		}
+		s.cfg.Logf("fault %s did not fire", f.Name())
+	}
+	s.Findings.Violate("fault", "%s never fired in %d tries", f.Name(), tries)
+	return nil
+}
+
+// once makes a fault once; fired is true also where it went wrong, which is a finding of its own.
+func (s *Stage) once(ctx context.Context, f world.Fault, r *rand.Rand) (fired bool, err error) {
 	s.Findings.During(f.Name())
 	began := time.Now()
 	before := s.memory.planes()
@@ -26,7 +42,7 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	inj, err := f.Inject(ctx, s.World, r)
 	if err != nil {
 		s.Findings.Violate("fault", "%s could not be made: %v", f.Name(), err)
-		return s.allUp(ctx)
+		return true, s.allUp(ctx)
 	}
 	s.cfg.Logf("fault %s: %s", f.Name(), inj.What)
 	endExcuse := s.excuses.Begin(inj.Excused, began)
@@ -47,19 +63,16 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	endExcuse()
 	if err != nil {
 		s.Findings.Violate("fault", "%s could not be healed: %v", f.Name(), err)
-		return s.allUp(ctx)
+		return true, s.allUp(ctx)
 	}
-	fired := int64(1)
+	done.Fired = 1
 	if inj.Fired != nil {
-		if fired, err = inj.Fired(); err != nil {
+		if done.Fired, err = inj.Fired(); err != nil {
 			s.Findings.Violate("fault", "%s can't tell whether it fired: %v", f.Name(), err)
 		}
 	}
-	done.What, done.Fired, done.NoWrites = inj.What, fired, inj.NoWrites
+	done.What, done.NoWrites = inj.What, inj.NoWrites
 	done.Lasted = healed.Sub(began)
-	if fired == 0 {
-		s.Findings.Violate("fault", "%s never fired: %s", f.Name(), inj.What)
-	}
 	again := s.Writer.Quiet()
 	took, err := s.Fleet.Converged(context.WithoutCancel(ctx), s.doors, healed, convergeLimit)
 	done.Converged = took
@@ -72,7 +85,7 @@ func (s *Stage) Fault(ctx context.Context, f world.Fault, r *rand.Rand) error {
 	s.settle(ctx)
 	s.doings = append(s.doings, done)
 	s.cfg.Logf("fault %s: healed after %s, converged %s later", f.Name(), done.Lasted.Round(time.Millisecond), took.Round(time.Millisecond))
-	return nil
+	return done.Fired > 0, nil
 }
 
 // allUp starts what doesn't run, after a fault that went wrong itself.
