@@ -10,49 +10,12 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
-	"github.com/agentry/agentry/agentd/model"
-	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 )
-
-// models makes clients of OpenAI-compatible endpoints, which share connections.
-type models struct{ transports *openaimodel.Transports }
-
-var _ assembler.ModelFactory = models{}
-
-// NewModel makes one client.
-func (f models) NewModel(s assembler.ModelSettings) (model.Model, error) {
-	m := s.Spec
-	cfg := openaimodel.Config{
-		Model: m.Model, BaseURL: s.BaseURL, Headers: values(m.Headers, s.Credentials),
-		Temperature: m.Temperature, TopP: m.TopP, MaxTokens: m.MaxTokens, Stop: m.Stop, Seed: m.Seed,
-		ExtraBody: m.ExtraBody, SendMetadata: m.SendMetadata, Timeout: m.Timeout.Std(), Transports: f.transports,
-	}
-	if !m.APIKey.IsZero() {
-		cfg.APIKey = value(m.APIKey, s.Credentials)
-	}
-	if m.Retry != nil {
-		cfg.Attempts, cfg.Backoff = m.Retry.Attempts, m.Retry.Backoff.Std()
-	}
-	c, err := openaimodel.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return closingModel{c}, nil
-}
-
-// closingModel lets the pool end a client.
-type closingModel struct{ *openaimodel.Model }
-
-// Close gives the shared connections back.
-func (m closingModel) Close() error {
-	m.Model.Close()
-	return nil
-}
 
 // servers makes clients of MCP servers over streamable HTTP.
 type servers struct {

@@ -128,7 +128,7 @@ func (d *daemon) build() (err error) {
 	d.assembler, err = assembler.New(assembler.Config{
 		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
 		Permit: guard.CheckURL,
-		Models: models{openaimodel.NewTransports(guard)}, Servers: servers{guard, d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
+		Models: models{openaimodel.NewTransports(guard), d.log}, Servers: servers{guard, d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
 	})
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func inside(t *testing.T, allow ...string) *assembler.Assembler {
 	guard, log := egress.New(egress.Config{Policy: policy}), slog.New(slog.DiscardHandler)
 	a, err := assembler.New(assembler.Config{
 		Namespace: "default", Capabilities: spec.ThisRelease(), Permit: guard.CheckURL, Memories: memories{store}, Log: log,
-		Models: models{openaimodel.NewTransports(guard)}, Servers: servers{guard, propagation.TraceContext{}, log},
+		Models: models{transports: openaimodel.NewTransports(guard)}, Servers: servers{guard, propagation.TraceContext{}, log},
 	})
 	if err != nil {
 		t.Fatal(err)

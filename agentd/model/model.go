@@ -100,10 +100,13 @@ type Error struct {
 	Code     string // a phase.Code or "context_length", "content_filter"
 	Message  string
 	Attempts []Attempt
+	// RetryAfter is how long the endpoint asked to be left alone; 0: it asked nothing.
+	RetryAfter time.Duration
 }
 
 // Model generates answers. Generate may be called from many goroutines; ending ctx or stopping the iteration cancels the call
-// at the endpoint. The sequence ends after the first error, which is an *Error unless ctx ended.
+// at the endpoint. The sequence ends after the first error, which is an *Error unless ctx ended. The Chunk beside an error carries
+// nothing but, where some of an answer had come, its Usage (estimated): what was generated is paid for.
 type Model interface {
 	Generate(ctx context.Context, r Request) iter.Seq2[Chunk, error]
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -29,7 +30,17 @@ const (
 	maxBackoff         = 10 * time.Second
 	// MaxRetryAfter caps how long a server's Retry-After is honoured; a longer one ends the call.
 	MaxRetryAfter = 30 * time.Second
+	// MaxStandbyWait is the same where another endpoint stands by.
+	MaxStandbyWait = 2 * time.Second
 )
+
+// Price is in US dollars per million tokens.
+type Price struct{ Input, Output float64 }
+
+// of gives what u costs.
+func (p Price) of(u model.Usage) float64 {
+	return (p.Input*float64(u.InputTokens) + p.Output*float64(u.OutputTokens)) / 1e6
+}
 
 // Config is one endpoint with its parameters. Model and BaseURL are required.
 type Config struct {
@@ -53,6 +64,11 @@ type Config struct {
 	IdleTimeout time.Duration
 	Attempts    int           // including the first, default 3
 	Backoff     time.Duration // first wait, doubled each time, with full jitter; default 500 ms
+	// Standby says that another endpoint is asked when this one fails: then a timeout is not tried again here, and no wait is longer
+	// than MaxStandbyWait.
+	Standby bool
+	// Price makes Usage carry a cost; the zero Price costs nothing.
+	Price Price
 	// Transports shares connections with other Models of the same base URL; nil: connections of its own, to public addresses.
 	Transports *Transports
 }
@@ -63,7 +79,9 @@ type Model struct {
 	params map[string]json.RawMessage
 	// tail is params and sampled stop rendered once: what is spliced into a request without per-call additions.
 	tail    []byte
-	client  *openai.Client
+	base    string // without a trailing slash
+	http    *http.Client
+	client  *openai.Client // over http
 	release func()
 }
 
@@ -98,14 +116,15 @@ func New(cfg Config) (*Model, error) {
 	}
 	base := strings.TrimRight(cfg.BaseURL, "/")
 	transport, release := pool.acquire(base)
-	m := &Model{cfg: cfg, params: params, tail: tail, release: release}
+	m := &Model{cfg: cfg, params: params, tail: tail, release: release, base: base}
 	oc := openai.DefaultConfig("")
 	oc.BaseURL = base
 	oc.EmptyMessagesLimit = 1 << 20 // comment lines keep a slow stream alive; the size cap bounds them
-	oc.HTTPClient = &http.Client{
+	m.http = &http.Client{
 		Transport:     &roundTripper{next: transport, model: m, endpoint: u},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	oc.HTTPClient = m.http
 	m.client = openai.NewClientWithConfig(oc)
 	return m, nil
 }
@@ -139,7 +158,7 @@ func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.C
 			attempts = append(attempts, model.Attempt{Model: m.cfg.Model, Status: fail.status, Err: fail.message, Elapsed: time.Since(started)})
 			wait, again := m.wait(n, fail)
 			if out.left || !again || tooLate(ctx, wait) {
-				yield(model.Chunk{}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts})
+				yield(model.Chunk{}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts, RetryAfter: fail.retryAfter})
 				return
 			}
 			if !pause(ctx, wait) {
@@ -167,17 +186,21 @@ func (o *output) chunk(c model.Chunk) bool {
 
 // wait says how long to wait after the n-th attempt, and whether to try again at all.
 func (m *Model) wait(n int, f *failure) (time.Duration, bool) {
-	if !f.retryable || n >= m.cfg.Attempts {
+	longest := MaxRetryAfter
+	if m.cfg.Standby {
+		longest = MaxStandbyWait
+	}
+	if !f.retryable || n >= m.cfg.Attempts || (m.cfg.Standby && f.code == string(phase.Timeout)) {
 		return 0, false
 	}
 	if f.retryAfter > 0 {
-		return f.retryAfter, f.retryAfter <= MaxRetryAfter
+		return f.retryAfter, f.retryAfter <= longest
 	}
 	ceiling := m.cfg.Backoff << min(n-1, 16)
 	if ceiling <= 0 || ceiling > maxBackoff {
 		ceiling = max(m.cfg.Backoff, maxBackoff)
 	}
-	return rand.N(ceiling) + 1, true // #nosec G404 -- jitter, not a secret
+	return rand.N(min(ceiling, longest)) + 1, true // #nosec G404 -- jitter, not a secret
 }
 
 func tooLate(ctx context.Context, wait time.Duration) bool {

@@ -64,7 +64,7 @@ func (m *Model) whole(ctx context.Context, r model.Request, out *output) error {
 	for _, part := range msg.MultiContent {
 		text += part.Text
 	}
-	a := answer{text: len(text), calls: calls, finish: string(resp.Choices[0].FinishReason), model: resp.Model}
+	a := answer{price: m.cfg.Price, text: len(text), calls: calls, finish: string(resp.Choices[0].FinishReason), model: resp.Model}
 	a.outTokens = tokens.Estimate(text)
 	if u := resp.Usage; u.PromptTokens > 0 || u.CompletionTokens > 0 {
 		a.usage = &model.Usage{InputTokens: int64(u.PromptTokens), OutputTokens: int64(u.CompletionTokens)}
@@ -87,7 +87,7 @@ func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, time
 			idle.Stop()
 		}
 	}()
-	var a answer
+	a := answer{price: m.cfg.Price}
 	for {
 		raw, err := s.RecvRaw()
 		if err != nil {
@@ -121,6 +121,7 @@ func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, time
 
 // answer is what a call has given so far.
 type answer struct {
+	price     Price
 	text      int
 	outTokens int
 	calls     assembly
@@ -212,6 +213,7 @@ func (a *answer) last(r model.Request) model.Chunk {
 			c.Usage.OutputTokens += int64(tokens.Estimate(call.Name) + tokens.Estimate(call.Arguments))
 		}
 	}
+	c.Usage.CostUSD = a.price.of(*c.Usage)
 	return c
 }
 

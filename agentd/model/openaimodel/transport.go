@@ -81,6 +81,7 @@ func newTransport(guard *egress.Guard) *http.Transport {
 type exchange struct {
 	tail       []byte
 	stream     bool
+	whole      bool // the body is sent as it stands
 	status     int
 	retryAfter string
 	done       bool // the stream said [DONE]
@@ -108,8 +109,10 @@ func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if body, err = t.model.splice(body, x.tail); err != nil {
-		return nil, err
+	if !x.whole {
+		if body, err = t.model.splice(body, x.tail); err != nil {
+			return nil, err
+		}
 	}
 	req := in.Clone(in.Context())
 	req.Header.Del("Connection")
