@@ -83,7 +83,7 @@ func (l *Loop) think() []Effect {
 
 func (l *Loop) delta(d Delta) []Effect {
 	if d.Text == "" {
-		return []Effect{Emit(d)}
+		return []Effect{Emit{Text: d.Text, Reasoning: d.Reasoning}}
 	}
 	if l.message.Len() == 0 && l.text.Len() > 0 { // words before a tool call, then the answer
 		l.text.WriteString("\n\n")
@@ -93,7 +93,7 @@ func (l *Loop) delta(d Delta) []Effect {
 	}
 	l.text.WriteString(d.Text)
 	l.message.WriteString(d.Text)
-	return []Effect{Emit(d)}
+	return []Effect{Emit{Text: d.Text, Reasoning: d.Reasoning}}
 }
 
 func (l *Loop) answered(a Answered) []Effect {

@@ -15,6 +15,14 @@ const (
 	CodeInvalid       = "invalid_request"
 	CodeConcurrency   = "concurrency"
 	CodeMemory        = "memory_unavailable"
+	CodePending       = "pending" // the session has a run that waits; Error.Pending names it
+	CodeDecided       = "decided" // somebody decided about the run before
+	CodeExpired       = "expired" // the run waited too long
+	CodeSession       = "session_busy"
+	CodePendingStore  = "pending_unavailable"
+	CodeNotFound      = "not_found"
+	CodeCost          = string(engine.ByCost)
+	CodeSameCall      = string(engine.BySameCall)
 	CodeMaxIterations = string(engine.ByMaxIterations)
 	CodeToolCalls     = string(engine.ByToolCalls)
 	CodeTokens        = string(engine.ByTokens)
@@ -39,6 +47,7 @@ type Error struct {
 	Model    bool // the model endpoint is at fault
 	Attempts []Attempt
 	Result   engine.Result
+	Pending  string // of CodePending: the run that waits
 	kind     errs.Kind
 }
 

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/memory"
+	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -21,9 +24,19 @@ const DefaultWallTime = 10 * time.Minute
 // Config is what a Runner needs. Source is required.
 type Config struct {
 	Source   Source
-	Instance string               // for spans
+	Builtin  Builtin              // nil: there are no built-in tools
+	Instance string               // for spans, and the owner of a run that goes on
 	Tracer   trace.TracerProvider // nil: no spans
 	Log      *slog.Logger         // nil: none
+	Now      func() time.Time     // nil: the wall clock; for what is written into suspended runs
+}
+
+// Builtin is the built-in tools.
+type Builtin interface {
+	// Specs describes those of the names that exist, in the order of the names.
+	Specs(names []string) []tool.Spec
+	// Call performs a call; it does no I/O. Its error is an *tool.ArgumentsError, or the model is told of it.
+	Call(name string, args json.RawMessage) (engine.ToolResult, error)
 }
 
 // Runner runs requests, any number side by side.
@@ -36,6 +49,7 @@ type Runner struct {
 
 // Request is what a door was asked.
 type Request struct {
+	ID        string // what a session remembers it by, once; "": a random one
 	Door      Door   // through which it came
 	Principal string // who asks; "" where the door knows nobody
 	Session   string // "": stateless, the messages are the whole context
@@ -44,7 +58,12 @@ type Request struct {
 	Messages []engine.Message
 	Stream   bool
 	Stop     []string
+	// Metadata is passed on to a model that wants it; "private" with the value "true" sets Private.
 	Metadata map[string]string
+	Private  bool // recalls but is not remembered
+	Format   model.ResponseFormat
+	Builtins bool // offer the Runtime's built-in tools
+	Steps    bool // emit a Delta with a Tool as each tool call begins and ends
 }
 
 // New makes a Runner.
@@ -57,6 +76,9 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &Runner{cfg: cfg, tracer: cfg.Tracer.Tracer("github.com/agentry/agentry/agentd/run"), ledger: ledger{usage: map[string]*Usage{}}}, nil
 }

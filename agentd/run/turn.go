@@ -15,6 +15,7 @@ import (
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -24,10 +25,21 @@ const rememberTimeout = 5 * time.Second
 // errWall is the cause of a context that ended by the request's own wall time.
 var errWall = errors.New("the request's wall time is over")
 
-// Delta is a piece of the answer as it is made.
+// Delta is a piece of the answer as it is made: text, reasoning, an artifact of a built-in tool, or (Request.Steps) a tool's step.
 type Delta struct {
 	Text      string
 	Reasoning string
+	Artifact  *engine.Artifact
+	Tool      *ToolEvent
+}
+
+// ToolEvent is the begin or the end of a tool call.
+type ToolEvent struct {
+	Name      string
+	CallID    string
+	Arguments string // as the tool gets them; at the begin
+	Done      bool
+	IsError   bool // at the end
 }
 
 // Turn is one request on one Runtime. It belongs to one goroutine.
@@ -37,6 +49,10 @@ type Turn struct {
 	Config   string
 	// PreviousConfig is the config that answered the session last, where it is another.
 	PreviousConfig string
+	// Stateless says that the session's memory is gone and the request is answered without it.
+	Stateless bool
+	// Pending is set by a Do whose Result ended BySuspend: the run that waits, without its Engine.
+	Pending *pending.Run
 
 	runner   *Runner
 	rt       *Runtime
@@ -109,7 +125,7 @@ func (t *Turn) send(e engine.Emit) {
 	if t.gone || t.emit == nil {
 		return
 	}
-	if t.emit(Delta(e)) != nil {
+	if t.emit(Delta{Text: e.Text, Reasoning: e.Reasoning, Artifact: e.Artifact}) != nil {
 		t.gone = true
 	}
 }
