@@ -99,8 +99,9 @@ func (r rule) evaluate(vars map[string]any) (why string, needed bool) {
 	return r.when, is
 }
 
+// clip makes one short line of s.
 func clip(s string) string {
-	s = strings.ToValidUTF8(s, "")
+	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "")), " ")
 	if len(s) <= maxWhy {
 		return s
 	}

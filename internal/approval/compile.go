@@ -23,6 +23,7 @@ func (c *compiler) compile(when string) (cel.Program, error) {
 			cel.Variable("session", cel.StringType), cel.Variable("principal", cel.StringType),
 			cel.CrossTypeNumericComparisons(true), // JSON knows one kind of number
 			cel.ParserRecursionLimit(maxNesting), cel.ParserExpressionSizeLimit(maxCondition),
+			cel.ASTValidators(cel.ValidateRegexLiterals()),
 		)
 		if err != nil {
 			return nil, fmt.Errorf("CEL environment: %w", err)
@@ -36,7 +37,7 @@ func (c *compiler) compile(when string) (cel.Program, error) {
 	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("gives %s (a CEL condition is true or false)", t)
 	}
-	program, err := c.env.Program(ast, cel.CostLimit(maxCost))
+	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	if err != nil {
 		return nil, fmt.Errorf("is no CEL condition: %w", err)
 	}
