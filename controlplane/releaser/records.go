@@ -108,6 +108,9 @@ func (m *memo) collect(t *store.Txn, keys []view.AgentKey, v *view.View) int {
 func (r *Releaser) record(ctx context.Context, t store.Txn, keys []view.AgentKey) {
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.WriteTimeout)
 	defer cancel()
+	// gofail: var holdRecords struct{}
+	// select {}
+
 	revision, err := r.cfg.Store.Commit(bounded, t)
 	if err == nil {
 		err = r.cfg.View.WaitFor(bounded, revision)

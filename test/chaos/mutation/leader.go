@@ -63,9 +63,12 @@ func (l *lab) withinWrite(ctx context.Context, leader *world.Node) error {
 	if err := l.arm(ctx, point{world.Plane, "deafLeader"}, on); err != nil {
 		return err
 	}
-	// Who leads next judges nothing meanwhile, or the late writer would lose the race for the head.
-	if err := l.arm(ctx, point{world.Plane, before}, term(failpoint.Sleep(30*time.Second))); err != nil {
-		return err
+	// Who leads next judges nothing and records nothing meanwhile, or the late writer would lose the race for the head, or for a record
+	// that its write carries too.
+	for _, name := range []string{before, "holdRecords"} {
+		if err := l.arm(ctx, point{world.Plane, name}, term(failpoint.Sleep(30*time.Second))); err != nil {
+			return err
+		}
 	}
 	door := failpoint.Door{Addr: leader.Failpoints}
 	if err := door.Arm(ctx, before, failpoint.Sleep(8*time.Second)); err != nil {
