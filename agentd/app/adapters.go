@@ -10,6 +10,7 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
+	"github.com/agentry/agentry/agentd/memory/strategy"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
@@ -95,13 +96,8 @@ var _ assembler.MemoryFactory = memories{}
 
 // NewMemory makes a view.
 func (f memories) NewMemory(m spec.Memory, _ assembler.Credentials) (memory.Memory, error) {
-	cfg := inmemory.Config{Store: f.store, TTL: m.TTL.Std(), MaxTurns: m.MaxTurns, MaxTokens: m.MaxTokens, Strategy: inmemory.TokenBudget}
-	switch s := inmemory.Strategy(m.CompressionStrategy); s {
-	case inmemory.None, inmemory.Window:
-		cfg.Strategy = s
-	default: // token-budget, default, and summarize, which the assembler warns of
-	}
-	return inmemory.New(cfg)
+	cfg := strategy.Config{Compression: strategy.Compression(m.CompressionStrategy), TTL: m.TTL.Std(), MaxTurns: m.MaxTurns, MaxTokens: m.MaxTokens}
+	return inmemory.New(inmemory.Config{Store: f.store, Strategy: cfg})
 }
 
 // values resolves a map of header or query values at call time.

@@ -1,32 +1,32 @@
-// Package inmemory remembers sessions in the process. One Store lives as long as agentd; each config looks at it through a Memory with its
-// own compression, so that a config change loses no session. Nothing is written to disk.
+// Package inmemory remembers sessions in the process. One Store lives as long as agentd; each config looks at it through a view with its
+// own strategies, so that a config change loses no session. Nothing is written to disk.
 package inmemory
 
 import (
+	"cmp"
 	"container/list"
+	"context"
+	"crypto/rand"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/agentry/agentry/agentd/memory"
+	"github.com/agentry/agentry/agentd/memory/strategy"
+	"github.com/agentry/agentry/agentd/memory/turnstile"
 	"github.com/agentry/agentry/internal/errs"
 )
 
-// The defaults of a StoreConfig and a Config.
+// The defaults of a StoreConfig.
 const (
 	DefaultMaxSessions     = 10_000
 	DefaultMaxBytes        = 16 << 20
 	DefaultMaxSessionBytes = 512 << 10
 	DefaultMaxSessionTurns = 1_000
-	DefaultTTL             = 24 * time.Hour
 )
 
-// overhead is what a session and a turn cost beside their text, roughly, in bytes.
-const (
-	sessionOverhead = 400
-	turnOverhead    = 48
-)
-
-// StoreConfig bounds a Store; zero values take the defaults. Full: the session unused for longest goes; within a session the oldest turns.
+// StoreConfig bounds a Store; zero values take the defaults. Full: the session unused for longest goes; within a session the oldest
+// exchanges.
 type StoreConfig struct {
 	MaxSessions     int
 	MaxBytes        int
@@ -37,7 +37,8 @@ type StoreConfig struct {
 
 // Store holds sessions.
 type Store struct {
-	cfg StoreConfig
+	cfg       StoreConfig
+	turnstile turnstile.Turnstile
 
 	mu       sync.Mutex // guards what follows; never held over I/O
 	sessions map[memory.Key]*list.Element
@@ -45,34 +46,21 @@ type Store struct {
 	bytes    int
 }
 
-type session struct {
-	key    memory.Key
-	turns  []memory.Turn
-	config string
-	bytes  int
-	until  time.Time
-}
+var _ strategy.Store = (*Store)(nil)
 
 // NewStore makes an empty Store.
 func NewStore(cfg StoreConfig) (*Store, error) {
 	if cfg.MaxSessions < 0 || cfg.MaxBytes < 0 || cfg.MaxSessionBytes < 0 || cfg.MaxSessionTurns < 0 {
 		return nil, errs.New(errs.Invalid, "memory: a bound is negative")
 	}
-	cfg.MaxSessions = orDefault(cfg.MaxSessions, DefaultMaxSessions)
-	cfg.MaxBytes = orDefault(cfg.MaxBytes, DefaultMaxBytes)
-	cfg.MaxSessionBytes = orDefault(cfg.MaxSessionBytes, DefaultMaxSessionBytes)
-	cfg.MaxSessionTurns = orDefault(cfg.MaxSessionTurns, DefaultMaxSessionTurns)
+	cfg.MaxSessions = cmp.Or(cfg.MaxSessions, DefaultMaxSessions)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, DefaultMaxBytes)
+	cfg.MaxSessionBytes = cmp.Or(cfg.MaxSessionBytes, DefaultMaxSessionBytes)
+	cfg.MaxSessionTurns = cmp.Or(cfg.MaxSessionTurns, DefaultMaxSessionTurns)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Store{cfg: cfg, sessions: map[memory.Key]*list.Element{}, order: list.New()}, nil
-}
-
-func orDefault(v, def int) int {
-	if v == 0 {
-		return def
-	}
-	return v
 }
 
 // Sessions gives the number of sessions held.
@@ -82,56 +70,136 @@ func (s *Store) Sessions() int {
 	return len(s.sessions)
 }
 
-// recall gives a session's turns; they are immutable.
-func (s *Store) recall(k memory.Key) ([]memory.Turn, string) {
+// Load implements strategy.Log; it never fails.
+func (s *Store) Load(_ context.Context, k memory.Key) (strategy.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	el, ses := s.find(k)
+	if ses == nil {
+		return strategy.Session{}, nil
+	}
+	s.order.MoveToFront(el)
+	return strategy.Session{
+		Life: ses.life, First: ses.first, Config: ses.config, Summary: ses.summary,
+		Exchanges: ses.exchanges[:len(ses.exchanges):len(ses.exchanges)],
+	}, nil
+}
+
+// Append implements strategy.Log; it never fails.
+func (s *Store) Append(_ context.Context, k memory.Key, e memory.Exchange, ttl time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	el, ses := s.find(k)
+	if ses == nil {
+		ses = &session{key: k, life: rand.Text(), bytes: sessionOverhead, ids: map[string]bool{}}
+		el = s.order.PushFront(ses)
+		s.sessions[k] = el
+		s.bytes += ses.bytes
+	}
+	s.order.MoveToFront(el)
+	if ses.ids[e.ID] {
+		return nil
+	}
+	before := ses.bytes
+	ses.add(e, now)
+	ses.trim(s.cfg)
+	ses.until = now.Add(ttl)
+	s.bytes += ses.bytes - before
+	s.evict(now)
+	return nil
+}
+
+// Summarise implements strategy.Log.
+func (s *Store) Summarise(_ context.Context, k memory.Key, life string, was, is strategy.Summary) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ses := s.find(k)
+	if ses == nil || ses.life != life || ses.summary != was {
+		return errs.New(errs.Conflict, "memory: the session moved on")
+	}
+	grown := len(is.Text) - len(was.Text)
+	ses.summary = is
+	ses.bytes += grown
+	s.bytes += grown
+	return nil
+}
+
+// Forget implements strategy.Log; it never fails.
+func (s *Store) Forget(_ context.Context, k memory.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if el, ok := s.sessions[k]; ok {
+		s.drop(el)
+	}
+	return nil
+}
+
+// Vectors implements strategy.Vectors; it never fails.
+func (s *Store) Vectors(_ context.Context, k memory.Key, life, space string) (map[int64][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ses := s.find(k)
+	if ses == nil || ses.life != life || ses.space != space {
+		return nil, nil
+	}
+	return ses.vectors, nil
+}
+
+// KeepVectors implements strategy.Vectors; it never fails.
+func (s *Store) KeepVectors(_ context.Context, k memory.Key, life, space string, vs map[int64][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ses := s.find(k)
+	if ses == nil || ses.life != life {
+		return nil
+	}
+	before := ses.bytes
+	ses.keep(space, vs)
+	s.bytes += ses.bytes - before
+	s.evict(s.cfg.Now())
+	return nil
+}
+
+// Enter implements strategy.Order.
+func (s *Store) Enter(ctx context.Context, k memory.Key) (leave func(), err error) {
+	return s.turnstile.Enter(ctx, k)
+}
+
+// List implements strategy.Order; it never fails.
+func (s *Store) List(_ context.Context, o memory.Owner, limit int) ([]memory.Info, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	var out []memory.Info
+	for k, el := range s.sessions {
+		ses, _ := el.Value.(*session)
+		if k.Owner() == o && !now.After(ses.until) {
+			out = append(out, memory.Info{Session: k.Session, Turns: ses.turns, Updated: ses.updated})
+		}
+	}
+	slices.SortFunc(out, func(a, b memory.Info) int {
+		return cmp.Or(b.Updated.Compare(a.Updated), cmp.Compare(a.Session, b.Session))
+	})
+	return out[:min(limit, len(out))], nil
+}
+
+// find gives a session that has not expired.
+func (s *Store) find(k memory.Key) (*list.Element, *session) {
 	el, ok := s.sessions[k]
 	if !ok {
-		return nil, ""
+		return nil, nil
 	}
 	ses, _ := el.Value.(*session)
 	if s.cfg.Now().After(ses.until) {
 		s.drop(el)
-		return nil, ""
+		return nil, nil
 	}
-	s.order.MoveToFront(el)
-	return ses.turns[:len(ses.turns):len(ses.turns)], ses.config
+	return el, ses
 }
 
-func (s *Store) remember(k memory.Key, config string, turns []memory.Turn, ttl time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	el, ok := s.sessions[k]
-	if ok {
-		if ses, _ := el.Value.(*session); now.After(ses.until) {
-			s.drop(el)
-			ok = false
-		}
-	}
-	if !ok {
-		el = s.order.PushFront(&session{key: k, bytes: sessionOverhead})
-		s.sessions[k] = el
-		s.bytes += sessionOverhead
-	}
-	s.order.MoveToFront(el)
-	ses, _ := el.Value.(*session)
-	ses.config, ses.until = config, now.Add(ttl)
-	before := ses.bytes
-	for _, t := range turns {
-		ses.bytes += size(t)
-	}
-	ses.turns = append(ses.turns, turns...)
-	cut := 0
-	for cut < len(ses.turns)-1 && (ses.bytes > s.cfg.MaxSessionBytes || len(ses.turns)-cut > s.cfg.MaxSessionTurns) {
-		ses.bytes -= size(ses.turns[cut])
-		cut++
-	}
-	if cut > 0 { // a copy: the dropped ones must not be kept alive
-		ses.turns = append([]memory.Turn(nil), ses.turns[cut:]...)
-	}
-	s.bytes += ses.bytes - before
+// evict makes room; the session used last stays.
+func (s *Store) evict(now time.Time) {
 	for s.order.Len() > 1 && (s.bytes > s.cfg.MaxBytes || len(s.sessions) > s.cfg.MaxSessions || s.stale(now)) {
 		s.drop(s.order.Back())
 	}
@@ -143,18 +211,8 @@ func (s *Store) stale(now time.Time) bool {
 	return now.After(ses.until)
 }
 
-func (s *Store) forget(k memory.Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if el, ok := s.sessions[k]; ok {
-		s.drop(el)
-	}
-}
-
 func (s *Store) drop(el *list.Element) {
 	ses, _ := s.order.Remove(el).(*session)
 	delete(s.sessions, ses.key)
 	s.bytes -= ses.bytes
 }
-
-func size(t memory.Turn) int { return len(t.Text) + turnOverhead }
