@@ -21,14 +21,18 @@ var update = flag.Bool("update", false, "rewrite the effects in testdata")
 // TestTranscripts plays testdata/*.txt: a line that starts with ">" is an event, what follows it are the effects. -update
 // rewrites the effects; review reads the diff. The events:
 //
-//	> config maxIterations=3 toolCalls=2 tokens=100 system="..."   (no effects; must come first)
+//	> config maxIterations=3 toolCalls=2 tokens=100 costUsd=0.5 sameCall=2 toolPayload=9 approve=t,u system="..."
+//	                                                                (no effects; comes first, or before a resume: the config of its day)
 //	> recall user=q1 assistant=a1                                   (no effects; what memory gave)
 //	> context "..."                                                 (no effects; a caller's system message)
 //	> ask "..." [stateless]
 //	> delta "..." [reasoning]
-//	> answered [finish=stop] [in=10] [out=5] [id:name:arguments ...]
+//	> answered [finish=stop] [in=10] [out=5] [cost=0.1] [id:name:arguments ...]
 //	> failed code "message"
-//	> result id "text" [error] [malformed]
+//	> result id "text" [error] [malformed] [outcome=reject] [artifact=name]
+//	> approve by=ann [id=arguments ...]                             (resumes, the state went through JSON)
+//	> deny by=ann reason="..."
+//	> tell "answer"
 //	> deadline
 //	> cancel
 func TestTranscripts(t *testing.T) {
@@ -59,10 +63,11 @@ func TestTranscripts(t *testing.T) {
 }
 
 type player struct {
-	loop *engine.Loop
-	cfg  engine.Config
-	req  engine.Request
-	out  strings.Builder
+	loop  *engine.Loop
+	cfg   engine.Config
+	req   engine.Request
+	state engine.State
+	out   strings.Builder
 }
 
 func play(t *testing.T, script string) string {
@@ -119,20 +124,7 @@ func (p *player) event(t *testing.T, w []string) []engine.Effect {
 	}
 	switch w[0] {
 	case "config":
-		for _, x := range w[1:] {
-			name, value, _ := strings.Cut(x, "=")
-			n, _ := strconv.Atoi(value)
-			switch name {
-			case "maxIterations":
-				p.cfg.MaxIterations = n
-			case "toolCalls":
-				p.cfg.ToolCalls = n
-			case "tokens":
-				p.cfg.Tokens = int64(n)
-			case "system":
-				p.cfg.System = value
-			}
-		}
+		p.config(w[1:])
 		return nil
 	case "recall":
 		for _, x := range w[1:] {
@@ -157,7 +149,10 @@ func (p *player) event(t *testing.T, w []string) []engine.Effect {
 	case "failed":
 		return p.loop.Step(engine.Failed{Code: w[1], Message: w[2]})
 	case "result":
-		return p.loop.Step(engine.ToolResult{CallID: w[1], Text: w[2], IsError: has("error"), Malformed: has("malformed")})
+		return p.loop.Step(result(w[1:]))
+	case "approve", "deny", "tell":
+		p.loop = engine.New(p.cfg)
+		return p.loop.Step(p.resume(w))
 	case "deadline":
 		return p.loop.Step(engine.Deadline{})
 	case "cancel":
@@ -168,10 +163,76 @@ func (p *player) event(t *testing.T, w []string) []engine.Effect {
 	}
 }
 
+func (p *player) config(w []string) {
+	for _, x := range w {
+		name, value, _ := strings.Cut(x, "=")
+		n, _ := strconv.Atoi(value)
+		switch name {
+		case "maxIterations":
+			p.cfg.MaxIterations = n
+		case "toolCalls":
+			p.cfg.ToolCalls = n
+		case "tokens":
+			p.cfg.Tokens = int64(n)
+		case "costUsd":
+			p.cfg.CostUSD, _ = strconv.ParseFloat(value, 64)
+		case "sameCall":
+			p.cfg.SameCall = n
+		case "toolPayload":
+			p.cfg.ToolPayload = n
+		case "approve":
+			p.cfg.Approve = func(c engine.Call) (string, bool) {
+				if !slices.Contains(strings.Split(value, ","), c.Name) {
+					return "", false
+				}
+				return c.Name + " is listed", true
+			}
+		case "system":
+			p.cfg.System = value
+		}
+	}
+}
+
+func result(w []string) engine.ToolResult {
+	r := engine.ToolResult{CallID: w[0], Text: w[1]}
+	for _, x := range w[2:] {
+		switch name, value, _ := strings.Cut(x, "="); name {
+		case "error":
+			r.IsError = true
+		case "malformed":
+			r.Malformed = true
+		case "outcome":
+			r.Outcome = &engine.Outcome{Kind: engine.OutcomeKind(value), Text: r.Text}
+		case "artifact":
+			r.Artifacts = append(r.Artifacts, engine.Artifact{ID: value, Name: value, Parts: []engine.Part{{Text: "x"}}})
+		}
+	}
+	return r
+}
+
+func (p *player) resume(w []string) engine.Resume {
+	r := engine.Resume{State: p.state}
+	if w[0] == "tell" {
+		r.Answer = w[1]
+		return r
+	}
+	given := map[string]string{}
+	for _, x := range w[1:] {
+		name, value, _ := strings.Cut(x, "=")
+		given[name] = value
+	}
+	for _, c := range p.state.Calls {
+		if w[0] == "approve" || c.Needs {
+			r.Decisions = append(r.Decisions, engine.Decision{CallID: c.ID, Approved: w[0] == "approve", By: given["by"], Reason: given["reason"], Arguments: given[c.ID]})
+		}
+	}
+	return r
+}
+
 func answered(w []string) engine.Answered {
 	a := engine.Answered{FinishReason: "stop"}
 	for _, x := range w {
-		if name, value, ok := strings.Cut(x, "="); ok && (name == "finish" || name == "in" || name == "out") {
+		if name, value, ok := strings.Cut(x, "="); ok && (name == "finish" || name == "in" || name == "out" || name == "cost") {
 			n, _ := strconv.Atoi(value)
 			switch name {
 			case "finish":
@@ -180,6 +241,8 @@ func answered(w []string) engine.Answered {
 				a.Usage.Input = int64(n)
 			case "out":
 				a.Usage.Output = int64(n)
+			case "cost":
+				a.Usage.CostUSD, _ = strconv.ParseFloat(value, 64)
 			}
 			continue
 		}
@@ -201,10 +264,22 @@ func (p *player) show(e engine.Effect) {
 			fmt.Fprintf(&p.out, "  %s %s %s\n", c.ID, c.Name, c.Arguments)
 		}
 	case engine.Emit:
+		if e.Artifact != nil {
+			fmt.Fprintf(&p.out, "emit artifact %s\n", e.Artifact.Name)
+			return
+		}
 		fmt.Fprintf(&p.out, "emit %q %q\n", e.Text, e.Reasoning)
 	case engine.Remember:
 		p.out.WriteString("remember\n")
 		p.messages(e.Turns)
+		for _, u := range e.Tools {
+			fmt.Fprintf(&p.out, "    used %s %s: %q, failed %v\n", u.Name, u.Arguments, u.Result, u.IsError)
+		}
+	case engine.Suspend:
+		b, _ := json.MarshalIndent(e.State, "  ", " ")
+		fmt.Fprintf(&p.out, "suspend %s\n", b)
+		p.state = engine.State{}
+		_ = json.Unmarshal(b, &p.state)
 	case engine.Finish:
 		b, _ := json.MarshalIndent(e.Result, "  ", " ")
 		fmt.Fprintf(&p.out, "finish %s\n", b)
