@@ -8,9 +8,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/agentry/agentry/agentd/assembler"
-	"github.com/agentry/agentry/agentd/memory"
-	"github.com/agentry/agentry/agentd/memory/inmemory"
-	"github.com/agentry/agentry/agentd/memory/strategy"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
@@ -86,18 +83,6 @@ func (s server) State() assembler.ServerState {
 func (s server) Close() error {
 	s.client.Close()
 	return nil
-}
-
-// memories gives views of one store in the process, so that a config change loses no session. Another storage type is answered
-// not_supported by the assembler and kept here too.
-type memories struct{ store *inmemory.Store }
-
-var _ assembler.MemoryFactory = memories{}
-
-// NewMemory makes a view.
-func (f memories) NewMemory(m spec.Memory, _ assembler.Credentials) (memory.Memory, error) {
-	cfg := strategy.Config{Compression: strategy.Compression(m.CompressionStrategy), TTL: m.TTL.Std(), MaxTurns: m.MaxTurns, MaxTokens: m.MaxTokens}
-	return inmemory.New(inmemory.Config{Store: f.store, Strategy: cfg})
 }
 
 // values resolves a map of header or query values at call time.

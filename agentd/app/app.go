@@ -22,7 +22,6 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/configclient"
 	"github.com/agentry/agentry/agentd/identity"
-	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/egress"
@@ -120,7 +119,7 @@ type daemon struct {
 }
 
 func (d *daemon) build() (err error) {
-	store, err := inmemory.NewStore(inmemory.StoreConfig{})
+	storage, err := newStorages(d.log)
 	if err != nil {
 		return err
 	}
@@ -128,7 +127,7 @@ func (d *daemon) build() (err error) {
 	d.assembler, err = assembler.New(assembler.Config{
 		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
 		Permit: guard.CheckURL,
-		Models: models{openaimodel.NewTransports(guard), d.log}, Servers: servers{guard, d.tracing.Propagator, d.log}, Memories: memories{store}, Log: d.log,
+		Models: models{openaimodel.NewTransports(guard), d.log}, Servers: servers{guard, d.tracing.Propagator, d.log}, Storages: storage, Log: d.log,
 	})
 	if err != nil {
 		return err

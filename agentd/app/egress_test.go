@@ -21,7 +21,6 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/configclient"
 	"github.com/agentry/agentry/agentd/door/openaidoor"
-	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
@@ -39,13 +38,13 @@ func inside(t *testing.T, allow ...string) *assembler.Assembler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := inmemory.NewStore(inmemory.StoreConfig{})
+	guard, log := egress.New(egress.Config{Policy: policy}), slog.New(slog.DiscardHandler)
+	storage, err := newStorages(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard, log := egress.New(egress.Config{Policy: policy}), slog.New(slog.DiscardHandler)
 	a, err := assembler.New(assembler.Config{
-		Namespace: "default", Capabilities: spec.ThisRelease(), Permit: guard.CheckURL, Memories: memories{store}, Log: log,
+		Namespace: "default", Capabilities: spec.ThisRelease(), Permit: guard.CheckURL, Storages: storage, Log: log,
 		Models: models{transports: openaimodel.NewTransports(guard)}, Servers: servers{guard, propagation.TraceContext{}, log},
 	})
 	if err != nil {

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/agentd/configclient"
-	"github.com/agentry/agentry/agentd/memory"
-	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
@@ -44,16 +42,16 @@ type Config struct {
 	Permit   func(ctx context.Context, url string) error
 	Models   ModelFactory
 	Servers  ServerFactory
-	Memories MemoryFactory
+	Storages StorageFactory
 	Log      *slog.Logger
 }
 
 // Assembler holds the running set. Apply is called by one goroutine at a time, everything else by any.
 type Assembler struct {
 	cfg      Config
-	models   *pool[model.Model]
+	models   *pool[endpoint]
 	servers  *pool[Server]
-	memories *pool[memory.Memory]
+	storages *pool[Storage]
 	denied   denied
 
 	current  atomic.Pointer[live]
@@ -78,15 +76,15 @@ var (
 
 // New makes an Assembler that serves nothing yet. Run watches the health of what it serves; Close ends it.
 func New(cfg Config) (*Assembler, error) {
-	if cfg.Models == nil || cfg.Servers == nil || cfg.Memories == nil || cfg.Log == nil {
+	if cfg.Models == nil || cfg.Servers == nil || cfg.Storages == nil || cfg.Log == nil {
 		return nil, errs.New(errs.Invalid, "assembler: factories and log are needed")
 	}
 	a := &Assembler{
 		cfg: cfg, health: make(chan configclient.Verdict, 1), kick: make(chan struct{}, 1),
 		freed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
-	a.models = newPool(closeIfCloser[model.Model])
-	a.memories = newPool(closeIfCloser[memory.Memory])
+	a.models = newPool(closeIfCloser[endpoint])
+	a.storages = newPool(closeIfCloser[Storage])
 	a.servers = newPool(func(s Server) {
 		if err := s.Close(); err != nil {
 			cfg.Log.LogAttrs(context.Background(), slog.LevelDebug, "close server client", slog.Any("error", err))

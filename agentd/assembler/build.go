@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/agentd/configclient"
-	"github.com/agentry/agentry/agentd/memory"
-	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/approval"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/prompt"
 	"github.com/agentry/agentry/internal/spec"
+	"github.com/agentry/agentry/internal/tokens"
 )
 
 // build is one config on its way to be a set, beside the running one. Until swap takes it over, discard undoes it.
@@ -34,8 +34,10 @@ type build struct {
 	policies  map[string]*spec.Policy
 	view      credentials
 	system    string
-	faults    []phase.Fault // warnings, and errors that refuse
-	degraded  []phase.Fault // errors that don't
+	modelKey  string
+	approval  *approval.Policy // nil: no tool needs consent
+	faults    []phase.Fault    // warnings, and errors that refuse
+	degraded  []phase.Fault    // errors that don't
 }
 
 // run builds and probes. ok is false when the set may not be swapped in: then the verdict says why.
@@ -52,7 +54,8 @@ func (b *build) run(ctx context.Context) (v configclient.Verdict, ok bool) {
 	b.makeModel(ctx)
 	b.renderPrompt()
 	b.makeServers()
-	b.makeMemory()
+	b.makeStorage()
+	b.makeApproval()
 	if b.refused() {
 		return b.rejection(), false
 	}
@@ -164,8 +167,10 @@ func (b *build) makeModel(ctx context.Context) {
 	b.next.baseURL = spec.EffectiveBaseURL(base)
 	b.permit(ctx)
 	var err error
-	b.next.model, err = b.a.models.take(modelKey(m, b.next.baseURL), b.view, func(c Credentials) (model.Model, error) {
-		return b.a.cfg.Models.NewModel(ModelSettings{Spec: m, BaseURL: b.next.baseURL, Credentials: c})
+	b.modelKey = modelKey(m, b.next.baseURL)
+	b.next.model, err = b.a.models.take(b.modelKey, b.view, func(c Credentials) (endpoint, error) {
+		client, err := b.a.cfg.Models.NewModel(ModelSettings{Spec: m, BaseURL: b.next.baseURL, Credentials: c})
+		return endpoint{Model: client, calibrator: &tokens.Calibrator{}}, err
 	})
 	if err != nil {
 		b.fault(b.self, "model", phase.Invalid, phase.Error, err.Error())
@@ -244,16 +249,29 @@ func (b *build) makeServers() {
 	}
 }
 
-// makeMemory takes or makes the memory. A storage type that this agentd lacks is answered by the requirement; the sessions are
-// kept in the process then.
-func (b *build) makeMemory() {
+// makeStorage takes or makes where sessions and suspended runs are kept.
+func (b *build) makeStorage() {
 	m := b.agent.Memory
 	var err error
-	b.next.memory, err = b.a.memories.take(memoryKey(m), b.view, func(c Credentials) (memory.Memory, error) {
-		return b.a.cfg.Memories.NewMemory(m, c)
+	b.next.storage, err = b.a.storages.take(storageKey(m, b.modelKey), b.view, func(c Credentials) (Storage, error) {
+		return b.a.cfg.Storages.NewStorage(StorageSettings{
+			Namespace: b.a.cfg.Namespace, Agent: b.agent.AgentName, Spec: m, Credentials: c, Embed: b.next.embedder(), Changed: b.a.changed,
+		})
 	})
 	if err != nil {
 		b.fault(b.self, "memory", phase.Invalid, phase.Error, err.Error())
+	}
+}
+
+// makeApproval compiles which tools need consent.
+func (b *build) makeApproval() {
+	if b.agent.Approval == nil {
+		return
+	}
+	var faults []spec.Fault
+	b.approval, faults = approval.Compile(b.agent.Approval.Tools)
+	for _, f := range faults {
+		b.fault(b.self, f.Path, phase.Invalid, phase.Error, f.Message)
 	}
 }
 
@@ -266,25 +284,35 @@ func (b *build) unproven(l manifest.Line) bool {
 // else for a moment only.
 func (b *build) probe(ctx context.Context) []finding {
 	type answer struct {
-		m   *member
+		m   *member // nil: the storage
 		err error
 	}
-	answers := make(chan answer, len(b.next.members))
+	answers := make(chan answer, len(b.next.members)+1)
 	waiting := 0
+	connect := func(m *member, limit time.Duration, do func(context.Context) error) {
+		waiting++
+		b.a.wg.Go(func() {
+			pctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			answers <- answer{m: m, err: do(pctx)}
+		})
+	}
+	if !b.sameStorage() {
+		limit := patience
+		if b.unproven(b.agentLine) {
+			limit = time.Hour // ctx ends it
+		}
+		connect(nil, limit, b.next.storage.value.Connect)
+	}
 	for _, m := range b.next.members {
 		if b.running.holds(m.client) {
 			continue
 		}
-		waiting++
 		limit := patience
 		if b.unproven(m.line) && m.ref.Required {
 			limit = time.Hour // ctx ends it
 		}
-		b.a.wg.Go(func() {
-			pctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			answers <- answer{m: m, err: m.client.value.Connect(pctx)}
-		})
+		connect(m, limit, m.client.value.Connect)
 	}
 	failed := map[*member]error{}
 	for range waiting {
@@ -292,7 +320,7 @@ func (b *build) probe(ctx context.Context) []finding {
 			failed[r.m] = r.err
 		}
 	}
-	var out []finding
+	out := b.storageFindings(failed[nil])
 	for _, m := range b.next.members {
 		found := b.next.inspect(m)
 		var why *ServerError
@@ -307,6 +335,25 @@ func (b *build) probe(ctx context.Context) []finding {
 		out = append(out, found...)
 	}
 	return out
+}
+
+// sameStorage reports whether the running set keeps its sessions in the same place already: then it can't refuse.
+func (b *build) sameStorage() bool {
+	return b.running != nil && b.running.storage == b.next.storage
+}
+
+// storageFindings is what is wrong with the storage after an attempt to reach it, which failed with err or didn't. An attempt's own error
+// says more than the health so far.
+func (b *build) storageFindings(err error) []finding {
+	found := b.next.inspectStorage()
+	var why *ServerError
+	if errors.As(err, &why) && len(found) == 1 {
+		found[0].Code, found[0].Message, found[0].Retryable = why.Code, why.Error(), why.Code.Retryable()
+	}
+	for i := range found {
+		found[i].line, found[i].ofAgent = b.agentLine, !b.sameStorage()
+	}
+	return found
 }
 
 // judge decides whether findings refuse the config (semantics.md 6): for good, or until a retry.
@@ -344,11 +391,19 @@ func (b *build) finish() {
 	rt := &run.Runtime{
 		Namespace: b.a.cfg.Namespace, Agent: b.agent.AgentName, Revision: b.u.Revision, Config: b.u.Config(),
 		System: b.system, ModelName: b.agent.Model.Model, MaxIterations: b.agent.MaxIterations,
-		Tools: &toolset{members: s.members, denied: &b.a.denied}, Memory: s.memory.value, Model: noModel{},
+		Tools: &toolset{members: s.members, denied: &b.a.denied}, Model: noModel{},
+		MemoryFail: b.agent.Memory.OnUnavailable != "stateless", Compact: b.agent.Memory.CompressionStrategy == "summarize",
+		ToolPayload: b.agent.Memory.ToolPayloadBytes,
 	}
+	stores := s.storage.value.Stores()
+	rt.Memory, rt.Sessions, rt.Pending = stores.Memory, stores.Sessions, stores.Pending
 	if s.model != nil {
-		rt.Model = s.model.value
+		rt.Model, rt.Calibrator = s.model.value.Model, s.model.value.calibrator
 	}
+	if b.approval != nil {
+		rt.Approval = &run.Approval{Needs: b.approval.Needs, Timeout: b.agent.Approval.Timeout.Std()}
+	}
+	b.expose(rt)
 	// gofail: var mutateMixed struct{}
 	// if b.running != nil { rt.System = b.running.runtime.System }
 
@@ -356,7 +411,7 @@ func (b *build) finish() {
 		rt.PromptKey, rt.PromptVersion = b.prompt.PromptKey, b.prompt.Version
 	}
 	if l := b.agent.Limits; l != nil {
-		rt.ToolCalls, rt.Tokens = l.ToolCalls, l.Tokens
+		rt.ToolCalls, rt.Tokens, rt.CostUSD, rt.SameCall = l.ToolCalls, l.Tokens, l.CostUSD, l.SameCall
 		if l.WallTime > 0 {
 			s.wallTime = l.WallTime.Std()
 		}
@@ -374,7 +429,7 @@ func (b *build) settle() {
 	if b.next.model != nil {
 		b.next.model.creds.set(b.view)
 	}
-	b.next.memory.creds.set(b.view)
+	b.next.storage.creds.set(b.view)
 }
 
 // discard undoes a half-built set, beside whatever comes next: closing a client may take a moment.

@@ -36,6 +36,7 @@ type world struct {
 	models  int
 	boom    bool
 	renamed map[string]string // "URL tool" -> the name that the model sees
+	storage phase.Code        // "": it answers
 }
 
 type fakeServer struct {
@@ -162,9 +163,29 @@ func (w *world) NewModel(s ModelSettings) (model.Model, error) {
 	return fakeModel{s}, nil
 }
 
-type fakeMemory struct{ memory.Memory }
+// fakeStorage is away while its world says so.
+type fakeStorage struct{ w *world }
 
-func (w *world) NewMemory(spec.Memory, Credentials) (memory.Memory, error) { return fakeMemory{}, nil }
+func (w *world) NewStorage(StorageSettings) (Storage, error) { return fakeStorage{w}, nil }
+
+func (fakeStorage) Stores() Stores { return Stores{Memory: struct{ memory.Memory }{}} }
+
+func (f fakeStorage) Connect(ctx context.Context) error {
+	st := f.State()
+	if st.Healthy {
+		return nil
+	}
+	return &ServerError{Code: st.Code, Err: errors.New(st.Message)}
+}
+
+func (f fakeStorage) State() StorageState {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.storage != "" {
+		return StorageState{Code: f.w.storage, Message: "away"}
+	}
+	return StorageState{Healthy: true}
+}
 
 const digestY = "00000000000000000000000000000000000000000000000000000000000000d2"
 
@@ -173,7 +194,7 @@ func newWorld(t *testing.T, change ...func(*Config)) (*world, *Assembler) {
 	t.Helper()
 	w := &world{servers: map[string]*fakeServer{}}
 	w.set("http://a", func(s *fakeServer) { s.tools = map[string]string{"x": "d1", "y": digestY} })
-	cfg := Config{Namespace: "default", Models: w, Servers: w, Memories: w, Log: slog.New(slog.DiscardHandler)}
+	cfg := Config{Namespace: "default", Models: w, Servers: w, Storages: w, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -66,6 +66,9 @@ func (a *Assembler) publishLocked(v configclient.Verdict, tell bool) {
 // verdictOf judges a set that serves: an error makes it DEGRADED, a warning doesn't.
 func verdictOf(s *set) configclient.Verdict {
 	v := configclient.Verdict{Phase: phase.Applied, Faults: slices.Concat(s.static, s.persist)}
+	for _, f := range s.inspectStorage() {
+		v.Faults = append(v.Faults, f.Fault)
+	}
 	for _, m := range s.members {
 		for _, f := range s.inspect(m) {
 			v.Faults = append(v.Faults, f.Fault)
@@ -94,6 +97,23 @@ type finding struct {
 	ofAgent   bool          // the agent's own spec has a part in it
 	ofEntry   bool          // the entry has
 	dependent bool          // only a required server refuses for it
+}
+
+// inspectStorage tells what is wrong with the storage now.
+func (s *set) inspectStorage() []finding {
+	st := s.storage.value.State()
+	if st.Healthy {
+		return nil
+	}
+	if st.Code == "" {
+		st.Code = phase.Unreachable
+	}
+	if st.Message == "" {
+		st.Message = "not connected yet"
+	}
+	return []finding{{Fault: phase.Fault{
+		Resource: s.self, Field: "memory.address", Code: st.Code, Message: st.Message, Severity: phase.Error, Retryable: st.Code.Retryable(),
+	}}}
 }
 
 // inspect lists what is wrong with a server now.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
@@ -83,8 +84,43 @@ type ServerTool struct {
 	Digest string // lower hex SHA-256
 }
 
-// MemoryFactory makes memories. NewMemory may be called again with equal settings and may then give the same memory; one
-// that is also an io.Closer is closed when the last set that uses it has drained.
-type MemoryFactory interface {
-	NewMemory(s spec.Memory, c Credentials) (memory.Memory, error)
+// StorageSettings is what an agent's storage is made of. Settings that are equal but for Credentials, Embed and Changed share one.
+type StorageSettings struct {
+	Namespace   string
+	Agent       string
+	Spec        spec.Memory
+	Credentials Credentials
+	Embed       model.Embedder // nil: the endpoint has none, or there is no endpoint
+	// Changed is to be called after every change of State, from any goroutine; it returns at once.
+	Changed func()
+}
+
+// StorageFactory makes storages. NewStorage does no I/O; an error means that the settings can't be served. A storage that is also an
+// io.Closer is closed when the last set that uses it has drained.
+type StorageFactory interface {
+	NewStorage(s StorageSettings) (Storage, error)
+}
+
+// Storage is where an agent's sessions and suspended runs are kept. Its methods may be used from many goroutines.
+type Storage interface {
+	Stores() Stores
+	// Connect waits until the storage answers, or an attempt failed: nil at once while it does. The error is a *ServerError. Storage that
+	// can't be away gives nil.
+	Connect(ctx context.Context) error
+	// State is how it stands now.
+	State() StorageState
+}
+
+// Stores are the ports of one storage.
+type Stores struct {
+	Memory   memory.Memory
+	Sessions memory.Sessions
+	Pending  pending.Store
+}
+
+// StorageState is a storage's health. Code and Message say what is wrong while it isn't healthy.
+type StorageState struct {
+	Healthy bool
+	Code    phase.Code
+	Message string
 }

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/agentd/configclient"
-	"github.com/agentry/agentry/agentd/memory"
-	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
@@ -22,8 +20,8 @@ type set struct {
 	agent    *spec.Agent
 	self     string // agent/NAME
 	baseURL  string
-	model    *shared[model.Model] // nil: no endpoint
-	memory   *shared[memory.Memory]
+	model    *shared[endpoint] // nil: no endpoint
+	storage  *shared[Storage]
 	members  []*member
 	static   []phase.Fault // what building it found: warnings
 	persist  []phase.Fault // last good could not be written
@@ -61,8 +59,8 @@ func newSet(u configclient.Update) *set {
 		if s.model != nil {
 			s.model.release()
 		}
-		if s.memory != nil {
-			s.memory.release()
+		if s.storage != nil {
+			s.storage.release()
 		}
 	})
 	return s
@@ -128,7 +126,17 @@ func modelKey(m spec.Model, baseURL string) string {
 	return key(b, err)
 }
 
-func memoryKey(m spec.Memory) string { b, err := json.Marshal(m); return key(b, err) }
+// storageKey holds the model too where it makes the vectors.
+func storageKey(m spec.Memory, modelKey string) string {
+	if m.EmbeddingModel == "" {
+		modelKey = ""
+	}
+	b, err := json.Marshal(struct {
+		Memory spec.Memory
+		Model  string
+	}{m, modelKey})
+	return key(b, err)
+}
 
 // key is the hash of what was marshalled. A spec that was decoded from JSON can always be marshalled.
 func key(b []byte, err error) string {
