@@ -4,8 +4,12 @@
 package pending
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -74,6 +78,32 @@ type Run struct {
 // Ref gives the run's name.
 func (r Run) Ref() Ref { return Ref{Namespace: r.Namespace, Agent: r.Agent, ID: r.ID} }
 
+// Clone gives a copy that shares nothing with r.
+func (r Run) Clone() Run {
+	r.Calls = slices.Clone(r.Calls)
+	for i := range r.Calls {
+		r.Calls[i].Arguments = bytes.Clone(r.Calls[i].Arguments)
+	}
+	r.Decisions = slices.Clone(r.Decisions)
+	for i, d := range r.Decisions {
+		r.Decisions[i].Arguments = maps.Clone(d.Arguments)
+		for id, args := range r.Decisions[i].Arguments {
+			r.Decisions[i].Arguments[id] = bytes.Clone(args)
+		}
+	}
+	if r.Result != nil {
+		result := *r.Result
+		r.Result = &result
+	}
+	r.Engine = bytes.Clone(r.Engine)
+	return r
+}
+
+// Newest orders runs for a list: newest first, then by ID.
+func Newest(a, b Run) int {
+	return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+}
+
 // Call is one tool call of the round that waits.
 type Call struct {
 	ID        string          `json:"id"`
@@ -137,15 +167,7 @@ func (f Filter) Matches(r Run) bool {
 	case !f.ExpiresBefore.IsZero() && !r.ExpiresAt.Before(f.ExpiresBefore):
 		return false
 	}
-	if len(f.States) == 0 {
-		return true
-	}
-	for _, s := range f.States {
-		if r.State == s {
-			return true
-		}
-	}
-	return false
+	return len(f.States) == 0 || slices.Contains(f.States, r.State)
 }
 
 // Store keeps runs. All methods may be used from many goroutines; errors are of kind errs.Unavailable where the store is gone. What is
@@ -159,7 +181,7 @@ type Store interface {
 	// List gives runs without their Engine, newest first (CreatedAt, then ID).
 	List(ctx context.Context, f Filter) ([]Run, error)
 	// Update replaces a run if the store's Version is r.Version, and gives the new one. Errors: errs.Conflict where it is another,
-	// errs.NotFound. A run never waits again once it doesn't.
+	// errs.NotFound. Nobody makes a run wait again once it doesn't: a store may rely on that.
 	Update(ctx context.Context, r Run) (Run, error)
 	// Delete drops a run; an unknown one is no error.
 	Delete(ctx context.Context, ref Ref) error
