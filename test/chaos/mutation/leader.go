@@ -65,9 +65,14 @@ func (l *lab) withinWrite(ctx context.Context, leader *world.Node) error {
 	}
 	// Who leads next judges nothing and records nothing meanwhile, or the late writer would lose the race for the head, or for a record
 	// that its write carries too.
-	for _, name := range []string{before, "holdRecords"} {
-		if err := l.arm(ctx, point{world.Plane, name}, term(failpoint.Sleep(30*time.Second))); err != nil {
-			return err
+	for _, n := range l.nodes(world.Plane) {
+		if n == leader {
+			continue
+		}
+		for _, name := range []string{before, "holdRecords"} {
+			if err := (failpoint.Door{Addr: n.Failpoints}).Arm(ctx, name, failpoint.Sleep(30*time.Second)); err != nil {
+				return err
+			}
 		}
 	}
 	door := failpoint.Door{Addr: leader.Failpoints}
@@ -96,7 +101,7 @@ func (l *lab) depose(ctx context.Context, leader *world.Node) (int64, error) {
 		return 0, err
 	}
 	now := before
-	err = harness.Poll(ctx, 10*time.Second, func(ctx context.Context) error {
+	err = harness.Poll(ctx, 20*time.Second, func(ctx context.Context) error {
 		var err error
 		if now, err = leads(ctx, l); err == nil && now <= before {
 			err = fmt.Errorf("nobody took the lead after term %d", before)
