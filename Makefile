@@ -100,8 +100,9 @@ soak: build ## the long runs: 1,000 hot updates, a backup that is brought back t
 	$(call stage,soak,AGENTRY_SOAK=1 go test -count=1 -timeout 60m -run 'Hot|UnderThreeReplicas' ./test/e2e -v)
 
 .PHONY: bench
-bench: build ## cold start and idle memory of agentd; a change pushed to 1,000 instances, beside a yardstick and go-control-plane
+bench: build ## agentd's cold start, turns beside a standard-library floor and memory; a change pushed to 1,000 instances, beside a yardstick and go-control-plane
 	$(call stage,bench,go run ./test/bench/start --bin bin)
+	$(call stage,bench-runtime,go run ./test/bench/runtime --bin bin)
 	$(call stage,bench-push,cd test/bench/push && go run . -n 1000 -bin ../../../bin)
 
 .PHONY: fuzz
