@@ -33,9 +33,6 @@ type Record struct {
 	Pending string `json:"pending,omitempty"`
 	// Approval says that Pending waits for consent, not for the caller's answer.
 	Approval bool `json:"approval,omitempty"`
-	// Instance runs the task; "": nobody does. Beat is when it last said so.
-	Instance string    `json:"instance,omitempty"`
-	Beat     time.Time `json:"beat,omitzero"`
 	// Push are the addresses that are told of changes, by ID.
 	Push []Push `json:"push,omitempty"`
 }
