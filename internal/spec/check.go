@@ -14,6 +14,8 @@ import (
 // maxShown bounds how much of a wrong value a fault repeats.
 const maxShown = 60
 
+const wantObject = "an object"
+
 // Check compares a document (as encoding/json gives it with UseNumber) with a table: unknown fields, types, ranges, required
 // fields. It answers every fault with its path, and a copy of the document in which faulty parts are missing and
 // absent fields have their defaults.
@@ -75,8 +77,17 @@ func (c *checker) value(f Field, v any, path string, depth int) (any, bool) {
 	}
 	switch f.Type {
 	case TypeObject:
-		if m, ok := v.(map[string]any); ok {
-			return c.object(m, f.Fields, path, depth+1), true
+		switch x := v.(type) {
+		case map[string]any:
+			return c.object(x, f.Fields, path, depth+1), true
+		case string:
+			if short, ok := find(f.Fields, f.Short); ok {
+				return x, c.text(short, x, path)
+			}
+		case bool:
+			if f.Switch {
+				return x, true
+			}
 		}
 	case TypeMap:
 		if m, ok := v.(map[string]any); ok {
@@ -131,7 +142,7 @@ func (c *checker) list(f Field, l []any, path string, depth int) (any, bool) {
 	clean := make([]any, 0, len(l))
 	for i := range l {
 		v, ok := c.value(*f.Item, l[i], Index(path, i), depth+1)
-		if !ok && f.Item.Type == TypeObject {
+		if !ok && f.Item.Type == TypeObject && f.Item.Short == "" {
 			v = map[string]any{} // keeps the indexes of the others, so that later faults point right
 		} else if !ok {
 			v = ""
@@ -180,7 +191,7 @@ func (c *checker) text(f Field, s, path string) bool {
 		switch {
 		case s == "":
 			c.fault(path, "is empty (allowed: %s)", f.Rule)
-		case f.Rule == RuleURL || f.Rule == RuleNonEmpty: // an address may hold a key
+		case f.Rule == RuleURL || f.Rule == RuleNonEmpty || f.Rule == RuleRedis: // an address may hold a key
 			c.fault(path, "is not allowed (allowed: %s)", f.Rule)
 		default:
 			c.fault(path, "%s is not allowed (allowed: %s)", shown(s), f.Rule)
@@ -287,6 +298,10 @@ func (c *checker) secretValue(v any, path string) bool {
 // allowed says what a field takes, for people.
 func (f Field) allowed() string {
 	switch {
+	case f.Switch:
+		return article(TypeBoolean) + ", or " + wantObject
+	case f.Short != "":
+		return "a string, or " + wantObject
 	case len(f.Enum) > 0:
 		return strings.Join(f.Enum, ", ")
 	case f.Min != nil && f.Max != nil:
@@ -313,7 +328,7 @@ func article(t Type) string {
 	case TypeValue:
 		return `a string or {"credentialRef": "name"}`
 	case TypeObject, TypeMap:
-		return "an object"
+		return wantObject
 	case TypeList:
 		return "a list"
 	case TypeAny:
@@ -334,7 +349,7 @@ func kindOf(v any) string {
 	case json.Number, float64, int64, int:
 		return "a number"
 	case map[string]any:
-		return "an object"
+		return wantObject
 	case []any:
 		return "a list"
 	default:

@@ -15,6 +15,7 @@ const (
 	defaultBackoff    = Duration(500 * time.Millisecond)
 	defaultMCPTime    = Duration(30 * time.Second)
 	defaultPartner    = Duration(60 * time.Second)
+	defaultApproval   = Duration(time.Hour)
 	defaultAttempts   = 3
 )
 
@@ -50,10 +51,33 @@ func (a *Agent) FillDefaults() {
 		fill(&a.KnowledgeBases[i].TopK, 5)
 		fill(&a.KnowledgeBases[i].As, "tool")
 	}
-	if a.Expose != nil && len(a.Expose.A2A) == 0 && a.Expose.OpenAI == nil && a.Expose.REST == nil && a.Expose.MCP == nil {
-		a.Expose = nil
+	if a.Approval != nil {
+		fill(&a.Approval.Timeout, defaultApproval)
+	}
+	if a.Expose != nil {
+		a.Expose.fillDefaults()
+		if a.Expose.empty() {
+			a.Expose = nil
+		}
 	}
 	a.Requires = Requirements(*a)
+}
+
+func (e *Expose) fillDefaults() {
+	if r := e.RateLimit; r != nil {
+		fill(&r.Burst, max(1, r.RequestsPerMinute/6))
+	}
+	if e.CORS != nil {
+		for i, o := range e.CORS.Origins {
+			if canonical := Origin(o); canonical != "" {
+				e.CORS.Origins[i] = canonical // as browsers send it
+			}
+		}
+	}
+}
+
+func (e *Expose) empty() bool {
+	return len(e.A2A) == 0 && e.OpenAI == nil && e.REST == nil && e.MCP == nil && e.Auth == nil && e.RateLimit == nil && e.MaxBodyBytes == 0 && e.CORS == nil
 }
 
 func (m *Model) fillDefaults() {

@@ -41,6 +41,8 @@ type Field struct {
 	Rule        Rule // of a string
 	MaxItems    int  // of a list or map; 0: no limit
 	Fields      []Field
+	Short       string // of an object: it may also be written as a text, the value of this field alone
+	Switch      bool   // of an object: true and false may stand in its place
 	Item        *Field // of a list or map
 	Keys        Rule   // of a map's names
 }
@@ -62,6 +64,9 @@ const (
 	RuleVariable  Rule = "a variable name: letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\""
 	RuleDigest    Rule = "a SHA-256 in lower hex"
 	RuleOrigin    Rule = "an origin: http:// or https://, a host and perhaps a port, such as https://api.example.com"
+	RulePages     Rule = "\"*\", or an origin: http:// or https://, a host and perhaps a port, such as https://chat.example.com"
+	RuleTool      Rule = "server/tool, or a server's name for all its tools"
+	RuleRedis     Rule = "host:port, redis://host:port or rediss://host:port (TLS), without user and password"
 )
 
 // The limits of files and lists.
@@ -71,6 +76,7 @@ const (
 	MaxFallbacks  = 8
 	MaxDepth      = 32
 	MaxFileBytes  = 256 << 10
+	MaxBodyBytes  = 64 << 20
 	MaxInteger    = 1 << 53 // RFC 8785 would change greater ones
 	maxName       = 64
 	maxListLength = 256

@@ -15,11 +15,12 @@ import (
 func TestNoFieldIsIgnored(t *testing.T) {
 	a := minimal()
 	a.Version, a.Skills, a.Approval = "1", []spec.Skill{{ID: "s"}}, &spec.Approval{Tools: []spec.ApprovalTool{{Tool: "x"}}}
-	a.Limits = &spec.Limits{ToolCalls: 1, Tokens: 1, CostUSD: 1, PartnerDepth: 1, Concurrency: 1}
-	a.Expose = &spec.Expose{A2A: json.RawMessage("true"), REST: new(true), MCP: new(true)}
+	a.Limits = &spec.Limits{ToolCalls: 1, Tokens: 1, CostUSD: 1, PartnerDepth: 1, Concurrency: 1, SameCall: 1}
+	a.Expose = &spec.Expose{A2A: json.RawMessage("true"), REST: new(true), MCP: new(true), Auth: &spec.InboundAuth{}, RateLimit: &spec.RateLimit{}, MaxBodyBytes: 1, CORS: &spec.CORS{}}
 	a.Model.SendMetadata, a.Model.Price, a.Model.Fallbacks = true, &spec.Price{}, []spec.Model{{Model: "b"}}
 	a.PartnerAgents, a.KnowledgeBases = []spec.PartnerRef{{AgentName: "b"}}, []spec.KnowledgeRef{{Name: "k"}}
 	a.Memory.Address, a.Memory.Credential = "h:1", spec.Value{Ref: "c"}
+	a.Memory.EmbeddingModel, a.Memory.ToolPayloadBytes = "e", 1
 	var covered []string
 	for _, r := range spec.Requirements(a) {
 		covered = append(covered, regexp.MustCompile(`\[\d+\]`).ReplaceAllString(r.Field, ""))

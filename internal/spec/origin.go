@@ -66,7 +66,7 @@ func (a *Agent) Destinations() []Destination {
 	var out []Destination
 	for _, p := range a.Places() {
 		v := p.Get()
-		if v.Ref == "" {
+		if v.Ref == "" || p.Inbound {
 			continue
 		}
 		d := Destination{Credential: v.Ref, Path: p.Path, Server: p.Server, Address: p.address}

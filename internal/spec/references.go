@@ -53,6 +53,8 @@ type Place struct {
 	Server    string
 	Section   string
 	Parameter string
+	// Inbound is true where the value is for this agent's own use: it is compared with what callers send, or signs, and goes nowhere.
+	Inbound bool
 	address   string // where a value goes that goes to no MCP entry; "" if that isn't known
 	get       func() Value
 	set       func(Value)
@@ -95,7 +97,31 @@ func (a *Agent) Places() []Place {
 		places = append(places, mapPlaces(p.Headers, Index("partnerAgents", i)+".headers", []string{"partner", name, "headers"})...)
 	}
 	places = append(places, valuePlace(&a.Memory.Credential, "memory.credential", []string{"memory", "credential"})...)
+	places = append(places, a.Expose.places()...)
 	slices.SortStableFunc(places, func(x, y Place) int { return comparePaths(x.Path, y.Path) })
+	return places
+}
+
+func (e *Expose) places() []Place {
+	if e == nil {
+		return nil
+	}
+	var places []Place
+	if settings, _ := e.A2ASettings(); !settings.SigningKey.IsZero() {
+		places = append(places, Place{
+			Path: "expose.a2a.signingKey", parts: []string{"expose", "a2a", "signingKey"},
+			get: func() Value { s, _ := e.A2ASettings(); return s.SigningKey }, set: e.setSigningKey,
+		})
+	}
+	if e.Auth != nil {
+		for i := range e.Auth.Keys {
+			k := &e.Auth.Keys[i]
+			places = append(places, valuePlace(&k.Key, Index("expose.auth.keys", i)+".key", []string{"expose", "auth", k.Name})...)
+		}
+	}
+	for i := range places {
+		places[i].Inbound = true
+	}
 	return places
 }
 
@@ -128,7 +154,7 @@ func mapPlaces(m map[string]Value, path string, parts []string) []Place {
 
 // comparePaths orders paths by their steps, indexes as numbers, parts of the document in the order of its fields.
 func comparePaths(a, b string) int {
-	order := []string{"model", "mcpServers", "partnerAgents", "memory"}
+	order := []string{"expose", "model", "mcpServers", "partnerAgents", "memory"}
 	x, y := SplitPath(a), SplitPath(b)
 	for i := range min(len(x), len(y)) {
 		switch {

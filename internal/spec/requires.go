@@ -16,13 +16,10 @@ func Requirements(a Agent) []Requirement {
 		r.when(l.CostUSD > 0, CapLimitCost, "limits.costUsd")
 		r.when(l.PartnerDepth > 0, CapLimitDepth, "limits.partnerDepth")
 		r.when(l.Concurrency > 0, CapLimitParallel, "limits.concurrency")
+		r.when(l.SameCall > 0, CapLimitSameCall, "limits.sameCall")
 	}
-	r.when(a.Approval != nil && len(a.Approval.Tools) > 0, CapApproval, "approval")
-	if e := a.Expose; e != nil {
-		r.when(len(e.A2A) > 0 && !bytes.Equal(e.A2A, []byte("false")), CapCard, "expose.a2a")
-		r.when(e.REST != nil && *e.REST, CapExposeREST, "expose.rest")
-		r.when(e.MCP != nil && *e.MCP, CapExposeMCP, "expose.mcp")
-	}
+	r.must(a.Approval != nil && len(a.Approval.Tools) > 0, CapApproval, "approval")
+	r.expose(a.Expose)
 	r.model(a.Model)
 	r.when(len(a.PartnerAgents) > 0, CapPartners, "partnerAgents")
 	m := a.Memory
@@ -31,6 +28,8 @@ func Requirements(a Agent) []Requirement {
 	r.when(!m.Credential.IsZero(), CapMemoryRedis, "memory.credential")
 	r.when(m.CompressionStrategy == "summarize", CapMemorySummary, "memory.compressionStrategy")
 	r.when(m.SearchStrategy != "" && m.SearchStrategy != "recency" && m.SearchStrategy != "default", CapMemorySearch, "memory.searchStrategy")
+	r.when(m.EmbeddingModel != "", CapMemorySearch, "memory.embeddingModel")
+	r.when(m.ToolPayloadBytes > 0, CapMemoryPayload, "memory.toolPayloadBytes")
 	r.when(len(a.KnowledgeBases) > 0, CapKnowledge, "knowledgeBases")
 	return r
 }
@@ -50,6 +49,26 @@ func (r *requirements) when(needed bool, capability, field string) {
 	if needed {
 		*r = append(*r, Requirement{Capability: capability, Field: field})
 	}
+}
+
+// must is when for what would be open, or run unasked, on an agentd that can't do it: such an agentd refuses the config.
+func (r *requirements) must(needed bool, capability, field string) {
+	if needed {
+		*r = append(*r, Requirement{Capability: capability, Field: field, Refuse: true})
+	}
+}
+
+func (r *requirements) expose(e *Expose) {
+	if e == nil {
+		return
+	}
+	r.when(len(e.A2A) > 0 && !bytes.Equal(e.A2A, []byte("false")), CapCard, "expose.a2a")
+	r.when(e.REST != nil && *e.REST, CapExposeREST, "expose.rest")
+	r.when(e.MCP != nil && *e.MCP, CapExposeMCP, "expose.mcp")
+	r.must(e.Auth != nil, CapExposeAuth, "expose.auth")
+	r.when(e.RateLimit != nil, CapExposeRate, "expose.rateLimit")
+	r.when(e.MaxBodyBytes > 0, CapExposeBody, "expose.maxBodyBytes")
+	r.when(e.CORS != nil, CapExposeCORS, "expose.cors")
 }
 
 func (r *requirements) model(m Model) {

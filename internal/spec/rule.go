@@ -12,6 +12,8 @@ var (
 	headerRule   = regexp.MustCompile("^[-A-Za-z0-9!#$%&'*+.^_`|~]+$")
 	variableRule = regexp.MustCompile(`^[\pL_][\pL\pN_.-]*$`)
 	digestRule   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	toolRule     = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?(/[^\s\p{Cc}]+)?$`)
+	redisRule    = regexp.MustCompile(`^(rediss?://)?([-A-Za-z0-9_.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
 )
 
 // ValidName reports whether s is a name of semantics.md 14.
@@ -58,6 +60,13 @@ func (r Rule) holds(s string) bool {
 		return digestRule.MatchString(s)
 	case RuleOrigin:
 		return ValidOrigin(s)
+	case RulePages:
+		return s == "*" || ValidOrigin(s)
+	case RuleTool:
+		server, _, _ := strings.Cut(s, "/")
+		return ValidName(server) && len(s) <= maxListLength && toolRule.MatchString(s)
+	case RuleRedis:
+		return redisRule.MatchString(s)
 	default:
 		return true
 	}
@@ -88,6 +97,12 @@ func (r Rule) pattern() string {
 		return digestRule.String()
 	case RuleOrigin:
 		return `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+$`
+	case RulePages:
+		return `^(\*|[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+)$`
+	case RuleTool:
+		return toolRule.String()
+	case RuleRedis:
+		return redisRule.String()
 	default:
 		return ""
 	}

@@ -72,7 +72,7 @@ func (f Field) schema() map[string]any {
 func (f Field) shape() map[string]any {
 	switch f.Type {
 	case TypeObject:
-		return objectSchema(f.Fields)
+		return f.objectShape()
 	case TypeMap:
 		s := map[string]any{"type": "object", "additionalProperties": f.Item.schema()}
 		if p := f.Keys.pattern(); p != "" {
@@ -103,6 +103,22 @@ func (f Field) shape() map[string]any {
 	default:
 		return map[string]any{"type": string(f.Type)}
 	}
+}
+
+// objectShape gives an object's schema with the shorter forms that may stand in its place.
+func (f Field) objectShape() map[string]any {
+	s := objectSchema(f.Fields)
+	if f.Switch {
+		return map[string]any{"oneOf": []any{map[string]any{"type": "boolean"}, s}}
+	}
+	if short, ok := find(f.Fields, f.Short); ok {
+		alone := map[string]any{"type": "string"}
+		if p := short.Rule.pattern(); p != "" {
+			alone["pattern"] = p
+		}
+		return map[string]any{"oneOf": []any{alone, s}}
+	}
+	return s
 }
 
 // widenVariables lets a variable be its default alone.

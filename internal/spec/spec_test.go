@@ -201,22 +201,25 @@ func TestRequirements(t *testing.T) {
 	a := minimal()
 	a.Skills = []spec.Skill{{ID: "s"}}
 	a.Limits.CostUSD = 1
-	a.Limits.Tokens = 5
-	a.Approval = &spec.Approval{Tools: []string{"x"}}
-	a.Expose = &spec.Expose{A2A: json.RawMessage("false"), REST: new(false), MCP: new(true)}
+	a.Limits.Tokens, a.Limits.SameCall = 5, 2
+	a.Approval = &spec.Approval{Tools: []spec.ApprovalTool{{Tool: "x"}}}
+	a.Expose = &spec.Expose{A2A: json.RawMessage("false"), REST: new(false), MCP: new(true), Auth: &spec.InboundAuth{}, RateLimit: &spec.RateLimit{}, MaxBodyBytes: 1, CORS: &spec.CORS{}}
 	a.Model.API, a.Model.SendMetadata, a.Model.Price = "responses", true, &spec.Price{}
 	a.Model.Fallbacks = []spec.Model{{Model: "b"}}
 	a.PartnerAgents = []spec.PartnerRef{{AgentName: "b"}}
-	a.Memory = spec.Memory{StorageType: "redis", Address: "h:1", Credential: spec.Value{Ref: "c"}, CompressionStrategy: "summarize", SearchStrategy: "vector"}
+	a.Memory = spec.Memory{StorageType: "redis", Address: "h:1", Credential: spec.Value{Ref: "c"}, CompressionStrategy: "summarize", SearchStrategy: "vector", EmbeddingModel: "e", ToolPayloadBytes: 1}
 	a.KnowledgeBases = []spec.KnowledgeRef{{Name: "k"}}
 	var got []string
 	for _, r := range spec.Requirements(a) {
-		got = append(got, r.Capability+" "+r.Field)
+		must := map[bool]string{true: "!"}[r.Refuse]
+		got = append(got, r.Capability+" "+r.Field+must)
 	}
 	want := []string{
-		"a2a.card skills", "limits.tokens limits.tokens", "limits.cost limits.costUsd", "approval approval", "expose.mcp expose.mcp",
+		"a2a.card skills", "limits.tokens limits.tokens", "limits.cost limits.costUsd", "limits.sameCall limits.sameCall", "approval approval!", "expose.mcp expose.mcp",
+		"expose.auth expose.auth!", "expose.rateLimit expose.rateLimit", "expose.maxBodyBytes expose.maxBodyBytes", "expose.cors expose.cors",
 		"model.responses model.api", "model.price model.price", "model.metadata model.sendMetadata", "model.fallbacks model.fallbacks[0]",
-		"partners partnerAgents", "memory.redis memory.storageType", "memory.redis memory.address", "memory.redis memory.credential", "memory.summarize memory.compressionStrategy", "memory.search memory.searchStrategy", "knowledge knowledgeBases",
+		"partners partnerAgents", "memory.redis memory.storageType", "memory.redis memory.address", "memory.redis memory.credential", "memory.summarize memory.compressionStrategy", "memory.search memory.searchStrategy",
+		"memory.search memory.embeddingModel", "memory.toolPayload memory.toolPayloadBytes", "knowledge knowledgeBases",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

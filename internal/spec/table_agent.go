@@ -101,19 +101,25 @@ func baseFields(whole bool) []Field {
 			typed("costUsd", TypeNumber, OnRequest, "The most money, in US dollars.").min(0),
 			typed("wallTime", TypeDuration, OnRequest, "The longest time.").def(`"10m"`),
 			typed("partnerDepth", TypeInteger, OnRequest, "How deep partners may call partners.").between(0, 5),
-			typed("concurrency", TypeInteger, OnRequest, "The most requests at a time per instance.").min(0)),
+			typed("concurrency", TypeInteger, OnRequest, "The most requests at a time per instance.").min(0),
+			typed("sameCall", TypeInteger, OnRequest, "The most times that one tool is called with the same arguments.").min(0)),
 		object("release", OnApply, "How a new revision reaches the instances.",
 			str("strategy", OnApply, "\"immediate\": all instances at once.").oneOf("immediate").def(`"immediate"`),
 			str("onReject", OnApply, "What follows a refusal: back to the proven revision, or hold.").oneOf("rollback", "hold").def(`"rollback"`),
 			typed("progressDeadline", TypeDuration, OnApply, "How long an unreachable dependency is tried.").def(`"60s"`)),
-		object("approval", OnRequest, "Tools that need a person's consent.",
-			list("tools", OnRequest, "Tool names, as server/tool or server.", maxListLength, str("", OnRequest, "").rule(RuleNonEmpty)).required()),
-		object("expose", OnRequest, "Doors of the agent; absent: the door's default.",
-			typed("a2a", TypeAny, OnRequest, "The A2A door: true, false or {v03, tools}."),
-			typed("openai", TypeBoolean, OnRequest, "The OpenAI-compatible door."),
-			typed("rest", TypeBoolean, OnRequest, "The plain REST door."),
-			typed("mcp", TypeBoolean, OnRequest, "The agent as an MCP server.")),
+		object("approval", OnRequest, "Tool calls that wait for a person's consent.",
+			list("tools", OnRequest, "Which calls: server/tool, a server's name, or {tool, when}.", maxListLength, approvalTool()).required(),
+			typed("timeout", TypeDuration, OnRequest, "How long a decision is waited for; the run expires then.").def(`"1h"`)),
+		exposeField(),
 	}
+}
+
+func approvalTool() Field {
+	f := object("", OnRequest, "",
+		str("tool", OnRequest, "server/tool, or a server's name for all its tools.").rule(RuleTool).required(),
+		str("when", OnRequest, "CEL over args, tool, server, session and principal: calls for which it is false need no consent; absent: all do.").rule(RuleNonEmpty))
+	f.Short = "tool"
+	return f
 }
 
 func modelFields(fallbacks bool) []Field {
@@ -173,7 +179,7 @@ func partnersField() Field {
 func memoryFields() []Field {
 	return []Field{
 		str("storageType", OnRequest, "Where turns are kept.").oneOf("in-process", "redis").def(`"in-process"`),
-		str("address", OnRequest, "host:port of the Redis server."),
+		str("address", OnRequest, "host:port of the Redis server; rediss://host:port is TLS.").rule(RuleRedis),
 		typed("credential", TypeValue, OnCall, "The store's credential: JSON text with username and password, or a password."),
 		str("compressionStrategy", OnRequest, "How a long session is shortened; \"default\" is token-budget.").
 			oneOf("default", "none", "window", "token-budget", "summarize").def(`"token-budget"`),
@@ -183,6 +189,8 @@ func memoryFields() []Field {
 		typed("maxTurns", TypeInteger, OnRequest, "The most turns recalled; absent: no bound.").min(1),
 		typed("maxTokens", TypeInteger, OnRequest, "The token budget of recalled turns; absent: the engine's own.").min(1),
 		str("onUnavailable", OnRequest, "What a request meets when the store is gone.").oneOf("fail", "stateless").def(`"fail"`),
+		str("embeddingModel", OnRequest, "The embedding model at the agent's model endpoint; searchStrategy vector and hybrid need it.").rule(RuleLine),
+		typed("toolPayloadBytes", TypeInteger, OnRequest, "How large the arguments and the result of a tool call may be together to be remembered; absent or 0: none are.").between(0, 1<<20),
 	}
 }
 

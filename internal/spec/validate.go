@@ -81,9 +81,9 @@ func (a *Agent) faults() []Fault {
 			l.add(Index("partnerAgents", i)+".label", "stands beside version (only one of them is allowed)")
 		}
 	}
-	if a.Memory.StorageType == "redis" && a.Memory.Address == "" {
-		l.add("memory.address", "is missing (storageType redis needs host:port)")
-	}
+	l.memory(a.Memory)
+	l.approval(a)
+	l.expose(a.Expose)
 	l.unique(len(a.KnowledgeBases), "names", func(i int) (string, string) {
 		return a.KnowledgeBases[i].Name, Index("knowledgeBases", i) + ".name"
 	})
