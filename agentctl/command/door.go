@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,6 +30,27 @@ func doorClient() *http.Client {
 		DialContext:       (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
 		DisableKeepAlives: true,
 	}}
+}
+
+// instanceClient is doorClient for what may be asked over TLS and with a key.
+func (c *cli) instanceClient() (*http.Client, error) {
+	ctx, err := c.currentContext()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := c.roots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots},
+			TLSHandshakeTimeout: 5 * time.Second,
+			DisableKeepAlives:   true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a key goes nowhere else
+	}, nil
 }
 
 // fetchJSON reads one JSON document from an instance.

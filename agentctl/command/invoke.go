@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agentry/agentry/internal/secret"
 )
 
 // invocation is one question to an agent.
@@ -22,6 +24,7 @@ type invocation struct {
 	session  string
 	revision int64
 	stream   bool
+	key      agentKey
 	out      output
 }
 
@@ -32,6 +35,7 @@ type answerDoc struct {
 	Revision     string          `json:"revision"`
 	Config       string          `json:"config"`
 	Session      string          `json:"session"`
+	Pending      string          `json:"pending,omitempty"` // the run that waits for approval
 	Text         string          `json:"text"`
 	FinishReason string          `json:"finishReason"`
 	Usage        json.RawMessage `json:"usage"` // as the door gave it; null where it gave none
@@ -74,6 +78,7 @@ func (c *cli) invokeCmd() *cobra.Command {
 	f.Int64Var(&in.revision, "revision", 0, "ask an instance that runs this revision")
 	f.BoolVar(&in.stream, "stream", false, "print the answer as it comes (with -o json one chunk a line)")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "give up after it")
+	in.key.bind(cmd)
 	in.out.bind(cmd)
 	return cmd
 }
@@ -89,6 +94,10 @@ func (c *cli) invoke(ctx context.Context, in invocation) error {
 		return fmt.Errorf("agent %q: %w", in.agent, err)
 	}
 	d := toStatus(s)
+	client, err := c.instanceClient()
+	if err != nil {
+		return err
+	}
 	last := noInstance(d)
 	for _, i := range reachable(d) {
 		if in.revision != 0 {
@@ -97,12 +106,16 @@ func (c *cli) invoke(ctx context.Context, in invocation) error {
 		if in.revision != 0 && i.Running.Revision != in.revision {
 			continue
 		}
-		resp, err := in.send(ctx, i)
+		resp, err := in.send(ctx, client, in.key.value(c), i)
 		if err == nil {
 			defer func() { _ = resp.Body.Close() }()
 			return c.answer(resp, in, i)
 		}
-		if ctx.Err() != nil {
+		var told *failure
+		switch {
+		case errors.As(err, &told):
+			return err
+		case ctx.Err() != nil:
 			return failf(exitTimeout, "", "agent %q: %w", in.agent, err)
 		}
 		last = failf(exitUnreachable, "agentctl status "+in.agent, "instance %s of agent %q: %w", i.ID, in.agent, err)
@@ -110,7 +123,7 @@ func (c *cli) invoke(ctx context.Context, in invocation) error {
 	return last
 }
 
-func (in invocation) send(ctx context.Context, i instanceDoc) (*http.Response, error) {
+func (in invocation) send(ctx context.Context, client *http.Client, key secret.Value, i instanceDoc) (*http.Response, error) {
 	type message struct {
 		Role    string `json:"role"`
 		Content string `json:"content"`
@@ -131,7 +144,10 @@ func (in invocation) send(ctx context.Context, i instanceDoc) (*http.Response, e
 	if in.session != "" {
 		req.Header.Set("X-Session-Id", in.session)
 	}
-	return doorClient().Do(req)
+	if err := authorize(req, key); err != nil {
+		return nil, err
+	}
+	return client.Do(req)
 }
 
 // chatError is the OpenAI API's shape of an error.
@@ -145,7 +161,7 @@ type chatError struct {
 func (c *cli) answer(resp *http.Response, in invocation, i instanceDoc) error {
 	doc := answerDoc{
 		Agent: in.agent, Instance: i.ID, Session: in.session,
-		Revision: resp.Header.Get("X-Agentry-Revision"), Config: resp.Header.Get("X-Agentry-Config"),
+		Revision: resp.Header.Get("X-Agentry-Revision"), Config: resp.Header.Get("X-Agentry-Config"), Pending: resp.Header.Get("X-Agentry-Pending"),
 	}
 	if resp.StatusCode != http.StatusOK {
 		b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -157,7 +173,11 @@ func (c *cli) answer(resp *http.Response, in invocation, i instanceDoc) error {
 		if json.Unmarshal(b, &e) == nil && e.Error != nil {
 			text = e.Error.Message
 		}
-		return failf(codeOfHTTP(resp.StatusCode), "agentctl status "+in.agent, "agent %q (instance %s): %s: %s", in.agent, i.ID, resp.Status, text)
+		hint := "agentctl status " + in.agent
+		if resp.StatusCode == http.StatusUnauthorized {
+			hint = hintKey
+		}
+		return failf(codeOfHTTP(resp.StatusCode), hint, "agent %q (instance %s): %s: %s", in.agent, i.ID, resp.Status, text)
 	}
 	if in.stream {
 		return c.answerStream(resp.Body, in, doc)

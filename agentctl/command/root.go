@@ -23,6 +23,7 @@ func Run(ctx context.Context, env Env, args []string) int {
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.applyCmd(),
+		c.approvalsCmd(),
 		c.auditCmd(),
 		c.bindingCmd(),
 		c.canICmd(),

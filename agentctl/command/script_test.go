@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 //
 //	fake DIR [TOKEN]    a control plane that answers from DIR/*.json; AGENTCTL_SERVER names it, $PLAIN is its HOST:PORT
 //	securefake DIR      the same over TLS; its authority is in $WORK/ca.pem, and $SECURE is its HOST:PORT
-//	door DIR            an instance's HTTP door: DIR/answers.yaml, DIR/config.json, DIR/status; $DOOR names it
+//	door DIR            an instance's HTTP door: DIR/answers.yaml, DIR/config.json, DIR/status; $DOOR names it. DIR/approvals.json is what
+//	                    waits there, what is decided is noted in DIR/decided.json, and DIR/key is what an approver must show
 //	code N COMMAND...   run COMMAND and insist on exit code N
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -89,6 +90,7 @@ func door(ts *testscript.TestScript, _ bool, args []string) {
 	mux.HandleFunc("GET /admin/config", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, filepath.Join(dir, "config.json"))
 	})
+	desk(ts, mux, dir)
 	hs := httptest.NewServer(mux)
 	ts.Defer(func() { model.Close(); hs.Close() })
 	ts.Setenv("DOOR", hs.URL)
