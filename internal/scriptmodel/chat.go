@@ -13,13 +13,14 @@ import (
 
 // answer is a reply with its values filled in.
 type answer struct {
-	id     string
-	model  string
-	text   string
-	calls  []wireCall
-	finish string
-	usage  wireUsage
-	pace   Pace
+	id        string
+	model     string
+	text      string
+	reasoning string
+	calls     []wireCall
+	finish    string
+	usage     wireUsage
+	pace      Pace
 }
 
 type wireUsage struct {
@@ -44,7 +45,8 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	}
 	q.digest()
 	c := s.choose(q)
-	s.record(r, q, c.rule, body)
+	ended := s.record(r, q, c.rule, body)
+	defer ended()
 
 	delay := time.Duration(0)
 	if c.reply != nil {
@@ -56,16 +58,19 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	if !s.wait(r.Context(), delay) {
 		return
 	}
-	if c.fault.refuses() {
+	if c.fault.refuses(q.Stream) {
 		c.fault.refuse(w, q.Stream)
 		return
 	}
 	a := q.fill(c.reply, c.groups)
+	if c.fault != nil && c.fault.HugeArguments > 0 {
+		a.huge(q, c.fault.HugeArguments)
+	}
 	if q.Stream {
-		s.stream(w, r, q, a, c.fault)
+		s.stream(w, r, q, a, c.fault, ended)
 		return
 	}
-	s.whole(w, r, a, c.fault)
+	s.whole(w, r, a, c.fault, ended)
 }
 
 // readBody reads a bounded body; after an error the answer is written.
@@ -143,11 +148,12 @@ func (s *Server) hang(ctx context.Context) {
 	}
 }
 
-// whole writes an answer in one piece.
-func (s *Server) whole(w http.ResponseWriter, r *http.Request, a answer, f *Fault) {
+// whole writes an answer in one piece. It calls ended before the last byte: the client may leave right after that.
+func (s *Server) whole(w http.ResponseWriter, r *http.Request, a answer, f *Fault, ended func()) {
 	type message struct {
 		Role      string     `json:"role"`
 		Content   *string    `json:"content"`
+		Reasoning string     `json:"reasoning_content,omitempty"`
 		ToolCalls []wireCall `json:"tool_calls,omitempty"`
 	}
 	type choiceOut struct {
@@ -163,12 +169,13 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, a answer, f *Faul
 		Choices []choiceOut `json:"choices"`
 		Usage   wireUsage   `json:"usage"`
 	}{ID: a.id, Object: "chat.completion", Created: time.Now().Unix(), Model: a.model, Usage: a.usage}
-	m := message{Role: "assistant", ToolCalls: a.calls}
+	m := message{Role: "assistant", Reasoning: a.reasoning, ToolCalls: a.calls}
 	if a.text != "" || len(a.calls) == 0 {
 		m.Content = &a.text
 	}
 	out.Choices = []choiceOut{{Message: m, FinishReason: a.finish}}
-	if f == nil || !f.HalfOpen {
+	if f == nil || (!f.HalfOpen && !f.Reset && f.Drip == 0) {
+		ended()
 		writeJSON(w, http.StatusOK, out)
 		return
 	}
@@ -179,15 +186,21 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, a answer, f *Faul
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(full)))
-	_, _ = w.Write(full[:len(full)/2])
-	_ = http.NewResponseController(w).Flush()
+	if f.Drip > 0 {
+		_ = s.write(r.Context(), w, full, f.Drip)
+		return
+	}
+	_ = s.write(r.Context(), w, full[:len(full)/2], 0)
+	if f.Reset {
+		reset(w)
+	}
 	s.hang(r.Context())
 	panic(http.ErrAbortHandler) // the promised length never comes
 }
 
 // refuses reports whether the fault replaces the answer as a whole.
-func (f *Fault) refuses() bool {
-	return f != nil && !f.HalfOpen && (f.Status != 0 || f.WrongJSON || f.BrokenSSE)
+func (f *Fault) refuses(stream bool) bool {
+	return f != nil && !f.HalfOpen && (f.Status != 0 || f.WrongJSON || f.BrokenSSE || (f.GarbageSSE && !stream))
 }
 
 func (f *Fault) refuse(w http.ResponseWriter, stream bool) {

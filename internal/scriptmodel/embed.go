@@ -37,7 +37,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 	if in.Dimensions == 0 {
 		in.Dimensions = dimensions
 	}
-	s.record(r, &chatRequest{Model: in.Model, user: strings.Join(texts, "\n")}, "embeddings", body)
+	ended := s.record(r, &chatRequest{Model: in.Model, user: strings.Join(texts, "\n")}, "embeddings", body)
 	type item struct {
 		Object    string `json:"object"`
 		Index     int    `json:"index"`
@@ -63,6 +63,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 		out.Usage.PromptTokens += len(t)/4 + 1
 	}
 	out.Usage.TotalTokens = out.Usage.PromptTokens
+	ended()
 	writeJSON(w, http.StatusOK, out)
 }
 

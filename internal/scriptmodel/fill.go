@@ -12,7 +12,7 @@ import (
 
 var (
 	placeholder = regexp.MustCompile(`\{\{\s*([A-Za-z0-9_.-]+)\s*\}\}`)
-	knownValue  = regexp.MustCompile(`^(user|system|toolResult|model|temperature|topP|maxTokens|tools|turn|round|[0-9]+|metadata\..+)$`)
+	knownValue  = regexp.MustCompile(`^(user|system|toolResult|model|temperature|topP|maxTokens|tools|turn|round|format|images|[0-9]+|metadata\..+)$`)
 )
 
 // fill makes the answer of a reply to a request.
@@ -20,7 +20,10 @@ func (q *chatRequest) fill(r *Reply, groups []string) answer {
 	if r == nil {
 		r = &Reply{Text: "scripted answer"}
 	}
-	a := answer{model: q.Model, text: q.expand(r.Text, groups), finish: r.FinishReason, pace: r.Pace}
+	a := answer{model: q.Model, text: q.expand(r.Text, groups), reasoning: q.expand(r.Reasoning, groups), finish: r.FinishReason, pace: r.Pace}
+	if r.JSON != nil {
+		a.text = q.arguments(r.JSON, groups)
+	}
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%d", q.system, q.user, q.toolResult, q.turn, q.round)
 	tag := strconv.FormatUint(h.Sum64(), 36)
@@ -49,7 +52,7 @@ func (q *chatRequest) count(u *Usage, a answer) wireUsage {
 	if u != nil {
 		out.PromptTokens, out.CompletionTokens = u.PromptTokens, u.CompletionTokens
 	} else {
-		chars, made := 0, utf8.RuneCountInString(a.text)
+		chars, made := 0, utf8.RuneCountInString(a.reasoning+a.text)
 		for _, m := range q.Messages {
 			chars += utf8.RuneCountInString(m.text())
 		}
@@ -135,6 +138,10 @@ func (q *chatRequest) value(name, otherwise string) string {
 			return strconv.Itoa(*q.MaxTokens)
 		}
 		return "unset"
+	case "format":
+		return q.format()
+	case "images":
+		return strconv.Itoa(len(q.images))
 	case "turn":
 		return strconv.Itoa(q.turn)
 	case "round":

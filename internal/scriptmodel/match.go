@@ -87,7 +87,7 @@ func (r Rule) matches(q *chatRequest) (groups []string, ok bool) {
 	for _, c := range []struct {
 		m    *Match
 		text string
-	}{{w.User, q.user}, {w.ToolResult, q.toolResult}, {w.System, q.system}, {w.Model, q.Model}} {
+	}{{w.User, q.user}, {w.ToolResult, q.toolResult}, {w.System, q.system}, {w.Model, q.Model}, {w.Format, q.format()}, {w.Image, strings.Join(q.images, "\n")}} {
 		g, ok := c.m.holds(c.text)
 		if !ok {
 			return nil, false

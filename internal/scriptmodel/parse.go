@@ -17,6 +17,7 @@ import (
 const (
 	maxScript = 1 << 20
 	maxDepth  = 32
+	maxHuge   = 64 << 20 // bytes of hugeArguments
 )
 
 // ParseScript reads a script in YAML. Unknown fields, wrong values and unknown {{values}} are errors that say the
@@ -120,11 +121,14 @@ func (r Rule) check() []fault {
 	if f.Status != 0 && (f.Status < 400 || f.Status > 599) {
 		out = append(out, fault{".fault.status", fmt.Sprintf(".fault.status: %d (400 to 599)", f.Status)})
 	}
-	if f.Status == 0 && !f.HalfOpen && !f.BrokenSSE && !f.WrongJSON && f.Slow == 0 {
-		out = append(out, fault{".fault", ".fault: nothing to do (status, halfOpen, brokenSSE, wrongJSON or slow)"})
+	if f.Status == 0 && !f.HalfOpen && !f.BrokenSSE && !f.WrongJSON && !f.GarbageSSE && !f.Reset && f.HugeArguments == 0 && f.Drip == 0 && f.Slow == 0 {
+		out = append(out, fault{".fault", ".fault: nothing to do (status, halfOpen, brokenSSE, wrongJSON, garbageSSE, reset, drip, hugeArguments or slow)"})
 	}
-	if f.Times < 0 || f.Slow < 0 || f.RetryAfter < 0 {
-		out = append(out, fault{".fault", ".fault: times, slow and retryAfter must not be negative"})
+	if f.Times < 0 || f.Slow < 0 || f.RetryAfter < 0 || f.Drip < 0 {
+		out = append(out, fault{".fault", ".fault: times, slow, drip and retryAfter must not be negative"})
+	}
+	if f.HugeArguments < 0 || f.HugeArguments > maxHuge {
+		out = append(out, fault{".fault.hugeArguments", fmt.Sprintf(".fault.hugeArguments: %d (0 to %d)", f.HugeArguments, maxHuge)})
 	}
 	return out
 }
@@ -133,6 +137,15 @@ func (r Reply) check() []fault {
 	var out []fault
 	if bad := unknownValue(r.Text); bad != "" {
 		out = append(out, fault{".text", ".text: unknown value " + bad})
+	}
+	if bad := unknownValue(r.Reasoning); bad != "" {
+		out = append(out, fault{".reasoning", ".reasoning: unknown value " + bad})
+	}
+	if bad := unknownIn(r.JSON); bad != "" {
+		out = append(out, fault{".json", ".json: unknown value " + bad})
+	}
+	if r.JSON != nil && r.Text != "" {
+		out = append(out, fault{".json", ".json: text and json exclude each other"})
 	}
 	for i, c := range r.ToolCalls {
 		at := fmt.Sprintf(".toolCalls[%d]", i)

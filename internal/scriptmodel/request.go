@@ -16,12 +16,14 @@ type chatRequest struct {
 	StreamOptions struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
-	Messages []wireMessage     `json:"messages"`
-	Tools    []wireTool        `json:"tools"`
-	Metadata map[string]string `json:"metadata"`
+	Messages       []wireMessage     `json:"messages"`
+	Tools          []wireTool        `json:"tools"`
+	Metadata       map[string]string `json:"metadata"`
+	ResponseFormat json.RawMessage   `json:"response_format"`
 
 	// What the rules look at, worked out by digest.
 	user, system, toolResult string
+	images                   []string // addresses, of the last user message
 	turn, round              int
 }
 
@@ -70,6 +72,37 @@ func (m wireMessage) text() string {
 	return b.String()
 }
 
+// images gives the pictures among a content's parts.
+func (m wireMessage) images() []Image {
+	var parts []struct {
+		ImageURL *Image `json:"image_url"`
+	}
+	if len(m.Content) == 0 || m.Content[0] != '[' || json.Unmarshal(m.Content, &parts) != nil {
+		return nil
+	}
+	var out []Image
+	for _, p := range parts {
+		if p.ImageURL != nil {
+			out = append(out, *p.ImageURL)
+		}
+	}
+	return out
+}
+
+// format gives the type of the response format and the name of its schema; "" if none is asked for.
+func (q *chatRequest) format() string {
+	var f struct {
+		Type   string `json:"type"`
+		Schema struct {
+			Name string `json:"name"`
+		} `json:"json_schema"`
+	}
+	if len(q.ResponseFormat) == 0 || json.Unmarshal(q.ResponseFormat, &f) != nil {
+		return ""
+	}
+	return strings.TrimSpace(f.Type + " " + f.Schema.Name)
+}
+
 // digest works out what the rules look at.
 func (q *chatRequest) digest() {
 	var system, results []string
@@ -78,7 +111,10 @@ func (q *chatRequest) digest() {
 		case "system", "developer":
 			system = append(system, m.text())
 		case "user":
-			q.user = m.text()
+			q.user, q.images = m.text(), nil
+			for _, i := range m.images() {
+				q.images = append(q.images, i.URL)
+			}
 			q.turn++
 			q.round, results = 1, nil
 		case "assistant":

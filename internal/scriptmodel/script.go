@@ -37,6 +37,10 @@ type When struct {
 	Turn int `yaml:"turn"`
 	// Round is 1 plus the number of assistant messages after the last user message; 0: any.
 	Round int `yaml:"round"`
+	// Format matches the type of the response_format and, after a space, its schema's name: "json_object", "json_schema ticket".
+	Format *Match `yaml:"format"`
+	// Image matches the addresses of the last user message's images, joined by line breaks.
+	Image *Match `yaml:"image"`
 	// Metadata matches values of the request's metadata.
 	Metadata map[string]*Match `yaml:"metadata"`
 	// Tools are globs or suffixes of names, each of which must be offered; with a leading "!", must not be.
@@ -44,11 +48,15 @@ type When struct {
 	Stream *bool    `yaml:"stream"`
 }
 
-// Reply is an answer. Text and string arguments may hold {{user}}, {{system}}, {{toolResult}}, {{model}},
-// {{temperature}}, {{topP}}, {{maxTokens}}, {{tools}}, {{turn}}, {{round}}, {{metadata.NAME}} and the groups of the
+// Reply is an answer. Text and the strings in JSON and in arguments may hold {{user}}, {{system}}, {{toolResult}}, {{model}},
+// {{temperature}}, {{topP}}, {{maxTokens}}, {{tools}}, {{turn}}, {{round}}, {{format}}, {{images}} (how many), {{metadata.NAME}} and the groups of the
 // rule's regular expressions, {{1}}, {{2}}...; a group is taken from the first of User, ToolResult, System that has it.
 type Reply struct {
-	Text      string     `yaml:"text"`
+	Text string `yaml:"text"`
+	// JSON is a text that is this value as JSON, in Text's place.
+	JSON any `yaml:"json"`
+	// Reasoning is sent before the text, as reasoning_content.
+	Reasoning string     `yaml:"reasoning"`
 	ToolCalls []ToolCall `yaml:"toolCalls"`
 	Usage     *Usage     `yaml:"usage"`
 	// FinishReason is by default "tool_calls" with tool calls, else "stop".
@@ -94,6 +102,14 @@ type Fault struct {
 	BrokenSSE bool `yaml:"brokenSSE"`
 	// WrongJSON answers 200 with a body that isn't the API's.
 	WrongJSON bool `yaml:"wrongJSON"`
+	// GarbageSSE sends half of a stream and then events that are no chunks; without streaming it is WrongJSON.
+	GarbageSSE bool `yaml:"garbageSSE"`
+	// Reset ends the connection in the middle of the answer by a TCP reset.
+	Reset bool `yaml:"reset"`
+	// Drip sends the answer byte by byte with this pause after each.
+	Drip time.Duration `yaml:"drip"`
+	// HugeArguments answers with one tool call whose arguments have this many bytes.
+	HugeArguments int `yaml:"hugeArguments"`
 	// Slow passes before anything is sent.
 	Slow time.Duration `yaml:"slow"`
 	// Times is how many requests meet the fault; 0: all.
@@ -106,6 +122,7 @@ func DefaultScript() Script {
 	return Script{
 		Models: []string{"scripted"},
 		Rules: []Rule{
+			{Name: "default json", When: When{Format: &Match{Contains: "json_"}}, Reply: &Reply{JSON: map[string]any{"scripted": true, "said": "{{user}}"}}},
 			{Name: "default tool result", When: When{ToolResult: &Match{Present: &present}}, Reply: &Reply{Text: "The tool answered: {{toolResult}}"}},
 			{Name: "default echo", Reply: &Reply{Text: "Scripted answer, no language model behind it. You said: {{user}}"}},
 		},

@@ -284,8 +284,11 @@ func TestSeen(t *testing.T) {
 		Tools:    []scriptmodel.Tool{{Name: "nacos__getConfig", Description: "reads", Parameters: json.RawMessage(`{"type":"object"}`)}},
 	}}
 	got := srv.Requests()
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(scriptmodel.Seen{}, "Time", "Header", "Body", "Temperature")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(scriptmodel.Seen{}, "Time", "Ended", "Header", "Body", "Temperature")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got[0].Ended == nil || got[0].Aborted {
+		t.Errorf("ended %v, aborted %v: the answer was sent", got[0].Ended, got[0].Aborted)
 	}
 	if got[0].Temperature == nil || *got[0].Temperature != 0.25 {
 		t.Errorf("temperature %v", got[0].Temperature)

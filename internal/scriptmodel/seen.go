@@ -1,6 +1,7 @@
 package scriptmodel
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -29,8 +30,12 @@ type Seen struct {
 	Messages    []Message         `json:"messages"`
 	Tools       []Tool            `json:"tools"`
 	Metadata    map[string]string `json:"metadata"`
-	Rule        string            `json:"rule"` // name of the rule that answered
-	Body        json.RawMessage   `json:"body"` // as received
+	Format      json.RawMessage   `json:"format,omitempty"` // response_format as received
+	Rule        string            `json:"rule"`             // name of the rule that answered
+	// Ended is when the answer was sent or the client had left; nil: not yet. Aborted says that the client left first.
+	Ended   *time.Time      `json:"ended"`
+	Aborted bool            `json:"aborted"`
+	Body    json.RawMessage `json:"body"` // as received
 }
 
 // Message is one message of a request.
@@ -40,6 +45,13 @@ type Message struct {
 	ToolCallID string `json:"toolCallId,omitempty"`
 	// ToolCalls are names with their arguments, such as `lookup {"q":1}`.
 	ToolCalls []string `json:"toolCalls,omitempty"`
+	Images    []Image  `json:"images,omitempty"`
+}
+
+// Image is a picture in a message, by its address.
+type Image struct {
+	URL    string `json:"url"`
+	Detail string `json:"detail,omitempty"`
 }
 
 // Tool is one tool that a request offered.
@@ -65,7 +77,7 @@ type recorder struct {
 	ring []Seen
 }
 
-func (r *recorder) add(s Seen) {
+func (r *recorder) add(s Seen) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seq++
@@ -74,6 +86,21 @@ func (r *recorder) add(s Seen) {
 		r.ring = append(r.ring[:0], r.ring[1:]...)
 	}
 	r.ring = append(r.ring, s)
+	return s.Seq
+}
+
+// end notes how a request ended. The first note counts; one about a request that was forgotten does not.
+func (r *recorder) end(seq int64, at time.Time, aborted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.ring) == 0 {
+		return
+	}
+	i := seq - r.ring[0].Seq
+	if i < 0 || i >= int64(len(r.ring)) || r.ring[i].Ended != nil {
+		return
+	}
+	r.ring[i].Ended, r.ring[i].Aborted = &at, aborted
 }
 
 // Requests gives what was seen since the last Clear, oldest first, at most 2,000.
@@ -99,20 +126,20 @@ func (s *Server) clearSeen(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// record notes a chat request and the rule that answers it.
-func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byte) {
+// record notes a chat request and the rule that answers it. ended is to be called when the answer is sent.
+func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byte) (ended func()) {
 	seen := Seen{
 		Time: time.Now(), Path: r.URL.Path, Header: r.Header.Clone(), Body: body,
 		Key:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Model: q.Model, Stream: q.Stream, Temperature: q.Temperature, TopP: q.TopP, MaxTokens: q.MaxTokens,
-		System: q.system, User: q.user, ToolResult: q.toolResult, Metadata: q.Metadata, Rule: rule,
+		System: q.system, User: q.user, ToolResult: q.toolResult, Metadata: q.Metadata, Format: q.ResponseFormat, Rule: rule,
 		Messages: make([]Message, 0, len(q.Messages)), Tools: make([]Tool, 0, len(q.Tools)),
 	}
 	if seen.MaxTokens == nil {
 		seen.MaxTokens = q.MaxCompletion
 	}
 	for _, m := range q.Messages {
-		msg := Message{Role: m.Role, Content: m.text(), ToolCallID: m.ToolCallID}
+		msg := Message{Role: m.Role, Content: m.text(), ToolCallID: m.ToolCallID, Images: m.images()}
 		for _, c := range m.ToolCalls {
 			msg.ToolCalls = append(msg.ToolCalls, c.Function.Name+" "+c.Function.Arguments)
 		}
@@ -121,5 +148,11 @@ func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byt
 	for _, t := range q.Tools {
 		seen.Tools = append(seen.Tools, Tool{Name: t.Function.Name, Description: t.Function.Description, Parameters: t.Function.Parameters})
 	}
-	s.seen.add(seen)
+	seq := s.seen.add(seen)
+	stop := context.AfterFunc(r.Context(), func() { s.seen.end(seq, time.Now(), true) })
+	return func() {
+		if stop() { // else the client has left, and that is or will be noted
+			s.seen.end(seq, time.Now(), false)
+		}
+	}
 }

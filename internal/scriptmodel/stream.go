@@ -24,14 +24,18 @@ type chunkChoice struct {
 type delta struct {
 	Role      string     `json:"role,omitempty"`
 	Content   string     `json:"content,omitempty"`
+	Reasoning string     `json:"reasoning_content,omitempty"`
 	ToolCalls []wireCall `json:"tool_calls,omitempty"`
 }
 
-// stream writes an answer as server-sent events at its pace.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault) {
+// stream writes an answer as server-sent events at its pace. It calls ended before the last event: the client may leave right after that.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault, ended func()) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
-	out := http.NewResponseController(w)
+	drip := time.Duration(0)
+	if f != nil {
+		drip = f.Drip
+	}
 	created := time.Now().Unix()
 	send := func(c chunk) bool {
 		c.ID, c.Object, c.Created, c.Model = a.id, "chat.completion.chunk", created, a.model
@@ -39,15 +43,12 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, 
 		if err != nil {
 			return false
 		}
-		if _, err := w.Write(append(append([]byte("data: "), b...), "\n\n"...)); err != nil {
-			return false
-		}
-		return out.Flush() == nil
+		return s.write(r.Context(), w, append(append([]byte("data: "), b...), "\n\n"...), drip) == nil
 	}
 
 	deltas := a.deltas()
 	stop := len(deltas)
-	if f != nil && f.HalfOpen {
+	if f != nil && (f.HalfOpen || f.GarbageSSE || f.Reset) {
 		stop = max(1, stop/2)
 	}
 	for i, d := range deltas[:stop] {
@@ -62,19 +63,29 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, 
 		s.hang(r.Context())
 		panic(http.ErrAbortHandler) // a clean end would look like a finished stream
 	}
+	if f != nil && f.Reset {
+		reset(w)
+	}
+	if f != nil && f.GarbageSSE {
+		_ = s.write(r.Context(), w, []byte("event: \x00\xff\ndata: {\"choices\": [[]]] \xfe\n\ndata\n\n:\n\ndata: 7\n\n"), drip)
+		return
+	}
 	if !send(chunk{Choices: []chunkChoice{{FinishReason: &a.finish}}}) {
 		return
 	}
 	if q.StreamOptions.IncludeUsage && !send(chunk{Choices: []chunkChoice{}, Usage: &a.usage}) {
 		return
 	}
-	_, _ = w.Write([]byte("data: [DONE]\n\n"))
-	_ = out.Flush()
+	ended()
+	_ = s.write(r.Context(), w, []byte("data: [DONE]\n\n"), drip)
 }
 
 // deltas cuts an answer into chunks: text by its pace, each call's name at once and then its arguments in pieces.
 func (a answer) deltas() []delta {
 	out := []delta{{Role: "assistant"}}
+	for _, piece := range pieces(a.reasoning, a.pace.Chunk) {
+		out = append(out, delta{Reasoning: piece})
+	}
 	for _, piece := range pieces(a.text, a.pace.Chunk) {
 		out = append(out, delta{Content: piece})
 	}
