@@ -372,7 +372,10 @@ func (p *plan) unsupported(a *spec.Agent) {
 	check := func(resource string, requires []spec.Requirement) {
 		for _, r := range requires {
 			lacking := slices.ContainsFunc(live, func(can []string) bool { return !slices.Contains(can, r.Capability) })
-			if lacking {
+			switch {
+			case lacking && r.Refuse:
+				p.note("WARNING not_supported %s: %s needs %s, which agentd can't do yet: it refuses the config", resource, r.Field, r.Capability)
+			case lacking:
 				p.note("WARNING not_supported %s: %s needs %s, which agentd can't do yet: the field has no effect", resource, r.Field, r.Capability)
 			}
 		}

@@ -305,15 +305,18 @@ func (f Field) allowed() string {
 	case len(f.Enum) > 0:
 		return strings.Join(f.Enum, ", ")
 	case f.Min != nil && f.Max != nil:
-		return fmt.Sprintf("%s from %v to %v", article(f.Type), *f.Min, *f.Max)
+		return fmt.Sprintf("%s from %s to %s", article(f.Type), plain(*f.Min), plain(*f.Max))
 	case f.Min != nil:
-		return fmt.Sprintf("%s from %v", article(f.Type), *f.Min)
+		return fmt.Sprintf("%s from %s", article(f.Type), plain(*f.Min))
 	case f.Rule != RuleNone:
 		return string(f.Rule)
 	default:
 		return article(f.Type)
 	}
 }
+
+// plain writes a bound with all its digits.
+func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func article(t Type) string {
 	switch t {

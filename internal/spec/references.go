@@ -55,10 +55,10 @@ type Place struct {
 	Parameter string
 	// Inbound is true where the value is for this agent's own use: it is compared with what callers send, or signs, and goes nowhere.
 	Inbound bool
-	address   string // where a value goes that goes to no MCP entry; "" if that isn't known
-	get       func() Value
-	set       func(Value)
-	parts     []string // of the credential's name, after the agent's
+	address string // where a value goes that goes to no MCP entry; "" if that isn't known
+	get     func() Value
+	set     func(Value)
+	parts   []string // of the credential's name, after the agent's
 }
 
 // Get gives the present value.

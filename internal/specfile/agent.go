@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agentry/agentry/internal/approval"
 	"github.com/agentry/agentry/internal/prompt"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
@@ -119,6 +120,10 @@ func (p *reader) agent(root *node, namespace string, broken []string) {
 	a := &Agent{Object: Object{Namespace: namespace, root: root}}
 	var faults []spec.Fault
 	a.Spec, faults = spec.ReadAgent(root.document())
+	if a.Spec.Approval != nil {
+		_, conditions := approval.Compile(a.Spec.Approval.Tools)
+		faults = append(faults, conditions...)
+	}
 	for _, f := range faults {
 		top, _, _ := strings.Cut(f.Path, ".")
 		if !slices.Contains(broken, top) {

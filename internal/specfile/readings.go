@@ -31,6 +31,14 @@ func (p *reader) agentReadings(root *node) {
 			values(a.get("headers"))
 		}
 	}
+	if expose := root.get("expose"); expose != nil {
+		value(expose.get("a2a").get("signingKey"))
+		if keys := expose.get("auth").get("keys"); keys != nil {
+			for _, k := range keys.items {
+				value(k.get("key"))
+			}
+		}
+	}
 	if memory := root.get("memory"); memory != nil {
 		if c := memory.get("credential"); c != nil {
 			p.memoryCredential(root, c)
