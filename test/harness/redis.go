@@ -115,7 +115,6 @@ func (r *Redis) Start(ctx context.Context) error {
 	}
 	cmd := exec.Command("redis-server", append([]string{file}, args...)...) //nolint:gosec,noctx // a test's process ends by Kill
 	cmd.Dir = r.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
