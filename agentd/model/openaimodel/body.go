@@ -5,22 +5,14 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-
-	openai "github.com/sashabaranov/go-openai"
+	"strconv"
 
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/jsonquote"
 )
 
-// placeholder is the model name that the library sees: it refuses some prefixes whatever the endpoint is. The round tripper puts the
-// real name in its place. bodyHead is therefore how every body begins.
-const (
-	placeholder = "agentry"
-	bodyHead    = `{"model":"` + placeholder + `",`
-)
-
-// parameters renders what the config adds to every request: here, not in the library's struct, because that drops a zero
-// temperature and knows no extra fields.
+// parameters renders what the config adds to every request: once, as extraBody may hold any field.
 func parameters(cfg Config) (map[string]json.RawMessage, error) {
 	p := map[string]json.RawMessage{}
 	set := func(name string, v any) error {
@@ -84,12 +76,140 @@ func renderTail(p map[string]json.RawMessage) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// tailFor gives what is spliced into r's body.
+// render gives the body of a chat request: the model's name, what is asked, and the tail of parameters. It is put together by hand,
+// because every turn passes here.
+func (m *Model) render(r model.Request) ([]byte, error) {
+	tail, err := m.tailFor(r)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(m.head)+len(tail)+sizeOf(r))
+	b = append(b, m.head...) // {"model":NAME,"messages":[
+	for i := range r.Messages {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendMessage(b, &r.Messages[i])
+	}
+	b = append(b, ']')
+	for i, t := range r.Tools {
+		b = append(b, toolHead(i)...)
+		b = append(b, `{"type":"function","function":{"name":`...)
+		b = jsonquote.Append(b, t.Name)
+		if t.Description != "" {
+			b = append(b, `,"description":`...)
+			b = jsonquote.Append(b, t.Description)
+		}
+		b = append(b, `,"parameters":`...)
+		if len(t.Schema) == 0 {
+			b = append(b, `{"type":"object","properties":{}}`...)
+		}
+		b = append(b, t.Schema...)
+		b = append(b, "}}"...)
+	}
+	if len(r.Tools) > 0 {
+		b = append(b, ']')
+	}
+	b = append(b, `,"stream":`...)
+	b = strconv.AppendBool(b, r.Stream)
+	b = append(b, tail...)
+	return append(b, '}'), nil
+}
+
+func toolHead(i int) string {
+	if i == 0 {
+		return `,"tools":[`
+	}
+	return ","
+}
+
+// sizeOf guesses how long the rest of a body gets, so that it's allocated once as a rule.
+func sizeOf(r model.Request) int {
+	n := 64
+	for i := range r.Messages {
+		m := &r.Messages[i]
+		n += 64 + len(m.Text) + len(m.Text)/16 + len(m.ToolCallID)
+		for _, c := range m.ToolCalls {
+			n += 96 + len(c.ID) + len(c.Name) + len(c.Arguments) + len(c.Arguments)/4
+		}
+		for _, p := range m.Images {
+			n += 96 + len(p.URL)
+		}
+	}
+	for _, t := range r.Tools {
+		n += 96 + len(t.Name) + len(t.Description) + len(t.Schema)
+	}
+	return n
+}
+
+func appendMessage(b []byte, m *model.Message) []byte {
+	b = append(b, `{"role":"`...)
+	b = append(b, m.Role...) // one of ours: nothing to escape
+	b = append(b, '"')
+	switch {
+	case len(m.Images) > 0:
+		b = appendParts(append(b, `,"content":`...), m)
+	case m.Text != "":
+		b = jsonquote.Append(append(b, `,"content":`...), m.Text)
+	}
+	for i, c := range m.ToolCalls {
+		if i == 0 {
+			b = append(b, `,"tool_calls":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, `{"id":`...)
+		b = jsonquote.Append(b, c.ID)
+		b = append(b, `,"type":"function","function":{"name":`...)
+		b = jsonquote.Append(b, c.Name)
+		args := c.Arguments
+		if args == "" {
+			args = "{}"
+		}
+		b = append(b, `,"arguments":`...)
+		b = jsonquote.Append(b, args)
+		b = append(b, "}}"...)
+	}
+	if len(m.ToolCalls) > 0 {
+		b = append(b, ']')
+	}
+	if m.ToolCallID != "" {
+		b = append(b, `,"tool_call_id":`...)
+		b = jsonquote.Append(b, m.ToolCallID)
+	}
+	return append(b, '}')
+}
+
+// appendParts writes a message with pictures: its text first.
+func appendParts(b []byte, m *model.Message) []byte {
+	b = append(b, '[')
+	if m.Text != "" {
+		b = append(b, `{"type":"text","text":`...)
+		b = jsonquote.Append(b, m.Text)
+		b = append(b, "},"...)
+	}
+	for i, p := range m.Images {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"type":"image_url","image_url":{"url":`...)
+		b = jsonquote.Append(b, p.URL)
+		if p.Detail != "" {
+			b = append(b, `,"detail":`...)
+			b = jsonquote.Append(b, p.Detail)
+		}
+		b = append(b, "}}"...)
+	}
+	return append(b, ']')
+}
+
+// tailFor gives what follows in r's body: the parameters, and what this request adds to them.
 func (m *Model) tailFor(r model.Request) ([]byte, error) {
 	metadata := m.cfg.SendMetadata && len(r.Metadata) > 0
-	if len(r.Stop) == 0 && !metadata {
+	formatted := r.Format.Type != "" && r.Format.Type != "text"
+	if len(r.Stop) == 0 && !metadata && !formatted {
 		if r.Stream {
-			return m.streamTail(m.params, m.tail), nil
+			return m.streamed, nil
 		}
 		return m.tail, nil
 	}
@@ -105,61 +225,37 @@ func (m *Model) tailFor(r model.Request) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if _, set := p["response_format"]; formatted && !set { // extraBody wins
+		if p["response_format"], err = format(r.Format); err != nil {
+			return nil, err
+		}
+	}
 	tail, err := renderTail(p)
 	if err != nil || !r.Stream {
 		return tail, err
 	}
-	return m.streamTail(p, tail), nil
+	return streamTail(p, tail), nil
 }
 
-func (*Model) streamTail(p map[string]json.RawMessage, tail []byte) []byte {
+func format(f model.ResponseFormat) (json.RawMessage, error) {
+	type schema struct {
+		Name   string          `json:"name"`
+		Schema json.RawMessage `json:"schema,omitempty"`
+		Strict *bool           `json:"strict,omitempty"`
+	}
+	out := struct {
+		Type   string  `json:"type"`
+		Schema *schema `json:"json_schema,omitempty"`
+	}{Type: f.Type}
+	if f.Type == "json_schema" {
+		out.Schema = &schema{Name: f.Name, Schema: f.Schema, Strict: f.Strict}
+	}
+	return json.Marshal(out)
+}
+
+func streamTail(p map[string]json.RawMessage, tail []byte) []byte {
 	if _, ok := p["stream_options"]; ok {
 		return tail
 	}
 	return append(slices.Clip(tail), `,"stream_options":{"include_usage":true}`...)
-}
-
-// splice puts the real model name and the tail into a body that the library rendered.
-func (m *Model) splice(body, tail []byte) ([]byte, error) {
-	rest, ok := bytes.CutPrefix(body, []byte(bodyHead))
-	if !ok || len(rest) == 0 || rest[len(rest)-1] != '}' {
-		return nil, errs.New(errs.Internal, "the client library renders requests in another way than expected")
-	}
-	name, err := json.Marshal(m.cfg.Model)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, 0, len(body)+len(name)+len(tail))
-	out = append(out, `{"model":`...)
-	out = append(out, name...)
-	out = append(out, ',')
-	out = append(out, rest[:len(rest)-1]...)
-	out = append(out, tail...)
-	return append(out, '}'), nil
-}
-
-func (m *Model) wire(r model.Request) openai.ChatCompletionRequest {
-	req := openai.ChatCompletionRequest{Model: placeholder, Stream: r.Stream, Messages: make([]openai.ChatCompletionMessage, len(r.Messages))}
-	for i, msg := range r.Messages {
-		w := openai.ChatCompletionMessage{Role: string(msg.Role), Content: msg.Text, ToolCallID: msg.ToolCallID}
-		for _, c := range msg.ToolCalls {
-			args := c.Arguments
-			if args == "" {
-				args = "{}"
-			}
-			w.ToolCalls = append(w.ToolCalls, openai.ToolCall{ID: c.ID, Type: openai.ToolTypeFunction, Function: openai.FunctionCall{Name: c.Name, Arguments: args}})
-		}
-		req.Messages[i] = w
-	}
-	for _, t := range r.Tools {
-		schema := t.Schema
-		if len(schema) == 0 {
-			schema = json.RawMessage(`{"type":"object","properties":{}}`)
-		}
-		req.Tools = append(req.Tools, openai.Tool{
-			Type:     openai.ToolTypeFunction,
-			Function: &openai.FunctionDefinition{Name: t.Name, Description: t.Description, Parameters: schema},
-		})
-	}
-	return req
 }

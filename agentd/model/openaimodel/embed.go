@@ -1,16 +1,11 @@
 package openaimodel
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
-
-	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/errs"
@@ -69,8 +64,8 @@ func (m *Model) embedBatch(ctx context.Context, name string, texts []string) ([]
 }
 
 func (m *Model) embedOnce(ctx context.Context, name string, texts []string) ([][]float32, *failure) {
-	x := &exchange{whole: true}
-	actx, cancel := context.WithTimeoutCause(withExchange(ctx, x), m.cfg.Timeout, errTimeout)
+	x := &exchange{}
+	actx, cancel := context.WithTimeoutCause(ctx, m.cfg.Timeout, errTimeout)
 	defer cancel()
 	vectors, err := m.embed(actx, x, name, texts)
 	if err != nil {
@@ -88,23 +83,14 @@ func (m *Model) embed(ctx context.Context, x *exchange, name string, texts []str
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.base+"/embeddings", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	resp, err := m.http.Do(req)
+	resp, err := m.send(ctx, x, m.embeddings, jsonType, body)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(resp.Body)
+	raw, err := io.ReadAll(&cappedBody{body: resp.Body, left: maxAnswer})
 	if err != nil {
 		return nil, err
-	}
-	if resp.StatusCode >= 300 {
-		return nil, statusError(x.status, raw)
 	}
 	return vectorsOf(raw, len(texts))
 }
@@ -138,20 +124,4 @@ func vectorsOf(raw []byte, want int) ([][]float32, error) {
 		out[at] = d.Embedding
 	}
 	return out, nil
-}
-
-// statusError gives an error answer's text.
-func statusError(status int, raw []byte) error {
-	var in struct {
-		Error json.RawMessage `json:"error"`
-	}
-	var said struct {
-		Message string `json:"message"`
-		Type    string `json:"type"`
-		Code    any    `json:"code"`
-	}
-	if json.Unmarshal(raw, &in) == nil && json.Unmarshal(in.Error, &said) == nil && said.Message != "" {
-		return &openai.APIError{HTTPStatusCode: status, Message: said.Message, Type: said.Type, Code: said.Code}
-	}
-	return &openai.RequestError{HTTPStatusCode: status, Body: raw, Err: errors.New("refused")}
 }

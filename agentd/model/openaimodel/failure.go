@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	openai "github.com/sashabaranov/go-openai"
-
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 )
@@ -34,8 +32,7 @@ type failure struct {
 // classify names what went wrong; actx is the attempt's context, whose cause tells its own timeouts apart.
 func classify(actx context.Context, x *exchange, err error) *failure {
 	f := &failure{status: x.status}
-	var api *openai.APIError
-	var req *openai.RequestError
+	var refused *refusal
 	var proto *protocolError
 	var netErr net.Error
 	var denied *egress.DeniedError
@@ -44,12 +41,8 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 		f.set(phase.Timeout, cause.Error())
 	case errors.As(err, &denied):
 		f.set(phase.Invalid, denied.Error())
-	case errors.Is(err, errElsewhere):
-		f.set(phase.Invalid, errElsewhere.Error())
-	case errors.As(err, &api):
-		f.fromAPI(x, api)
-	case errors.As(err, &req):
-		f.fromStatus(req.HTTPStatusCode, oneLine(string(req.Body)))
+	case errors.As(err, &refused):
+		f.fromRefusal(x, refused)
 	case errors.As(err, &proto), errors.Is(err, errTooLarge):
 		f.set(phase.Invalid, err.Error())
 	case errors.Is(err, errBrokenStream), errors.Is(err, errTruncated):
@@ -74,14 +67,14 @@ func isNet(err error) bool {
 	return errors.As(err, &op) || strings.Contains(err.Error(), "unexpected EOF")
 }
 
-// fromAPI reads an error object: with an HTTP status, or in the middle of a stream without one.
-func (f *failure) fromAPI(x *exchange, e *openai.APIError) {
-	kind := fmt.Sprint(e.Code)
-	if e.Code == nil {
+// fromRefusal reads what the server said: with an HTTP status, or in the middle of a stream without one.
+func (f *failure) fromRefusal(x *exchange, e *refusal) {
+	kind := e.Code
+	if kind == "" {
 		kind = e.Type
 	}
-	status := e.HTTPStatusCode
-	if status == 0 && x.status < 300 { // inside a stream
+	status := e.status
+	if status == 0 && x.status < 300 { // inside a stream, or in place of an answer
 		status = http.StatusInternalServerError
 		if n, err := strconv.Atoi(kind); err == nil && n >= 400 {
 			status = n

@@ -4,6 +4,7 @@ package openaimodel
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"iter"
@@ -13,10 +14,9 @@ import (
 	"strings"
 	"time"
 
-	openai "github.com/sashabaranov/go-openai"
-
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/jsonquote"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 )
@@ -77,12 +77,13 @@ type Config struct {
 type Model struct {
 	cfg    Config
 	params map[string]json.RawMessage
-	// tail is params and sampled stop rendered once: what is spliced into a request without per-call additions.
-	tail    []byte
-	base    string // without a trailing slash
-	http    *http.Client
-	client  *openai.Client // over http
-	release func()
+	// head is how every chat body begins; tail and streamed are how one without additions of its own ends.
+	head, tail, streamed []byte
+
+	chat, embeddings *url.URL
+	basic            string // Authorization of a URL that carries a user; "": none
+	transport        *http.Transport
+	release          func()
 }
 
 var _ model.Model = (*Model)(nil)
@@ -115,17 +116,18 @@ func New(cfg Config) (*Model, error) {
 		pool = NewTransports(nil)
 	}
 	base := strings.TrimRight(cfg.BaseURL, "/")
-	transport, release := pool.acquire(base)
-	m := &Model{cfg: cfg, params: params, tail: tail, release: release, base: base}
-	oc := openai.DefaultConfig("")
-	oc.BaseURL = base
-	oc.EmptyMessagesLimit = 1 << 20 // comment lines keep a slow stream alive; the size cap bounds them
-	m.http = &http.Client{
-		Transport:     &roundTripper{next: transport, model: m, endpoint: u},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	m := &Model{cfg: cfg, params: params, tail: tail, streamed: streamTail(params, tail)}
+	m.head = append(jsonquote.Append([]byte(`{"model":`), cfg.Model), `,"messages":[`...)
+	for path, into := range map[string]**url.URL{"/chat/completions": &m.chat, "/embeddings": &m.embeddings} {
+		if *into, err = url.Parse(base + path); err != nil {
+			return nil, errs.New(errs.Invalid, "baseUrl: want an http or https URL")
+		}
 	}
-	oc.HTTPClient = m.http
-	m.client = openai.NewClientWithConfig(oc)
+	if u.User != nil {
+		password, _ := u.User.Password()
+		m.basic = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
+	}
+	m.transport, m.release = pool.acquire(base)
 	return m, nil
 }
 

@@ -1,14 +1,16 @@
 package openaimodel
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
+	"sync"
 	"time"
-
-	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/tokens"
@@ -22,21 +24,32 @@ var (
 // afterFinish bounds the wait for usage and [DONE] once the answer is whole.
 const afterFinish = 2 * time.Second
 
+// afterDone bounds the wait for the end of the body after [DONE]. A body that was read to its end leaves its connection to the next call.
+const afterDone = 20 * time.Millisecond
+
 // attempt makes one call and yields its chunks; nil means the answer is whole (or nobody wants the rest).
 func (m *Model) attempt(ctx context.Context, r model.Request, out *output) *failure {
-	tail, err := m.tailFor(r)
-	x := &exchange{tail: tail, stream: r.Stream}
+	x := &exchange{}
+	body, err := m.render(r)
 	if err != nil {
 		return classify(ctx, x, err)
 	}
-	actx, cancel := context.WithCancelCause(withExchange(ctx, x))
+	actx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(m.cfg.Timeout, func() { cancel(errTimeout) })
 	defer timer.Stop()
-	if !r.Stream {
-		err = m.whole(actx, r, out)
-	} else {
-		err = m.stream(actx, cancel, timer, r, x, out)
+	accept := jsonType
+	if r.Stream {
+		accept = eventsType
+	}
+	resp, err := m.send(actx, x, m.chat, accept, body)
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }()
+		if r.Stream {
+			err = m.stream(cancel, timer, r, resp, out)
+		} else {
+			err = m.whole(r, resp, out)
+		}
 	}
 	if err == nil {
 		return nil
@@ -44,43 +57,56 @@ func (m *Model) attempt(ctx context.Context, r model.Request, out *output) *fail
 	return classify(actx, x, err)
 }
 
-func (m *Model) whole(ctx context.Context, r model.Request, out *output) error {
-	resp, err := m.client.CreateChatCompletion(ctx, m.wire(r))
-	if err != nil {
+// bodies are for reading answers into: nothing of one is kept.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }} //nolint:gochecknoglobals // a pool serves all
+
+// keepBody is how large a buffer may be to be kept, in bytes.
+const keepBody = 64 << 10
+
+func (m *Model) whole(r model.Request, resp *http.Response, out *output) error {
+	buf, _ := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= keepBody {
+			buf.Reset()
+			bodies.Put(buf)
+		}
+	}()
+	if _, err := buf.ReadFrom(&cappedBody{body: resp.Body, left: maxAnswer}); err != nil {
 		return err
 	}
-	if len(resp.Choices) == 0 {
+	var w wireAnswer
+	if err := json.Unmarshal(buf.Bytes(), &w); err != nil {
+		return &protocolError{"the answer is not what the protocol says: " + err.Error()}
+	}
+	switch {
+	case len(w.Choices) == 0 && w.Error.said():
+		return w.Error
+	case len(w.Choices) == 0:
 		return &protocolError{"an answer without choices"}
 	}
-	msg := resp.Choices[0].Message
-	var calls assembly
-	for _, c := range msg.ToolCalls {
-		calls.add(toolDelta{ID: c.ID, Function: functionDelta{Name: c.Function.Name, Arguments: argText(c.Function.Arguments)}})
-	}
-	text := msg.Content
+	msg := &w.Choices[0].Message
+	text := string(msg.Content)
 	if text == "" {
 		text = msg.Refusal
 	}
-	for _, part := range msg.MultiContent {
-		text += part.Text
+	a := answer{price: m.cfg.Price, text: len(text), outTokens: tokens.Estimate(text), finish: w.Choices[0].FinishReason, model: w.Model}
+	for _, d := range msg.ToolCalls { // whole ones: none goes on with another
+		a.calls.calls = append(a.calls.calls, partial{index: -1, call: model.ToolCall{ID: d.ID, Name: d.Function.Name, Arguments: string(d.Function.Arguments)}})
 	}
-	a := answer{price: m.cfg.Price, text: len(text), calls: calls, finish: string(resp.Choices[0].FinishReason), model: resp.Model}
-	a.outTokens = tokens.Estimate(text)
-	if u := resp.Usage; u.PromptTokens > 0 || u.CompletionTokens > 0 {
-		a.usage = &model.Usage{InputTokens: int64(u.PromptTokens), OutputTokens: int64(u.CompletionTokens)}
-	}
+	a.use(w.Usage)
 	c := a.last(r)
-	c.Text, c.Reasoning = text, msg.ReasoningContent
+	c.Text, c.Reasoning = text, msg.reasoning()
 	out.chunk(c)
 	return nil
 }
 
-func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, timer *time.Timer, r model.Request, x *exchange, out *output) error {
-	s, err := m.client.CreateChatCompletionStream(ctx, m.wire(r))
-	if err != nil {
-		return err
+func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r model.Request, resp *http.Response, out *output) error {
+	if ct := resp.Header.Get("Content-Type"); ct != "" && !strings.HasPrefix(ct, "text/event-stream") {
+		head, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return &protocolError{"asked for a stream, answered " + ct + ": " + oneLine(string(head))}
 	}
-	defer func() { _ = s.Close() }()
+	events := newEvents(&cappedBody{body: resp.Body, left: maxAnswer})
+	defer events.close()
 	var idle *time.Timer // from the first chunk on; until then the attempt's timer runs
 	defer func() {
 		if idle != nil {
@@ -89,21 +115,26 @@ func (m *Model) stream(ctx context.Context, cancel context.CancelCauseFunc, time
 	}()
 	a := answer{price: m.cfg.Price}
 	for {
-		raw, err := s.RecvRaw()
+		raw, err := events.next()
 		if err != nil {
-			return a.end(err, x, r, out)
+			err = a.end(err, events.done, r, out)
+			if err == nil && events.done {
+				timer.Reset(afterDone)
+				events.drain()
+			}
+			return err
 		}
 		var c wireChunk
 		if err := json.Unmarshal(raw, &c); err != nil {
 			if a.finish != "" {
-				return a.end(io.EOF, x, r, out)
+				return a.end(io.EOF, false, r, out)
 			}
 			return fmt.Errorf("%w: %s", errBrokenStream, oneLine(string(raw)))
 		}
-		if c.Error != nil {
+		if c.Error.said() {
 			return c.Error
 		}
-		if !a.take(c, out) {
+		if !a.take(&c, out) {
 			return nil
 		}
 		wait := m.cfg.IdleTimeout
@@ -130,35 +161,21 @@ type answer struct {
 	usage     *model.Usage
 }
 
-type wireChunk struct {
-	Model   string           `json:"model"`
-	Error   *openai.APIError `json:"error"`
-	Choices []struct {
-		Index int `json:"index"`
-		Delta struct {
-			Content          string      `json:"content"`
-			Refusal          string      `json:"refusal"`
-			Reasoning        string      `json:"reasoning"`
-			ReasoningContent string      `json:"reasoning_content"`
-			ToolCalls        []toolDelta `json:"tool_calls"`
-		} `json:"delta"`
-		FinishReason string `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *struct {
-		PromptTokens     int64 `json:"prompt_tokens"`
-		CompletionTokens int64 `json:"completion_tokens"`
-	} `json:"usage"`
+// use takes the server's count, if it gave one.
+func (a *answer) use(u *wireUsage) {
+	if u != nil && (u.PromptTokens > 0 || u.CompletionTokens > 0) {
+		a.usage = &model.Usage{InputTokens: u.PromptTokens, OutputTokens: u.CompletionTokens}
+	}
 }
 
 // take adds a chunk and hands its text on; false: the reader wants no more.
-func (a *answer) take(c wireChunk, out *output) bool {
+func (a *answer) take(c *wireChunk, out *output) bool {
 	if c.Model != "" {
 		a.model = c.Model
 	}
-	if u := c.Usage; u != nil && (u.PromptTokens > 0 || u.CompletionTokens > 0) {
-		a.usage = &model.Usage{InputTokens: u.PromptTokens, OutputTokens: u.CompletionTokens}
-	}
-	for _, ch := range c.Choices {
+	a.use(c.Usage)
+	for i := range c.Choices {
+		ch := &c.Choices[i]
 		if ch.Index != 0 {
 			continue
 		}
@@ -168,10 +185,7 @@ func (a *answer) take(c wireChunk, out *output) bool {
 		if ch.FinishReason != "" {
 			a.finish = ch.FinishReason
 		}
-		piece := model.Chunk{Text: ch.Delta.Content + ch.Delta.Refusal, Reasoning: ch.Delta.Reasoning}
-		if piece.Reasoning == "" {
-			piece.Reasoning = ch.Delta.ReasoningContent
-		}
+		piece := model.Chunk{Text: string(ch.Delta.Content) + ch.Delta.Refusal, Reasoning: ch.Delta.reasoning()}
 		if piece.Text == "" && piece.Reasoning == "" {
 			continue
 		}
@@ -185,8 +199,8 @@ func (a *answer) take(c wireChunk, out *output) bool {
 }
 
 // end closes a stream that gave err: whole if the model finished or the server said so, else the error stands.
-func (a *answer) end(err error, x *exchange, r model.Request, out *output) error {
-	said := x.done && (a.text > 0 || len(a.calls.calls) > 0)
+func (a *answer) end(err error, done bool, r model.Request, out *output) error {
+	said := done && (a.text > 0 || len(a.calls.calls) > 0)
 	switch {
 	case a.finish != "":
 	case !errors.Is(err, io.EOF):

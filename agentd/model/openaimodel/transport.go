@@ -3,12 +3,10 @@ package openaimodel
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 
 	"github.com/agentry/agentry/internal/egress"
@@ -20,10 +18,7 @@ const (
 	maxErrorBody = 64 << 10
 )
 
-var (
-	errTooLarge  = errors.New("the answer is larger than 32 MiB")
-	errElsewhere = errors.New("a request to another origin than the endpoint's")
-)
+var errTooLarge = errors.New("the answer is larger than 32 MiB")
 
 // Transports shares HTTP connections between Models of the same base URL, by use count, so that a config swap reconnects nothing.
 type Transports struct {
@@ -77,88 +72,57 @@ func newTransport(guard *egress.Guard) *http.Transport {
 	return t
 }
 
-// exchange is what one attempt hands to the round tripper and learns from it.
+// exchange is what is learnt about one attempt.
 type exchange struct {
-	tail       []byte
-	stream     bool
-	whole      bool // the body is sent as it stands
 	status     int
 	retryAfter string
-	done       bool // the stream said [DONE]
 }
 
-type exchangeKey struct{}
+// Headers that never change, shared by all requests: nobody writes to them.
+var (
+	jsonType   = []string{"application/json"}  //nolint:gochecknoglobals // a constant
+	eventsType = []string{"text/event-stream"} //nolint:gochecknoglobals // a constant
+)
 
-// roundTripper finishes requests (real model name, parameters, key, headers), caps answers and maps `reasoning`.
-type roundTripper struct {
-	next     http.RoundTripper
-	model    *Model
-	endpoint *url.URL // nothing of ours goes to another origin
-}
-
-// RoundTrip is called by the client library only, with the attempt's exchange in the context.
-func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
-	x, ok := in.Context().Value(exchangeKey{}).(*exchange)
-	if !ok {
-		return nil, errors.New("request without an exchange")
+// send posts a body with the key and the headers of this moment. It follows no redirect: what isn't a success is an error, with as much of
+// the answer's text as maxErrorBody. The caller closes the body.
+func (m *Model) send(ctx context.Context, x *exchange, to *url.URL, accept []string, body []byte) (*http.Response, error) {
+	header := make(http.Header, 4+len(m.cfg.Headers))
+	header["Content-Type"], header["Accept"] = jsonType, accept
+	if m.basic != "" {
+		header["Authorization"] = []string{m.basic}
 	}
-	if in.URL.Scheme != t.endpoint.Scheme || in.URL.Host != t.endpoint.Host {
-		return nil, errElsewhere
-	}
-	body, err := io.ReadAll(in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if !x.whole {
-		if body, err = t.model.splice(body, x.tail); err != nil {
-			return nil, err
+	if m.cfg.APIKey != nil {
+		if v := m.cfg.APIKey(); !v.IsZero() {
+			header["Authorization"] = []string{"Bearer " + v.Reveal()}
 		}
 	}
-	req := in.Clone(in.Context())
-	req.Header.Del("Connection")
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	req.ContentLength = int64(len(body))
-	if key := t.model.cfg.APIKey; key != nil {
-		if v := key(); !v.IsZero() {
-			req.Header.Set("Authorization", "Bearer "+v.Reveal())
-		}
+	for name, value := range m.cfg.Headers {
+		header.Set(name, value().Reveal())
 	}
-	for name, value := range t.model.cfg.Headers {
-		req.Header.Set(name, value().Reveal())
-	}
-	resp, err := t.next.RoundTrip(req)
+	req := (&http.Request{
+		Method: http.MethodPost, URL: to, Host: to.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, ContentLength: int64(len(body)),
+		Body: io.NopCloser(bytes.NewReader(body)), GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}).WithContext(ctx)
+	resp, err := m.transport.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	x.status = resp.StatusCode
-	x.retryAfter = resp.Header.Get("Retry-After")
-	return x.shape(resp)
-}
-
-func (x *exchange) shape(resp *http.Response) (*http.Response, error) {
-	switch {
-	case resp.StatusCode >= 300:
-		resp.Body = &cappedBody{body: resp.Body, left: maxErrorBody, quiet: true}
-		if resp.StatusCode < 400 { // the library takes a redirect for success
-			resp.StatusCode = http.StatusBadGateway
-		}
-	case x.stream:
-		if ct := resp.Header.Get("Content-Type"); ct != "" && !strings.HasPrefix(ct, "text/event-stream") {
-			head, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-			_ = resp.Body.Close()
-			return nil, &protocolError{"asked for a stream, answered " + ct + ": " + oneLine(string(head))}
-		}
-		resp.Body = &cappedBody{body: resp.Body, left: maxAnswer, exchange: x}
-	default:
-		body, err := io.ReadAll(&cappedBody{body: resp.Body, left: maxAnswer})
-		_ = resp.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		resp.Body = io.NopCloser(bytes.NewReader(mapReasoning(body)))
+	if resp.StatusCode < 300 {
+		return resp, nil
 	}
-	return resp, nil
+	x.retryAfter = resp.Header.Get("Retry-After")
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	_ = resp.Body.Close()
+	if err != nil && len(raw) == 0 {
+		return nil, err
+	}
+	status := resp.StatusCode
+	if status < 400 { // a redirect, which nobody follows
+		status = http.StatusBadGateway
+	}
+	return nil, refusalOf(status, raw)
 }
 
 // protocolError is an answer that is not what the protocol says.
@@ -166,58 +130,15 @@ type protocolError struct{ text string }
 
 func (e *protocolError) Error() string { return e.text }
 
-// mapReasoning renames a message's `reasoning` to the only name that the library knows.
-func mapReasoning(body []byte) []byte {
-	if !bytes.Contains(body, []byte(`"reasoning"`)) {
-		return body
-	}
-	var top map[string]json.RawMessage
-	var choices []map[string]json.RawMessage
-	if json.Unmarshal(body, &top) != nil || json.Unmarshal(top["choices"], &choices) != nil {
-		return body
-	}
-	for _, c := range choices {
-		var msg map[string]json.RawMessage
-		if json.Unmarshal(c["message"], &msg) != nil || msg["reasoning"] == nil {
-			continue
-		}
-		if msg["reasoning_content"] == nil {
-			msg["reasoning_content"] = msg["reasoning"]
-		}
-		delete(msg, "reasoning")
-		if b, err := json.Marshal(msg); err == nil {
-			c["message"] = b
-		}
-	}
-	b, err := json.Marshal(choices)
-	if err != nil {
-		return body
-	}
-	top["choices"] = b
-	if b, err = json.Marshal(top); err != nil {
-		return body
-	}
-	return b
-}
-
-// cappedBody ends a body at a cap: quietly for an error's text, else with errTooLarge. For a stream it notices [DONE], which the
-// library does not tell apart from a connection that ended.
+// cappedBody ends a body at a cap with errTooLarge.
 type cappedBody struct {
-	body     io.ReadCloser
-	left     int
-	quiet    bool
-	exchange *exchange
-	tail     []byte
+	body io.Reader
+	left int
 }
-
-const doneMark = "[DONE]"
 
 // Read implements io.Reader.
 func (b *cappedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		if b.quiet {
-			return 0, io.EOF
-		}
 		return 0, errTooLarge
 	}
 	if len(p) > b.left {
@@ -225,19 +146,5 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.left -= n
-	if b.exchange != nil && !b.exchange.done && n > 0 {
-		b.tail = append(b.tail, p[:n]...)
-		b.exchange.done = bytes.Contains(b.tail, []byte("data: "+doneMark)) || bytes.Contains(b.tail, []byte("data:"+doneMark))
-		if keep := len(doneMark) + 6; len(b.tail) > keep {
-			b.tail = append(b.tail[:0], b.tail[len(b.tail)-keep:]...)
-		}
-	}
 	return n, err
-}
-
-// Close implements io.Closer.
-func (b *cappedBody) Close() error { return b.body.Close() }
-
-func withExchange(ctx context.Context, x *exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, x)
 }
