@@ -2,15 +2,18 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agentry/agentry/agentctl/local"
+	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/specfile"
 )
 
@@ -39,7 +42,8 @@ func (c *cli) upCmd() *cobra.Command {
   agentctl up . --instances mse-nacos-helper=3`,
 		Long: `Runs DIR (one agent's folder, or a folder with agents' folders, prompts/ and mcp/) as real processes: a control plane
 with an embedded etcd and one agentd for each agent. It applies DIR once, restarts what crashes, prints every process's log
-behind its name, and stops all of them at Ctrl-C. A file up.yaml in DIR may name further processes that the example needs.`,
+behind its name, and stops all of them at Ctrl-C. Where an agent's memory is in a Redis on this machine and nothing listens
+there, it runs redis-server too, with its data below --data-dir. A file up.yaml in DIR may name further processes.`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, dirs []string) error {
 			dir := "."
@@ -106,9 +110,37 @@ func (c *cli) up(ctx context.Context, dir string, f upFlags) error {
 func localAgents(set *specfile.Set) []local.Agent {
 	out := make([]local.Agent, 0, len(set.Agents))
 	for _, a := range set.Agents {
-		out = append(out, local.Agent{Namespace: a.Namespace, Name: a.Spec.AgentName, HasModel: a.Spec.Model.BaseURL != ""})
+		out = append(out, local.Agent{Namespace: a.Namespace, Name: a.Spec.AgentName, HasModel: a.Spec.Model.BaseURL != "", Redis: localRedis(set, a)})
 	}
 	return out
+}
+
+// localRedis is where an agent's memory is kept, with what is known of its credential.
+func localRedis(set *specfile.Set, a *specfile.Agent) local.Redis {
+	m := a.Spec.Memory
+	if m.StorageType != "redis" {
+		return local.Redis{}
+	}
+	r := local.Redis{Address: m.Address}
+	text := m.Credential.Literal
+	if ref := m.Credential.Ref; ref != "" {
+		i := slices.IndexFunc(set.Credentials, func(cr *specfile.Credential) bool { return cr.Name == ref && cr.Namespace == a.Namespace && !cr.Value.IsZero() })
+		if i < 0 {
+			r.Unknown = ref
+			return r
+		}
+		text = set.Credentials[i].Value.Reveal()
+	}
+	var pair struct{ Username, Password string }
+	if err := json.Unmarshal([]byte(text), &pair); err == nil && pair.Password != "" {
+		r.User, r.Password = pair.Username, secret.NewValue(pair.Password)
+	} else {
+		r.Password = secret.NewValue(text)
+	}
+	if r.User == "default" {
+		r.User = ""
+	}
+	return r
 }
 
 // instanceCounts reads NAME=N pairs.

@@ -1,5 +1,6 @@
 // Package local runs a folder of agents on one machine for `agentctl up`: a control plane with an embedded etcd, one agentd per
-// instance, the scripted model server where no model is configured, and what the folder's up.yaml asks for. It plans, starts, applies
+// instance, the scripted model server where no model is configured, Redis where an agent's memory names one on this machine that isn't
+// there, and what the folder's up.yaml asks for. It plans, starts, applies
 // once, waits until every agent is ready, and stops everything when its context ends. It changes nothing in the folder.
 package local
 
@@ -26,6 +27,8 @@ type Agent struct {
 	Name      string
 	// HasModel is true when its spec names a model endpoint.
 	HasModel bool
+	// Redis is where its memory is kept; a redis-server is started where that is on this machine and nothing listens.
+	Redis Redis
 }
 
 // Config says what to run. Dir, Files, Agents, DataDir, Stdout and Log are needed.
@@ -94,6 +97,14 @@ func (s *stack) run(ctx context.Context) error {
 		stop := s.plan.script.serve(ctx)
 		defer stop()
 		s.sup.Say("scripted model server (answers come from %s, not from a language model) at %s", s.plan.script.source, s.plan.script.url)
+	}
+	for _, note := range s.plan.notes {
+		s.sup.Say("%s", note)
+	}
+	for _, r := range s.plan.redis {
+		if err := r.write(); err != nil {
+			return err
+		}
 	}
 	// Stopped in this order: agents, then the control plane, then what they call.
 	extras := s.group(ctx, s.plan.extras)

@@ -21,6 +21,8 @@ type plan struct {
 	controlPlane supervise.Process
 	extras       []supervise.Process
 	waitFor      []listening
+	redis        []redis
+	notes        []string // said before anything starts
 	instances    []instance
 	script       *script
 }
@@ -92,6 +94,9 @@ func newPlan(ctx context.Context, cfg Config, e extras) (plan, error) {
 		return p, err
 	}
 	if err := p.planExtras(e); err != nil {
+		return p, err
+	}
+	if err := p.planRedis(ctx, cfg); err != nil {
 		return p, err
 	}
 	program, err := findBinary("controlplane")
