@@ -65,7 +65,8 @@ func fail(kind errs.Kind, code, message string) *Error {
 func failed(res engine.Result, cause *model.Error) *Error {
 	e := &Error{Code: string(res.End), Message: res.Message, Result: res, kind: errs.Exhausted}
 	switch res.End {
-	case engine.ByAnswer, engine.ByMaxIterations, engine.ByToolCalls, engine.ByTokens:
+	case engine.ByAnswer, engine.BySuspend, engine.ByReject, engine.ByGiveUp: // no errors
+	case engine.ByMaxIterations, engine.ByToolCalls, engine.ByTokens, engine.ByCost, engine.BySameCall:
 	case engine.ByDeadline:
 		e.kind = errs.Timeout
 	case engine.ByCancel:

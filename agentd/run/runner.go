@@ -45,6 +45,9 @@ type Runner struct {
 	tracer   trace.Tracer
 	inFlight atomic.Int64
 	ledger   ledger
+	works    works
+	places   chan struct{} // of decided runs in the background
+	compacts compacts
 }
 
 // Request is what a door was asked.
@@ -80,7 +83,11 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Runner{cfg: cfg, tracer: cfg.Tracer.Tracer("github.com/agentry/agentry/agentd/run"), ledger: ledger{usage: map[string]*Usage{}}}, nil
+	return &Runner{
+		cfg: cfg, tracer: cfg.Tracer.Tracer("github.com/agentry/agentry/agentd/run"), ledger: ledger{usage: map[string]*Usage{}},
+		works: works{cancels: map[int]context.CancelFunc{}}, places: make(chan struct{}, MaxBackground),
+		compacts: compacts{busy: map[memory.Key]bool{}},
+	}, nil
 }
 
 // InFlight gives the number of requests under way.
@@ -112,9 +119,29 @@ func notServing(err error) *Error {
 	return e
 }
 
-// Start takes the Runtime, which the request keeps to its end, and recalls the session. Its error is an *Error. A Turn must be run once
-// with Do, which gives the Runtime back. Where Start fails after a Runtime was taken the Turn still names the config (and has no Do).
+// Start takes the Runtime, which the request keeps to its end, waits for its session's turn and recalls the session. Its error is an *Error.
+// A Turn must be run once with Do, which gives both back. Where Start fails after a Runtime was taken the Turn still names the config (and
+// has no Do).
 func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
+	t, err := r.begin(req)
+	if err != nil {
+		return t, err
+	}
+	if slices.Contains(t.rt.Closed, req.Door) {
+		return t, t.abandon(fail(errs.NotFound, CodeNotExposed, "the agent does not answer here (expose."+string(req.Door)+" is off)"))
+	}
+	t.split()
+	if len(t.input) == 0 {
+		return t, t.abandon(fail(errs.Invalid, CodeInvalid, "messages: no message to answer (in a session only messages after the last assistant message are new)"))
+	}
+	if fault := t.join(ctx); fault != nil {
+		return t, t.abandon(fault)
+	}
+	return t, nil
+}
+
+// begin takes a Runtime for a request.
+func (r *Runner) begin(req Request) (*Turn, error) {
 	started := time.Now()
 	rt, release, err := r.cfg.Source.Acquire()
 	if err != nil {
@@ -122,6 +149,9 @@ func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
 	}
 	t := &Turn{Agent: rt.Agent, Revision: rt.Revision, Config: rt.Config, runner: r, rt: rt, req: req, started: started}
 	t.release = func() {
+		if t.leave != nil {
+			t.leave()
+		}
 		r.inFlight.Add(-1)
 		release()
 	}
@@ -129,37 +159,26 @@ func (r *Runner) Start(ctx context.Context, req Request) (*Turn, error) {
 	if rt.Concurrency > 0 && n > int64(rt.Concurrency) {
 		return t, t.abandon(fail(errs.Exhausted, CodeConcurrency, "the agent answers as many requests as limits.concurrency allows; try again"))
 	}
-	if slices.Contains(rt.Closed, req.Door) {
-		return t, t.abandon(fail(errs.NotFound, CodeNotExposed, "the agent does not answer here (expose."+string(req.Door)+" is off)"))
-	}
-	t.split()
-	if len(t.input) == 0 {
-		return t, t.abandon(fail(errs.Invalid, CodeInvalid, "messages: no message to answer (in a session only messages after the last assistant message are new)"))
-	}
-	if req.Session == "" || rt.Memory == nil {
-		return t, nil
-	}
-	t.key = memory.Key{Namespace: rt.Namespace, Agent: rt.Agent, Principal: req.Principal, Session: req.Session}
-	recalled, err := rt.Memory.Recall(ctx, t.key, memory.Query{})
-	if err != nil {
-		r.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "recall failed", slog.String("error", err.Error()))
-		return t, t.abandon(fail(errs.Unavailable, CodeMemory, "the agent's memory can't be read"))
-	}
-	for _, turn := range recalled.Turns {
-		t.recalled = append(t.recalled, engine.Message{Role: engine.Role(turn.Role), Text: turn.Text})
-	}
-	if recalled.Config != rt.Config {
-		t.PreviousConfig = recalled.Config
-	}
-	t.remember = true
 	return t, nil
 }
 
 // abandon ends a Turn that can't run.
 func (t *Turn) abandon(e *Error) error {
-	t.runner.ledger.add(t.Config, time.Since(t.started), engine.Usage{}, e.kind != errs.Invalid)
+	t.runner.ledger.add(t.Config, time.Since(t.started), engine.Usage{}, bad(e))
 	t.release()
 	return e
+}
+
+// bad reports whether an error counts as the agent's own.
+func bad(e *Error) bool {
+	switch e.kind {
+	case errs.Invalid, errs.Canceled, errs.Conflict:
+		return false
+	case errs.NotFound:
+		return e.Code != CodeNotFound
+	default:
+		return true
+	}
 }
 
 // split sorts the caller's messages into context and input.
@@ -181,4 +200,14 @@ func (t *Turn) split() {
 		}
 	}
 	t.input = slices.DeleteFunc(rest, func(m engine.Message) bool { return m.Role == engine.Assistant && m.Text == "" })
+}
+
+// newest gives the text of the newest user message.
+func newest(messages []engine.Message) string {
+	for _, m := range slices.Backward(messages) {
+		if m.Role == engine.User {
+			return m.Text
+		}
+	}
+	return ""
 }

@@ -17,10 +17,8 @@ import (
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/tokens"
 )
-
-// rememberTimeout bounds the write after an answer, which the caller's leaving does not stop.
-const rememberTimeout = 5 * time.Second
 
 // errWall is the cause of a context that ended by the request's own wall time.
 var errWall = errors.New("the request's wall time is over")
@@ -58,6 +56,7 @@ type Turn struct {
 	rt       *Runtime
 	req      Request
 	release  func()
+	leave    func() // the session's turn; nil: none is held
 	started  time.Time
 	context  []engine.Message
 	recalled []engine.Message
@@ -65,22 +64,38 @@ type Turn struct {
 	key      memory.Key
 	remember bool
 
-	loop    *engine.Loop
-	emit    func(Delta) error
-	fault   *model.Error // of the last model call
-	gone    bool         // emit said that nobody reads
-	modelID string
+	resume   *engine.Resume         // instead of a new request
+	taken    pending.Run            // the run that is resumed
+	detached func() context.Context // nil: the Turn ends with its caller
+	// cleared is which server/tool a call was judged as by Approval; it may be called as nothing else.
+	cleared map[string]string
+
+	loop       *engine.Loop
+	emit       func(Delta) error
+	fault      *model.Error // of the last model call
+	stuck      *Error       // an effect that failed for good
+	left       bool         // emit said that nobody reads
+	remembered bool
+	calibrated bool
+	modelID    string
+}
+
+// deadline is when the request's wall time is over.
+func (t *Turn) deadline() time.Time {
+	if t.rt.WallTime <= 0 {
+		return t.started.Add(DefaultWallTime)
+	}
+	return t.started.Add(t.rt.WallTime)
 }
 
 // Do runs the request to its end and gives the Runtime back. emit gets the answer piece by piece, in order, from this goroutine; its error
-// means that nobody reads any more and cancels the model call. The error is an *Error, the Result is what was done in either case. Do
-// never panics.
+// means that nobody reads any more and cancels the model call; nil: nobody reads, and the request goes on. The error is an *Error, the
+// Result is what was done in either case. A request that ended BySuspend (see Pending), ByReject or ByGiveUp is no error. Do never panics.
 func (t *Turn) Do(ctx context.Context, emit func(Delta) error) (res engine.Result, err error) {
-	wall := t.rt.WallTime
-	if wall <= 0 {
-		wall = DefaultWallTime
+	if t.detached != nil {
+		ctx = t.detached()
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, wall, errWall)
+	ctx, cancel := context.WithDeadlineCause(ctx, t.deadline(), errWall)
 	defer cancel()
 	ctx, span := t.runner.invokeSpan(ctx, t)
 	defer func() {
@@ -89,15 +104,38 @@ func (t *Turn) Do(ctx context.Context, emit func(Delta) error) (res engine.Resul
 			err = fail(errs.Internal, CodePanic, "the agent failed internally; the request was ended")
 		}
 		t.end(ctx, span, res, err)
-		t.release()
 	}()
 	t.emit = emit
-	t.loop = engine.New(engine.Config{System: t.rt.System, MaxIterations: t.rt.MaxIterations, ToolCalls: t.rt.ToolCalls, Tokens: t.rt.Tokens})
-	res = t.drive(ctx, t.loop.Step(engine.Request{Recalled: t.recalled, Context: t.context, Input: t.input, Remember: t.remember}))
-	if res.End == engine.ByAnswer {
+	t.loop = engine.New(t.limits())
+	res = t.drive(ctx, t.loop.Step(t.first()))
+	switch {
+	case t.stuck != nil:
+		t.stuck.Result = res
+		return res, t.stuck
+	case res.End == engine.ByAnswer, res.End == engine.BySuspend, res.End == engine.ByReject, res.End == engine.ByGiveUp:
 		return res, nil
 	}
 	return res, failed(res, t.fault)
+}
+
+func (t *Turn) limits() engine.Config {
+	cfg := engine.Config{
+		System: t.rt.System, MaxIterations: t.rt.MaxIterations, ToolCalls: t.rt.ToolCalls, Tokens: t.rt.Tokens, CostUSD: t.rt.CostUSD, SameCall: t.rt.SameCall,
+		ToolPayload: t.rt.ToolPayload,
+	}
+	if t.rt.Approval != nil {
+		cfg.Approve = t.approve
+	}
+	return cfg
+}
+
+func (t *Turn) first() engine.Event {
+	if t.resume != nil {
+		r := *t.resume
+		r.State.Remember = t.remember
+		return r
+	}
+	return engine.Request{Recalled: t.recalled, Context: t.context, Input: t.input, Remember: t.remember}
 }
 
 // drive performs effects until Finish.
@@ -111,9 +149,11 @@ func (t *Turn) drive(ctx context.Context, queue []engine.Effect) engine.Result {
 		case engine.CallTools:
 			queue = append(queue, t.callTools(ctx, e.Calls)...)
 		case engine.Emit:
-			t.send(e)
+			t.send(delta(e))
 		case engine.Remember:
-			t.keep(ctx, e.Turns)
+			t.stuck = t.keep(ctx, e)
+		case engine.Suspend:
+			t.stuck = t.suspend(ctx, e.State)
 		case engine.Finish:
 			return e.Result
 		}
@@ -121,19 +161,25 @@ func (t *Turn) drive(ctx context.Context, queue []engine.Effect) engine.Result {
 	return engine.Result{End: engine.ByFault, Code: CodePanic, Message: "the loop stopped without an end"}
 }
 
-func (t *Turn) send(e engine.Emit) {
-	if t.gone || t.emit == nil {
+func (t *Turn) send(d Delta) {
+	if t.left || t.emit == nil || t.emit(d) == nil {
 		return
 	}
-	if t.emit(Delta{Text: e.Text, Reasoning: e.Reasoning, Artifact: e.Artifact}) != nil {
-		t.gone = true
+	if t.detached != nil {
+		t.emit = nil // it goes on for the record
+		return
 	}
+	t.left = true
+}
+
+func delta(e engine.Emit) Delta {
+	return Delta{Text: e.Text, Reasoning: e.Reasoning, Artifact: e.Artifact}
 }
 
 // over gives the event for a request that can't go on, or nil.
 func (t *Turn) over(ctx context.Context) engine.Event {
 	switch {
-	case t.gone:
+	case t.left:
 		return engine.Cancel{}
 	case ctx.Err() == nil:
 		return nil
@@ -152,7 +198,8 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 	ctx, span := t.runner.chatSpan(ctx, t.rt, e.Iteration)
 	var answered engine.Answered
 	var failure error
-	for c, err := range t.rt.Model.Generate(ctx, t.modelRequest(e.Messages)) {
+	req := t.modelRequest(e.Messages)
+	for c, err := range t.rt.Model.Generate(ctx, req) {
 		if err != nil {
 			failure = err
 			break
@@ -160,11 +207,11 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 		if c.Text != "" || c.Reasoning != "" {
 			for _, effect := range t.loop.Step(engine.Delta{Text: c.Text, Reasoning: c.Reasoning}) {
 				if out, ok := effect.(engine.Emit); ok {
-					t.send(out)
+					t.send(delta(out))
 				}
 			}
 		}
-		if t.gone {
+		if t.left {
 			break
 		}
 		collect(&answered, c)
@@ -173,7 +220,7 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 		}
 	}
 	over := t.over(ctx)
-	if over != nil && failure == nil && !t.gone { // it came whole after all
+	if over != nil && failure == nil && !t.left { // it came whole after all
 		over = nil
 	}
 	endChat(span, t.modelID, answered, failure)
@@ -184,9 +231,35 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 		t.fault = asModelError(failure)
 		return t.loop.Step(engine.Failed{Code: t.fault.Code, Message: t.fault.Error()})
 	default:
+		t.calibrate(req, answered.Usage)
 		return t.loop.Step(answered)
 	}
 }
+
+// calibrate compares the estimate of a whole model request with the model's own count. Only sessions need it: stateless ones save the time.
+func (t *Turn) calibrate(req model.Request, u engine.Usage) {
+	if t.rt.Calibrator == nil || u.Estimated || !t.remember || t.calibrated {
+		return
+	}
+	t.calibrated = true
+	n := 0
+	for _, m := range req.Messages {
+		if len(m.Images) > 0 {
+			return // what a picture costs is another matter
+		}
+		n += perMessage + tokens.Estimate(m.Text)
+		for _, c := range m.ToolCalls {
+			n += tokens.Estimate(c.Name) + tokens.Estimate(c.Arguments)
+		}
+	}
+	for _, s := range req.Tools {
+		n += perMessage + (len(s.Name)+len(s.Description)+len(s.Schema))/4
+	}
+	t.rt.Calibrator.Observe(int64(n), u.Input)
+}
+
+// perMessage is what a message costs beside its text, about, in tokens.
+const perMessage = 4
 
 func asModelError(err error) *model.Error {
 	var e *model.Error
@@ -201,7 +274,7 @@ func collect(a *engine.Answered, c model.Chunk) {
 		a.Calls = append(a.Calls, engine.Call(call))
 	}
 	if c.Usage != nil {
-		a.Usage = engine.Usage{Input: c.Usage.InputTokens, Output: c.Usage.OutputTokens, Estimated: c.Usage.Estimated}
+		a.Usage = engine.Usage{Input: c.Usage.InputTokens, Output: c.Usage.OutputTokens, Estimated: c.Usage.Estimated, CostUSD: c.Usage.CostUSD}
 	}
 	if c.FinishReason != "" {
 		a.FinishReason = c.FinishReason
@@ -209,11 +282,14 @@ func collect(a *engine.Answered, c model.Chunk) {
 }
 
 func (t *Turn) modelRequest(messages []engine.Message) model.Request {
-	r := model.Request{Messages: make([]model.Message, len(messages)), Tools: t.toolSpecs(), Stream: t.req.Stream, Stop: t.req.Stop, Metadata: t.metadata()}
+	r := model.Request{Messages: make([]model.Message, len(messages)), Tools: t.toolSpecs(), Stream: t.req.Stream, Stop: t.req.Stop, Metadata: t.metadata(), Format: t.req.Format}
 	for i, m := range messages {
 		w := model.Message{Role: model.Role(m.Role), Text: m.Text, ToolCallID: m.CallID}
 		for _, c := range m.Calls {
 			w.ToolCalls = append(w.ToolCalls, model.ToolCall(c))
+		}
+		for _, img := range m.Images {
+			w.Images = append(w.Images, model.Image(img))
 		}
 		r.Messages[i] = w
 	}
@@ -231,27 +307,29 @@ func (t *Turn) metadata() map[string]string {
 	return m
 }
 
-func (t *Turn) keep(ctx context.Context, turns []engine.Message) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rememberTimeout)
-	defer cancel()
-	out := make([]memory.Turn, len(turns))
-	for i, m := range turns {
-		out[i] = memory.Turn{Role: string(m.Role), Text: m.Text}
-		if m.Role == engine.Assistant {
-			out[i].Config = t.Config
-		}
+// end writes the request into the books and gives everything back.
+func (t *Turn) end(ctx context.Context, span trace.Span, res engine.Result, err error) {
+	defer t.release()
+	if t.taken.ID != "" {
+		t.settle(ctx, res, err)
 	}
-	if err := t.rt.Memory.Remember(ctx, t.key, memory.Exchange{Turns: out}); err != nil { // the answer was given: too late to refuse it
-		t.runner.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "remember failed", slog.String("error", err.Error()))
+	failed := err != nil && !errs.Is(err, errs.Canceled)
+	t.runner.ledger.add(t.Config, time.Since(t.started), t.spent(res), failed)
+	endInvoke(span, res, err)
+	if failed {
+		t.runner.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "request failed", slog.String("config", t.Config), slog.String("error", err.Error()))
+	}
+	if t.remembered && t.rt.Compact {
+		t.runner.compact(ctx, t.key)
 	}
 }
 
-func (t *Turn) end(ctx context.Context, span trace.Span, res engine.Result, err error) {
-	bad := err != nil && !errs.Is(err, errs.Canceled)
-	t.runner.ledger.add(t.Config, time.Since(t.started), res.Usage, bad)
-	endInvoke(span, res, err)
-	if !bad {
-		return
+// spent gives what this Turn used: a resumed run's Result counts from the beginning.
+func (t *Turn) spent(res engine.Result) engine.Usage {
+	u := res.Usage
+	if t.resume != nil && u.Total() > 0 {
+		u.Input -= t.resume.State.Usage.Input
+		u.Output -= t.resume.State.Usage.Output
 	}
-	t.runner.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "request failed", slog.String("config", t.Config), slog.String("error", err.Error()))
+	return u
 }

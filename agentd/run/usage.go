@@ -49,6 +49,31 @@ func (l *ledger) add(config string, took time.Duration, u engine.Usage, bad bool
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, to := range []*Usage{l.of(config), &l.total} {
+		to.Requests++
+		to.Latency[bucket]++
+		to.count(u)
+		if bad {
+			to.Errors++
+		}
+	}
+}
+
+// spend counts tokens that no request asked for.
+func (l *ledger) spend(config string, u engine.Usage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of(config).count(u)
+	l.total.count(u)
+}
+
+func (u *Usage) count(e engine.Usage) {
+	u.InputTokens += uint64(max(e.Input, 0))   // #nosec G115 -- not negative
+	u.OutputTokens += uint64(max(e.Output, 0)) // #nosec G115 -- not negative
+}
+
+// of gives a config's counts; mu is held.
+func (l *ledger) of(config string) *Usage {
 	of := l.usage[config]
 	if of == nil {
 		if len(l.usage) >= maxConfigs {
@@ -59,15 +84,7 @@ func (l *ledger) add(config string, took time.Duration, u engine.Usage, bad bool
 			l.usage[config] = of
 		}
 	}
-	for _, to := range []*Usage{of, &l.total} {
-		to.Requests++
-		to.Latency[bucket]++
-		to.InputTokens += uint64(max(u.Input, 0))   // #nosec G115 -- not negative
-		to.OutputTokens += uint64(max(u.Output, 0)) // #nosec G115 -- not negative
-		if bad {
-			to.Errors++
-		}
-	}
+	return of
 }
 
 // TakeUsage gives what was counted since the last call, by config name, and begins anew: for a beat.
