@@ -35,6 +35,11 @@ func TestConformance(t *testing.T) {
 				m, _ := open(t, inmemory.StoreConfig{}, strategy.Config{Compression: c})
 				return m
 			})
+			memorytest.RunSessions(t, func(t *testing.T) memorytest.Both {
+				t.Helper()
+				m, _ := open(t, inmemory.StoreConfig{}, strategy.Config{Compression: c})
+				return m
+			})
 		})
 	}
 }
