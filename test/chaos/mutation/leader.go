@@ -151,6 +151,14 @@ func (l *lab) late(ctx context.Context, now int64) (string, error) {
 	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision > now {
 		return fmt.Sprintf("the agent's head was written at revision %d by a leader of before", resp.Kvs[0].ModRevision), nil
 	}
+	if resp, err = l.world.Etcd().Get(ctx, view.AppliedPrefix, clientv3.WithPrefix()); err != nil {
+		return "", err
+	}
+	for _, kv := range resp.Kvs {
+		if kv.ModRevision > now {
+			return fmt.Sprintf("%s was written at revision %d by a leader of before", kv.Key, kv.ModRevision), nil
+		}
+	}
 	return "", nil
 }
 
