@@ -24,6 +24,8 @@ type Config struct {
 	ControlPlane []string // CONTROL_PLANE, several by comma, default 127.0.0.1:7701
 	Listen       string   // AGENTD_LISTEN, default 127.0.0.1:8800; port 0 chooses one
 	Advertise    string   // AGENTD_ADVERTISE: where others reach this instance; empty: the address listened on
+	TLSCert      string   // AGENTD_TLS_CERT, a PEM file; with TLSKey the door speaks TLS, which it must where others reach it
+	TLSKey       string   // AGENTD_TLS_KEY
 	Instance     string   // AGENTD_INSTANCE_ID; empty: one made in the state directory
 	StateDir     string   // default agentd/NAMESPACE/AGENT in the data directory
 	StateKeyFile string   // AGENTD_STATE_KEY_FILE
@@ -64,7 +66,9 @@ func Default(env func(string) string) Config {
 		Persist: configclient.PersistSealed, ApplyDeadline: 10 * time.Second, DrainTimeout: 8 * time.Second, BeatInterval: 15 * time.Second,
 		Identity: defaultIdentity(env), ModelBaseURL: env("AGENTD_MODEL_BASE_URL"), LogLevel: "info", LogFormat: "text", Lookup: env,
 	}
-	for name, into := range map[string]*string{"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen} {
+	for name, into := range map[string]*string{
+		"AGENT_NAMESPACE": &c.Namespace, "AGENTD_LISTEN": &c.Listen, "AGENTD_TLS_CERT": &c.TLSCert, "AGENTD_TLS_KEY": &c.TLSKey,
+	} {
 		if v := env(name); v != "" {
 			*into = v
 		}
@@ -107,6 +111,8 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "`namespace` of the agent (AGENT_NAMESPACE)")
 	fs.StringVar(&control, "control-plane", control, "`addresses` of the control plane, by comma (CONTROL_PLANE)")
 	fs.StringVar(&c.Listen, "listen", c.Listen, "`address` of the door; port 0 chooses one (AGENTD_LISTEN)")
+	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "`file` (PEM) with the door's certificate and its chain; a new one counts without a restart (AGENTD_TLS_CERT)")
+	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "`file` (PEM) with the certificate's key (AGENTD_TLS_KEY)")
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "`directory` for the last good config; each instance needs its own")
 	fs.StringVar(&persist, "persist-secrets", persist, "sealed, or none: credential values are not written, and no start without the control plane")
 	identityFlags(fs, &c.Identity)
@@ -159,8 +165,11 @@ func (c Config) Validate() error {
 	if len(c.ControlPlane) == 0 {
 		fault("CONTROL_PLANE: must hold at least one host:port")
 	}
-	if err := rpc.RequireLoopback(c.Listen); err != nil {
-		fault("--listen: %w", err)
+	if err := rpc.RequireLoopback(c.Listen); err != nil && c.TLSCert == "" {
+		fault("--listen: %w (--tls-cert and --tls-key)", err)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fault("--tls-cert and --tls-key: one is no use without the other")
 	}
 	if c.PprofAddr != "" {
 		if err := rpc.RequireLoopback(c.PprofAddr); err != nil {

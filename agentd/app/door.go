@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/configclient"
 	"github.com/agentry/agentry/agentd/door/admindoor"
+	"github.com/agentry/agentry/agentd/door/front"
 	"github.com/agentry/agentry/agentd/door/openaidoor"
 	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/run"
@@ -34,37 +36,57 @@ func (d *daemon) server() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	guard, err := front.New(front.Config{Source: d.runner})
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", d.open(openai))
+	mux.Handle("/v1/", d.open(guard, openai, openai.Refuse))
 	for _, p := range admindoor.Patterns() {
 		mux.Handle(p, admin)
 	}
-	return rpc.NewHTTPServer(rpc.HTTPConfig{Logger: d.log, Handler: mux}), nil
+	mux.Handle("GET /metrics", fromElsewhere(guard.Guard(admin, refusePlain), admin))
+	settings, err := d.tls()
+	if err != nil {
+		return nil, err
+	}
+	return rpc.NewHTTPServer(rpc.HTTPConfig{Logger: d.log, Handler: mux, TLS: settings}), nil
 }
 
-// open lets requests in unless the process ends or the config closes the door (expose.openai).
-func (d *daemon) open(next http.Handler) http.Handler {
+// open lets to a door what the front admits, unless the process ends. refuse is the door's way to say no.
+func (d *daemon) open(guard *front.Front, next http.Handler, refuse front.Refuse) http.Handler {
+	guarded := guard.Guard(next, refuse)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case d.ending.Load():
-			refuse(w, http.StatusServiceUnavailable, "shutting_down", "this instance is shutting down")
-		case !d.assembler.Doors():
-			refuse(w, http.StatusNotFound, "not_exposed", "this agent's spec does not expose this door")
-		default:
-			next.ServeHTTP(w, r)
+		if d.ending.Load() {
+			refuse(w, r, front.Refusal{Status: http.StatusServiceUnavailable, Code: "shutting_down", Message: "this instance is shutting down"})
+			return
 		}
+		guarded.ServeHTTP(w, r)
 	})
 }
 
-func refuse(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"message": message, "type": "agentry_error", "code": code}})
+// fromElsewhere serves callers of other machines otherwise than those of this one.
+func fromElsewhere(elsewhere, here http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && peer.Addr().Unmap().IsLoopback() {
+			here.ServeHTTP(w, r)
+			return
+		}
+		elsewhere.ServeHTTP(w, r)
+	})
+}
+
+func refusePlain(w http.ResponseWriter, _ *http.Request, r front.Refusal) {
+	http.Error(w, r.Message, r.Status)
 }
 
 // serve answers until Shutdown or Close.
 func serve(s *http.Server, l net.Listener) error {
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	open := s.Serve
+	if s.TLSConfig != nil {
+		open = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
+	if err := open(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil

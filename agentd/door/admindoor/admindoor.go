@@ -61,9 +61,13 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mux.ServeHTTP(w, r)
 }
 
-func (d *Door) ready(w http.ResponseWriter, _ *http.Request) {
+func (d *Door) ready(w http.ResponseWriter, r *http.Request) {
 	reason, ok := d.cfg.Ready()
-	if !ok {
+	switch {
+	case !ok && !local(r):
+		text(w, http.StatusServiceUnavailable, "not ready") // why is nobody else's business
+		return
+	case !ok:
 		text(w, http.StatusServiceUnavailable, reason)
 		return
 	}
@@ -91,13 +95,18 @@ func (d *Door) drain(w http.ResponseWriter, r *http.Request) {
 // localOnly lets callers on this machine through, and only those that name it: a page in a browser can't.
 func localOnly(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !peer.Addr().Unmap().IsLoopback() || !localHost(r.Host) {
+		if !local(r) || !localHost(r.Host) {
 			text(w, http.StatusForbidden, "only from this machine")
 			return
 		}
 		next(w, r)
 	})
+}
+
+// local reports whether the caller is on this machine.
+func local(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 func localHost(host string) bool {

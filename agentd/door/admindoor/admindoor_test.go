@@ -27,6 +27,8 @@ func TestDoor(t *testing.T) {
 		"healthy":                     {path: "/healthz", want: want{Status: 200, Body: "ok\n"}},
 		"ready":                       {path: "/readyz", want: want{Status: 200, Body: "ready\n"}},
 		"not ready says why":          {path: "/readyz", reason: "agent helper is unknown", want: want{Status: 503, Body: "agent helper is unknown\n"}},
+		"not ready, from elsewhere":   {path: "/readyz", peer: "10.0.0.7:9", reason: "agent helper is unknown", want: want{Status: 503, Body: "not ready\n"}},
+		"ready, from elsewhere":       {path: "/readyz", peer: "10.0.0.7:9", want: want{Status: 200, Body: "ready\n"}},
 		"metrics":                     {path: "/metrics", want: want{Status: 200, Body: "metrics"}},
 		"config":                      {path: "/admin/config", want: want{Status: 200, Body: "{\n  \"config\": \"8-3f2a91c4\"\n}\n"}},
 		"config by IPv6":              {path: "/admin/config", peer: "[::1]:9", host: "[::1]:8800", want: want{Status: 200, Body: "{\n  \"config\": \"8-3f2a91c4\"\n}\n"}},

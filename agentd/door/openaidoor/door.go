@@ -1,8 +1,9 @@
 // Package openaidoor offers the agent as an OpenAI-compatible endpoint: POST /v1/chat/completions, GET /v1/models and
 // /v1/models/{id}. The app mounts it; every SDK, Dify, n8n, LibreChat or Open WebUI plugs in with a base URL. It knows package run only.
 //
-// The caller's `model` may be anything: the agent answers, under its own name. Sampling parameters (temperature, max_tokens, ...) are
-// the agent's own; the caller's are ignored like unknown fields. `tools` are refused: the agent calls its own.
+// The caller's `model` may be anything: the agent answers, under its own name. Sampling parameters (temperature, seed, max_tokens,
+// max_completion_tokens, ...) are the agent's own; the caller's are ignored like unknown fields, and so is `user`, which binds nothing.
+// `tools` are refused: the agent calls its own. A request whose tool calls need somebody's consent is answered by a completion that says so.
 package openaidoor
 
 import (
@@ -23,13 +24,12 @@ const (
 	HeaderConfig         = "X-Agentry-Config"
 	HeaderPreviousConfig = "X-Agentry-Previous-Config"
 	HeaderSession        = "X-Session-Id"
+	HeaderPending        = "X-Agentry-Pending" // the run that waits for somebody's consent
+	HeaderMemory         = "X-Agentry-Memory"  // "unavailable": the session's memory is gone, the answer was made without it
 )
 
-// The bounds of a request's body: in bytes, and in the time that it may take to come.
-const (
-	DefaultMaxBody     = 4 << 20
-	DefaultBodyTimeout = 30 * time.Second
-)
+// DefaultBodyTimeout bounds the time that a request's body may take to come.
+const DefaultBodyTimeout = 30 * time.Second
 
 // writeTimeout bounds one write to a caller who reads slowly.
 const writeTimeout = 30 * time.Second
@@ -37,7 +37,7 @@ const writeTimeout = 30 * time.Second
 // Config is what the door needs. Runner is required.
 type Config struct {
 	Runner      *run.Runner
-	MaxBody     int64
+	MaxBody     int64 // bytes of a request, beside the front's own bound; 0: none
 	BodyTimeout time.Duration
 	Propagator  propagation.TextMapPropagator // nil: W3C trace context
 }
@@ -52,9 +52,6 @@ type Door struct {
 func New(cfg Config) (*Door, error) {
 	if cfg.Runner == nil {
 		return nil, errs.New(errs.Invalid, "openai door: no runner")
-	}
-	if cfg.MaxBody <= 0 {
-		cfg.MaxBody = DefaultMaxBody
 	}
 	if cfg.BodyTimeout <= 0 {
 		cfg.BodyTimeout = DefaultBodyTimeout
@@ -87,7 +84,7 @@ func (d *Door) only(method string) http.HandlerFunc {
 
 func (d *Door) unknown(w http.ResponseWriter, r *http.Request) {
 	d.stamp(w)
-	writeError(w, http.StatusNotFound, wireError{Message: "there is nothing at " + r.URL.Path, Type: typeInvalid, Code: "not_found"})
+	writeError(w, http.StatusNotFound, wireError{Message: "there is nothing at " + r.URL.Path + " (POST /v1/chat/completions, GET /v1/models)", Type: typeInvalid, Code: "not_found"})
 }
 
 // stamp puts the serving config on an answer that no Turn gives.

@@ -19,6 +19,7 @@ import (
 	openai "github.com/sashabaranov/go-openai"
 	"go.uber.org/goleak"
 
+	"github.com/agentry/agentry/agentd/door/front"
 	"github.com/agentry/agentry/agentd/door/openaidoor"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model"
@@ -105,7 +106,11 @@ func open(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Server = httptest.NewServer(h)
+	f, err := front.New(front.Config{Source: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Server = httptest.NewServer(f.Guard(h, h.Refuse))
 	t.Cleanup(d.Close)
 	return d
 }
@@ -317,9 +322,34 @@ func TestBadRequests(t *testing.T) {
 		"tools":                {`{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function"}]}`, 400, "its own tools"},
 		"tool role":            {`{"messages":[{"role":"tool","content":"hi"}]}`, 400, "messages[0].role"},
 		"unknown role":         {`{"messages":[{"role":"boss","content":"hi"}]}`, 400, "boss"},
-		"picture":              {`{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
+		"no picture":           {`{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "messages[0].content: image_url"},
+		"a picture's file":     {`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]}`, 400, "http, https or data"},
+		"a picture's nowhere":  {`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https:///x.png"}}]}]}`, 400, "http, https or data"},
+		"a picture's data":     {`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:text/html,<b>"}}]}]}`, 400, "data:image/TYPE"},
+		"a picture's detail":   {`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y","detail":"huge"}}]}]}`, 400, "image_url.detail"},
+		"a system's picture":   {`{"messages":[{"role":"system","content":[{"type":"image_url","image_url":{"url":"https://x/y"}}]},{"role":"user","content":"hi"}]}`, 400, "images are accepted in user messages only"},
+		"sound":                {`{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]}`, 400, `a part of type \"input_audio\"`},
+		"no parts":             {`{"messages":[{"role":"user","content":[]}]}`, 400, "messages[0].content: is missing"},
+		"tools by null":        {`{"messages":[{"role":"user","content":"hi"}],"tools":null,"functions":[],"tool_choice":"auto","function_call":"none"}`, 200, "Hallo"},
+		"functions":            {`{"messages":[{"role":"user","content":"hi"}],"functions":[{"name":"f"}]}`, 400, "its own tools"},
+		"a tool demanded":      {`{"messages":[{"role":"user","content":"hi"}],"tool_choice":"required"}`, 400, "tool_choice must be"},
+		"a function demanded":  {`{"messages":[{"role":"user","content":"hi"}],"function_call":{"name":"f"}}`, 400, "function_call must be"},
+		"logprobs":             {`{"messages":[{"role":"user","content":"hi"}],"logprobs":true,"top_logprobs":3}`, 400, "logprobs"},
+		"no logprobs":          {`{"messages":[{"role":"user","content":"hi"}],"logprobs":false}`, 200, `"logprobs":null`},
+		"an answer in sound":   {`{"messages":[{"role":"user","content":"hi"}],"modalities":["text","audio"]}`, 400, "audio"},
+		"five stops":           {`{"messages":[{"role":"user","content":"hi"}],"stop":["a","b","c","d","e"]}`, 400, "at most 4"},
+		"no stop":              {`{"messages":[{"role":"user","content":"hi"}],"stop":null}`, 200, "Hallo"},
+		"a stop that is none":  {`{"messages":[{"role":"user","content":"hi"}],"stop":{"a":1}}`, 400, "stop"},
+		"what others send":     {`{"messages":[{"role":"user","content":"hi"}],"seed":1,"max_completion_tokens":5,"max_tokens":"x","n":1,"frequency_penalty":0,"presence_penalty":0,"stream_options":{"include_usage":true},"reasoning_effort":"low","store":false,"service_tier":"auto"}`, 200, "Hallo"},
+		"a refusal of before":  {`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"refusal","refusal":"no"}]},{"role":"user","content":"hi"}]}`, 200, "Hallo"},
+		"type of a field":      {`{"messages":[{"role":"user","content":"hi"}],"stream":"yes"}`, 400, "stream: a JSON string"},
+		"deep":                 {`{"messages":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, 400, "not what the API expects"},
 		"n":                    {`{"messages":[{"role":"user","content":"hi"}],"n":2}`, 400, "n must be 1"},
-		"format":               {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema"}}`, 400, "json_schema"},
+		"format":               {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"yaml"}}`, 400, "yaml"},
+		"no schema":            {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema"}}`, 400, "response_format.json_schema is missing"},
+		"a schema's name":      {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema","json_schema":{"name":"a b","schema":{}}}}`, 400, "json_schema.name"},
+		"a schema's form":      {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":[]}}}`, 400, "want an object"},
+		"format text":          {`{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"text"}}`, 200, "Hallo"},
 		"too large":            {`{"messages":[{"role":"user","content":"` + strings.Repeat("x", 70<<10) + `"}]}`, 413, "larger"},
 		"nothing new":          {`{"metadata":{"session_id":"s"},"messages":[{"role":"assistant","content":"hi"}]}`, 400, "no message"},
 		"the last isn't asked": {`{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a"}]}`, 400, "the last one is the assistant's"},

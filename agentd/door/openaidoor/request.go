@@ -1,8 +1,6 @@
 package openaidoor
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,12 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentry/agentry/agentd/door/front"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/run"
 )
 
-// maxSession bounds a session id, in bytes.
-const maxSession = 256
+// The bounds of what a request may hold beside its size.
+const (
+	maxSession = 256 // bytes of a session id
+	maxStop    = 4   // stop sequences, as OpenAI has it
+)
 
 // chatRequest is what counts of a request. Other fields are ignored as OpenAI does; temperature and the other parameters of
 // the model too, for they are the agent's, by its spec.
@@ -29,59 +31,33 @@ type chatRequest struct {
 	} `json:"stream_options"`
 	Stop           stop                       `json:"stop"`
 	N              *int                       `json:"n"`
+	Logprobs       *bool                      `json:"logprobs"`
+	Modalities     []string                   `json:"modalities"`
 	Metadata       map[string]json.RawMessage `json:"metadata"`
 	Tools          []json.RawMessage          `json:"tools"`
 	Functions      []json.RawMessage          `json:"functions"`
-	ResponseFormat *struct {
-		Type string `json:"type"`
-	} `json:"response_format"`
+	ToolChoice     choiceOfTool               `json:"tool_choice"`
+	FunctionCall   choiceOfTool               `json:"function_call"`
+	ResponseFormat *responseFormat            `json:"response_format"`
 }
 
-type message struct {
-	Role    string  `json:"role"`
-	Content content `json:"content"`
-}
+// choiceOfTool is "none", "auto", "required", or an object that names one. Only the first two can be kept: the caller has no tools here.
+type choiceOfTool struct{ forced bool }
 
-// content is a string, text parts, or null.
-type content struct {
-	text  string
-	given bool   // it is there, and not null
-	other string // the type of a part that is not text
-}
-
-// UnmarshalJSON reads all three.
-func (c *content) UnmarshalJSON(b []byte) error {
-	switch {
-	case string(b) == "null":
-		return nil
-	case len(b) > 0 && b[0] == '"':
-		c.given = true
-		return json.Unmarshal(b, &c.text)
+// UnmarshalJSON reads all of them.
+func (c *choiceOfTool) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case "null", `"none"`, `"auto"`, `""`:
+	default:
+		c.forced = true
 	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	}
-	if err := json.Unmarshal(b, &parts); err != nil {
-		return errors.New("want a string or an array of text parts")
-	}
-	var text strings.Builder
-	for _, p := range parts {
-		switch p.Type {
-		case "text", "input_text", "output_text", "":
-			text.WriteString(p.Text)
-		default:
-			c.other = p.Type
-		}
-	}
-	c.text, c.given = text.String(), true
 	return nil
 }
 
-// stop is a string or an array of them.
+// stop is a string, an array of them, or null.
 type stop []string
 
-// UnmarshalJSON reads both.
+// UnmarshalJSON reads them.
 func (s *stop) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		*s = make(stop, 1)
@@ -99,93 +75,123 @@ type inputError struct {
 func (b *inputError) Error() string { return b.Message }
 
 func bad(param, format string, args ...any) *inputError {
-	return &inputError{http.StatusBadRequest, wireError{Message: fmt.Sprintf(format, args...), Type: typeInvalid, Param: param, Code: run.CodeInvalid}}
+	return &inputError{http.StatusBadRequest, wireError{Message: fmt.Sprintf(format, args...), Type: typeInvalid, Param: optional(param), Code: run.CodeInvalid}}
 }
 
 // read makes a run.Request of an HTTP request.
 func (d *Door) read(w http.ResponseWriter, r *http.Request) (run.Request, *chatRequest, *inputError) {
+	body, b := d.body(w, r)
+	if b != nil {
+		return run.Request{}, nil, b
+	}
+	c, b := parse(body)
+	if b != nil {
+		return run.Request{}, nil, b
+	}
+	req, b := c.request()
+	if b != nil {
+		return run.Request{}, nil, b
+	}
+	if h := r.Header.Get(HeaderSession); h != "" {
+		req.Session = h
+	}
+	if len(req.Session) > maxSession {
+		return run.Request{}, nil, bad("metadata.session_id", "the session id is longer than %d bytes", maxSession)
+	}
+	req.Door, req.Principal = run.DoorOpenAI, front.CallerOf(r.Context()).Principal
+	return req, c, nil
+}
+
+// body reads all of a body that is neither compressed nor too large nor too slow.
+func (d *Door) body(w http.ResponseWriter, r *http.Request) ([]byte, *inputError) {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		b := bad("", "a body in Content-Encoding %q is not accepted: send it plain", coding)
 		b.status = http.StatusUnsupportedMediaType
-		return run.Request{}, nil, b
+		return nil, b
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, d.cfg.MaxBody))
+	in := r.Body
+	if d.cfg.MaxBody > 0 {
+		in = http.MaxBytesReader(w, r.Body, d.cfg.MaxBody)
+	}
+	body, err := io.ReadAll(in)
 	if err == nil { // the answer may take as long as it takes, and who goes away is still noticed
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		return body, nil
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	var large *http.MaxBytesError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		b := bad("", "the request's body took longer than %s to come", d.cfg.BodyTimeout)
 		b.status = http.StatusRequestTimeout
 		w.Header().Set("Connection", "close")
-		return run.Request{}, nil, b
+		return nil, b
+	case errors.As(err, &large):
+		b := bad("", "the request is larger than %d bytes", large.Limit)
+		b.status = http.StatusRequestEntityTooLarge
+		return nil, b
+	default:
+		return nil, bad("", "the request's body could not be read")
 	}
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			b := bad("", "the request is larger than %d bytes", d.cfg.MaxBody)
-			b.status = http.StatusRequestEntityTooLarge
-			return run.Request{}, nil, b
-		}
-		return run.Request{}, nil, bad("", "the request's body could not be read")
-	}
+}
+
+// parse decodes and judges a request's body.
+func parse(body []byte) (*chatRequest, *inputError) {
 	var c chatRequest
 	if err := json.Unmarshal(body, &c); err != nil {
-		return run.Request{}, nil, bad("", "the request is not what the API expects: %v", err)
+		var typed *json.UnmarshalTypeError
+		if errors.As(err, &typed) && typed.Field != "" {
+			return nil, bad(typed.Field, "%s: a JSON %s is not what the API expects here", typed.Field, typed.Value)
+		}
+		return nil, bad("", "the request is not what the API expects: %v", err)
 	}
-	req := run.Request{Door: run.DoorOpenAI, Principal: principal(r), Stream: c.Stream, Stop: c.Stop}
 	if b := c.check(); b != nil {
-		return req, nil, b
+		return nil, b
 	}
-	if b := c.fill(r, &req); b != nil {
-		return req, nil, b
-	}
-	return req, &c, nil
+	return &c, nil
 }
 
 func (c *chatRequest) check() *inputError {
+	const own = "the agent calls its own tools, by its spec"
 	switch {
 	case len(c.Tools) > 0:
-		return bad("tools", "tools are not accepted: the agent calls its own tools, by its spec")
+		return bad("tools", "tools are not accepted: %s", own)
 	case len(c.Functions) > 0:
-		return bad("functions", "functions are not accepted: the agent calls its own tools, by its spec")
+		return bad("functions", "functions are not accepted: %s", own)
+	case c.ToolChoice.forced:
+		return bad("tool_choice", "tool_choice must be none or auto: %s", own)
+	case c.FunctionCall.forced:
+		return bad("function_call", "function_call must be none or auto: %s", own)
 	case c.N != nil && *c.N != 1:
 		return bad("n", "n must be 1")
-	case c.ResponseFormat != nil && c.ResponseFormat.Type != "" && c.ResponseFormat.Type != "text":
-		return bad("response_format", "response_format %q is not supported yet (text)", c.ResponseFormat.Type)
+	case c.Logprobs != nil && *c.Logprobs:
+		return bad("logprobs", "logprobs are not available: an answer may be made of several model calls")
+	case len(c.Stop) > maxStop:
+		return bad("stop", "stop: at most %d sequences", maxStop)
 	case len(c.Messages) == 0:
 		return bad("messages", "messages: at least one is needed")
 	case c.Messages[len(c.Messages)-1].Role == string(engine.Assistant):
 		return bad("messages", "messages: no message to answer: the last one is the assistant's own (end with a user's)")
 	}
-	return nil
+	for _, m := range c.Modalities {
+		if m != "text" {
+			return bad("modalities", "modalities: %q is not available (text)", m)
+		}
+	}
+	return c.ResponseFormat.check()
 }
 
-func (c *chatRequest) fill(r *http.Request, req *run.Request) *inputError {
-	req.Messages = make([]engine.Message, 0, len(c.Messages))
+// request makes what the runner needs, but for who asks.
+func (c *chatRequest) request() (run.Request, *inputError) {
+	req := run.Request{Stream: c.Stream, Stop: c.Stop, Format: c.ResponseFormat.format(), Messages: make([]engine.Message, 0, len(c.Messages))}
 	for i, m := range c.Messages {
-		if m.Content.other != "" {
-			return bad(fmt.Sprintf("messages[%d].content", i), "messages[%d].content: a part of type %q is not supported yet (text)", i, m.Content.other)
+		out, b := m.read(i)
+		if b != nil {
+			return req, b
 		}
-		role := engine.Role(m.Role)
-		switch m.Role {
-		case "user", "assistant", "system":
-		case "developer":
-			role = engine.System
-		case "tool", "function":
-			return bad(fmt.Sprintf("messages[%d].role", i), "messages[%d].role: %s messages are not accepted: the agent calls its own tools", i, m.Role)
-		default:
-			return bad(fmt.Sprintf("messages[%d].role", i), "messages[%d].role: %q (system, developer, user or assistant)", i, m.Role)
+		if out.Role != engine.Assistant && out.Text == "" && len(out.Images) == 0 {
+			continue // an empty system message
 		}
-		if role != engine.Assistant && (!m.Content.given || role == engine.User && m.Content.text == "") {
-			return bad(fmt.Sprintf("messages[%d].content", i), "messages[%d].content: is missing (a text, or text parts)", i)
-		}
-		if m.Content.text == "" {
-			if role == engine.Assistant { // it still marks what was answered
-				req.Messages = append(req.Messages, engine.Message{Role: role})
-			}
-			continue
-		}
-		req.Messages = append(req.Messages, engine.Message{Role: role, Text: m.Content.text})
+		req.Messages = append(req.Messages, out)
 	}
 	for name, raw := range c.Metadata {
 		value := string(raw)
@@ -202,21 +208,5 @@ func (c *chatRequest) fill(r *http.Request, req *run.Request) *inputError {
 		}
 		req.Metadata[name] = value
 	}
-	if h := r.Header.Get(HeaderSession); h != "" {
-		req.Session = h
-	}
-	if len(req.Session) > maxSession {
-		return bad("metadata.session_id", "the session id is longer than %d bytes", maxSession)
-	}
-	return nil
-}
-
-// principal tells callers with different keys apart, so that nobody reads another's session. The key itself is not kept.
-func principal(r *http.Request) string {
-	auth := r.Header.Get("Authorization")
-	if auth == "" {
-		return "anonymous"
-	}
-	sum := sha256.Sum256([]byte(auth))
-	return "key-" + hex.EncodeToString(sum[:8])
+	return req, nil
 }
