@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentry/agentry/agentd/assembler"
+	"github.com/agentry/agentry/agentd/builtin"
 	"github.com/agentry/agentry/agentd/configclient"
 	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
@@ -132,13 +133,9 @@ func (d *daemon) build() (err error) {
 	if err != nil {
 		return err
 	}
-	d.runner, err = run.New(run.Config{Source: source{d.assembler, d.why}, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
+	d.runner, err = run.New(run.Config{Source: source{d.assembler, d.why}, Builtin: builtin.Tools{}, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
 	if err != nil {
 		return err
-	}
-	endpoint := d.cfg.Advertise
-	if endpoint == "" {
-		endpoint = d.address
 	}
 	if d.identity, err = d.newIdentity(); err != nil {
 		return err
@@ -146,7 +143,7 @@ func (d *daemon) build() (err error) {
 	beats := &beats{runner: d.runner, assembler: d.assembler}
 	d.client, err = configclient.New(configclient.Config{
 		Namespace: d.cfg.Namespace, Agent: d.cfg.Agent, Version: version.String(), Capabilities: spec.ThisRelease(),
-		Endpoints: []string{endpoint}, Addresses: d.cfg.ControlPlane, Dial: d.dial, State: d.state, Applier: d.assembler,
+		Endpoints: []string{d.endpoint()}, Addresses: d.cfg.ControlPlane, Dial: d.dial, State: d.state, Applier: d.assembler,
 		ApplyDeadline: d.cfg.ApplyDeadline, BeatInterval: d.cfg.BeatInterval, Beat: beats.next, Drain: d.drain, Redactor: d.redactor, Log: d.log,
 	})
 	return err
@@ -191,6 +188,27 @@ func (d *daemon) ready() (reason string, ok bool) {
 	return fmt.Sprintf("agent %s/%s is not ready: %s", d.cfg.Namespace, d.cfg.Agent, why), false
 }
 
+// sweepEvery is how often overdue suspended runs are looked for.
+const sweepEvery = 5 * time.Second
+
+// sweep ends overdue suspended runs until ctx ends.
+func (d *daemon) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			bounded, cancel := context.WithTimeout(ctx, sweepEvery)
+			if err := d.runner.Sweep(bounded, now); err != nil {
+				d.log.LogAttrs(ctx, slog.LevelDebug, "overdue runs", slog.Any("error", err))
+			}
+			cancel()
+		}
+	}
+}
+
 // run runs every part. The door and the stream stay until the requests that run when ctx ends are answered.
 func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	server, err := d.server()
@@ -210,6 +228,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		d.identity.Run,
 		d.client.Run,
 		d.assembler.Run,
+		d.sweep,
 		d.profiles,
 		func(context.Context) error { return serve(server, listener) },
 		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },
@@ -217,6 +236,11 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		g.Go(func() error { return part(gctx) })
 	}
 	err = g.Wait()
+	closing, finish := context.WithTimeout(outer, 3*time.Second)
+	defer finish()
+	if cerr := d.runner.Close(closing); cerr != nil {
+		d.log.LogAttrs(outer, slog.LevelWarn, "what ran in the background was cut off", slog.Any("error", cerr))
+	}
 	d.assembler.Close()
 	flush, cancel := context.WithTimeout(outer, 2*time.Second)
 	defer cancel()

@@ -7,13 +7,15 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/memory/strategy"
+	"github.com/agentry/agentry/agentd/pending/inpending"
 )
 
 // storages makes where sessions and suspended runs are kept. What is kept in the process is kept in one place, whatever the config, so that
 // a change of it loses no session.
 type storages struct {
-	memory *inmemory.Store
-	log    *slog.Logger
+	memory  *inmemory.Store
+	pending *inpending.Store
+	log     *slog.Logger
 }
 
 var _ assembler.StorageFactory = (*storages)(nil)
@@ -23,7 +25,11 @@ func newStorages(log *slog.Logger) (*storages, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &storages{memory: store, log: log}, nil
+	runs, err := inpending.New(inpending.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return &storages{memory: store, pending: runs, log: log}, nil
 }
 
 // NewStorage makes one of the storage type that the spec names.
@@ -32,7 +38,7 @@ func (f *storages) NewStorage(s assembler.StorageSettings) (assembler.Storage, e
 	if err != nil {
 		return nil, err
 	}
-	return local{assembler.Stores{Memory: m, Sessions: m}}, nil
+	return local{assembler.Stores{Memory: m, Sessions: m, Pending: f.pending}}, nil
 }
 
 func (f *storages) strategy(s assembler.StorageSettings) strategy.Config {
