@@ -27,8 +27,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: build
-build: ## build the three binaries and the example's MCP server into bin/
-	$(call stage,build,mkdir -p bin && for b in $(BINARIES); do go build -o bin/$$b ./$$b; done && go build -o bin/nacos-mcp ./examples/nacos-mcp)
+build: ## build the three binaries and the examples' MCP servers into bin/
+	$(call stage,build,mkdir -p bin && for b in $(BINARIES); do go build -o bin/$$b ./$$b; done && for b in nacos-mcp desk-mcp; do go build -o bin/$$b ./examples/$$b || exit 1; done)
 
 .PHONY: demo
 demo: build ## the main job end to end, with everything embedded; ends by itself

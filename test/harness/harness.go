@@ -25,7 +25,7 @@ import (
 type Env struct {
 	// Dir holds data directories, state directories and logs.
 	Dir string
-	// Bin holds controlplane, agentd, agentctl and nacos-mcp.
+	// Bin holds controlplane, agentd, agentctl, nacos-mcp and desk-mcp.
 	Bin string
 	// LogLevel of the processes; New takes it from LogLevelVar, "" means info.
 	LogLevel string
