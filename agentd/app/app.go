@@ -120,11 +120,11 @@ type daemon struct {
 }
 
 func (d *daemon) build() (err error) {
-	storage, err := newStorages(d.log)
+	guard := egress.New(egress.Config{Policy: d.cfg.Egress})
+	storage, err := newStorages(guard, d.log)
 	if err != nil {
 		return err
 	}
-	guard := egress.New(egress.Config{Policy: d.cfg.Egress})
 	d.assembler, err = assembler.New(assembler.Config{
 		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
 		Permit: guard.CheckURL,

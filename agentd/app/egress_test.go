@@ -39,7 +39,7 @@ func inside(t *testing.T, allow ...string) *assembler.Assembler {
 		t.Fatal(err)
 	}
 	guard, log := egress.New(egress.Config{Policy: policy}), slog.New(slog.DiscardHandler)
-	storage, err := newStorages(log)
+	storage, err := newStorages(guard, log)
 	if err != nil {
 		t.Fatal(err)
 	}

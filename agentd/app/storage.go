@@ -2,12 +2,18 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
+	"github.com/agentry/agentry/agentd/memory/redismemory"
 	"github.com/agentry/agentry/agentd/memory/strategy"
 	"github.com/agentry/agentry/agentd/pending/inpending"
+	"github.com/agentry/agentry/agentd/redis"
+	"github.com/agentry/agentry/internal/egress"
+	"github.com/agentry/agentry/internal/phase"
 )
 
 // storages makes where sessions and suspended runs are kept. What is kept in the process is kept in one place, whatever the config, so that
@@ -15,12 +21,13 @@ import (
 type storages struct {
 	memory  *inmemory.Store
 	pending *inpending.Store
+	guard   *egress.Guard
 	log     *slog.Logger
 }
 
 var _ assembler.StorageFactory = (*storages)(nil)
 
-func newStorages(log *slog.Logger) (*storages, error) {
+func newStorages(guard *egress.Guard, log *slog.Logger) (*storages, error) {
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
 		return nil, err
@@ -29,16 +36,38 @@ func newStorages(log *slog.Logger) (*storages, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &storages{memory: store, pending: runs, log: log}, nil
+	return &storages{memory: store, pending: runs, guard: guard, log: log}, nil
 }
 
 // NewStorage makes one of the storage type that the spec names.
 func (f *storages) NewStorage(s assembler.StorageSettings) (assembler.Storage, error) {
+	if s.Spec.StorageType == "redis" {
+		return f.shared(s)
+	}
 	m, err := inmemory.New(inmemory.Config{Store: f.memory, Strategy: f.strategy(s)})
 	if err != nil {
 		return nil, err
 	}
 	return local{assembler.Stores{Memory: m, Sessions: m, Pending: f.pending}}, nil
+}
+
+// shared makes one in Redis, for all instances of the agent.
+func (f *storages) shared(s assembler.StorageSettings) (assembler.Storage, error) {
+	client, err := redis.New(redis.Config{
+		Address: s.Spec.Address, Credential: value(s.Spec.Credential, s.Credentials), Prefix: redis.Prefix(s.Namespace, s.Agent),
+		Dial: f.guard.DialContext, Log: f.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := redismemory.New(redismemory.Config{Client: client, Strategy: f.strategy(s)})
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return &remote{
+		client: client, memory: m, stop: client.OnChange(s.Changed),
+		stores: assembler.Stores{Memory: m, Sessions: m, Pending: f.pending},
+	}, nil
 }
 
 func (f *storages) strategy(s assembler.StorageSettings) strategy.Config {
@@ -64,3 +93,42 @@ func (local) Connect(context.Context) error { return nil }
 
 // State is always good.
 func (local) State() assembler.StorageState { return assembler.StorageState{Healthy: true} }
+
+// remote is a storage in Redis.
+type remote struct {
+	client *redis.Client
+	memory *redismemory.Memory
+	stores assembler.Stores
+	stop   func()
+}
+
+// Stores gives its ports.
+func (r *remote) Stores() assembler.Stores { return r.stores }
+
+// Connect asks the server once.
+func (r *remote) Connect(ctx context.Context) error {
+	err := r.client.Probe(ctx)
+	var why *redis.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &why):
+		return &assembler.ServerError{Code: why.Code, Err: why}
+	default:
+		return &assembler.ServerError{Code: phase.Timeout, Err: fmt.Errorf("redis %s: %w", r.client.Address(), err)}
+	}
+}
+
+// State is how the server stood last.
+func (r *remote) State() assembler.StorageState {
+	if why := r.client.Sick(); why != nil {
+		return assembler.StorageState{Code: why.Code, Message: why.Error()}
+	}
+	return assembler.StorageState{Healthy: true}
+}
+
+// Close ends what the storage does in the background, then its connections.
+func (r *remote) Close() error {
+	r.stop()
+	return errors.Join(r.memory.Close(), r.client.Close())
+}
