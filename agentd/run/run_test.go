@@ -21,9 +21,11 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.uber.org/goleak"
 
+	"github.com/agentry/agentry/agentd/builtin"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/memory/inmemory"
 	"github.com/agentry/agentry/agentd/model"
+	"github.com/agentry/agentry/agentd/pending/inpending"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/errs"
@@ -120,17 +122,24 @@ func open(t *testing.T, mutate func(*run.Runtime), answers ...func(context.Conte
 	if err != nil {
 		t.Fatal(err)
 	}
+	runs, err := inpending.New(inpending.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := &bench{model: &fakeModel{answers: answers}, log: &bytes.Buffer{}}
-	rt := &run.Runtime{Namespace: "default", Agent: "helper", Revision: 8, Config: "8-3f2a91c4", System: "You help.", Model: b.model, ModelName: "m", Memory: mem, MaxIterations: 10}
+	rt := &run.Runtime{Namespace: "default", Agent: "helper", Revision: 8, Config: "8-3f2a91c4", System: "You help.", Model: b.model, ModelName: "m", Memory: mem, Sessions: mem, Pending: runs, MaxIterations: 10}
 	if mutate != nil {
 		mutate(rt)
 	}
 	b.source = &fakeSource{rt: rt}
-	b.Runner, err = run.New(run.Config{Source: b.source, Log: slog.New(slog.NewTextHandler(b.log, nil))})
+	b.Runner, err = run.New(run.Config{Source: b.source, Builtin: builtin.Tools{}, Instance: "i-1", Log: slog.New(slog.NewTextHandler(b.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("close: %v", err)
+		}
 		if held, released := b.source.held.Load(), b.source.released.Load(); held != released || b.InFlight() != 0 {
 			t.Errorf("%d runtimes taken, %d given back, %d in flight", held, released, b.InFlight())
 		}
