@@ -1,0 +1,163 @@
+package a2adoor
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/agentry/agentry/agentd/pending"
+	"github.com/agentry/agentry/agentd/task"
+	"github.com/agentry/agentry/internal/errs"
+)
+
+// asks gives the state and the words of a task whose run waits.
+func asks(p pending.Run) (task.State, []task.Part) {
+	switch p.Kind {
+	case pending.Auth:
+		return task.AuthRequired, text(p.Question)
+	case pending.Input:
+		return task.InputRequired, text(p.Question)
+	case pending.Approval:
+	}
+	var b strings.Builder
+	b.WriteString("These tool calls wait for approval:")
+	for _, c := range p.Calls {
+		if c.Needs {
+			b.WriteString("\n" + c.Tool + " " + string(c.Arguments))
+			if c.Why != "" {
+				b.WriteString(" (" + c.Why + ")")
+			}
+		}
+	}
+	words := text(b.String())
+	data, err := json.Marshal(map[string]any{"kind": "approval", "id": p.ID, "calls": p.Calls, "expiresAt": p.ExpiresAt.UTC().Format(time.RFC3339)})
+	if err == nil {
+		words = append(words, task.Part{Kind: task.Data, Data: data, MediaType: "application/json"})
+	}
+	return task.InputRequired, words
+}
+
+// await notes a task whose run somebody else may go on with, or whose time may run out.
+func (d *Door) await(rec task.Record) {
+	if rec.Pending == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting[rec.Ref()] = rec.Pending
+}
+
+// forget takes a task off the list of those that wait.
+func (d *Door) forget(ref task.Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.waiting, ref)
+}
+
+// abandon ends a suspended run whose task is over.
+func (d *Door) abandon(by, id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	if err := d.cfg.Runner.Abandon(ctx, id, by, "the task was canceled"); err != nil && !errs.Is(err, errs.Conflict) {
+		d.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "a suspended run could not be ended", slog.String("run", id), slog.String("error", err.Error()))
+	}
+}
+
+// lookAtWaiting looks what became of the runs that tasks wait for: decided about at another door, or overdue.
+func (d *Door) lookAtWaiting(ctx context.Context) {
+	d.mu.Lock()
+	waiting := maps.Clone(d.waiting)
+	d.mu.Unlock()
+	for ref, id := range waiting {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		p, err := d.cfg.Runner.PendingRun(ctx, id)
+		cancel()
+		switch {
+		case errs.Is(err, errs.NotFound):
+			d.goOn(ref, id, pending.Run{ID: id, State: pending.Expired})
+		case err != nil:
+			return // the store is gone: later
+		case p.State != pending.Waiting:
+			d.goOn(ref, id, p)
+		}
+	}
+}
+
+// goOn tells a task what became of the run that it waited for.
+func (d *Door) goOn(ref task.Ref, id string, p pending.Run) {
+	next := ""
+	var events []task.Event
+	rec, err := d.update(ref, func(r *task.Record) ([]task.Event, error) {
+		events, next = nil, ""
+		if r.Pending != id || r.Task.Status.State.Terminal() {
+			return nil, nil
+		}
+		switch {
+		case p.State == pending.Running:
+			next = id
+			if r.Task.Status.State != task.Working {
+				events = []task.Event{{Status: d.status(task.Working, nil)}}
+			}
+			return events, nil
+		case p.Next != "":
+			next = p.Next
+			r.Pending = next
+			return nil, nil
+		}
+		r.Pending, r.Approval = "", false
+		events = d.outcome(p, r.Turns)
+		return events, nil
+	})
+	if err == nil && p.Next != "" && next == p.Next {
+		rec, events, err = d.asksAgain(ref, p.Next)
+	}
+	if next == "" || err != nil {
+		d.forget(ref)
+	} else {
+		d.await(rec)
+	}
+	if err == nil && len(events) > 0 {
+		d.push.changed(rec, events)
+	}
+}
+
+// asksAgain tells what the run asks that follows the one that was decided about.
+func (d *Door) asksAgain(ref task.Ref, id string) (task.Record, []task.Event, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	p, err := d.cfg.Runner.PendingRun(ctx, id)
+	if err != nil {
+		return task.Record{}, nil, err
+	}
+	var events []task.Event
+	rec, err := d.update(ref, func(r *task.Record) ([]task.Event, error) {
+		state, words := asks(p)
+		r.Approval = p.Kind == pending.Approval
+		events = []task.Event{{Status: d.status(state, words)}}
+		return events, nil
+	})
+	return rec, events, err
+}
+
+// outcome gives the events of a task whose run ended elsewhere.
+func (d *Door) outcome(p pending.Run, turn int) []task.Event {
+	if p.State == pending.Expired {
+		return []task.Event{{Status: d.status(task.Failed, text("nobody decided or answered in time"))}}
+	}
+	if p.Result == nil {
+		return []task.Event{{Status: d.status(task.Failed, text("the run ended without a result"))}}
+	}
+	if p.State == pending.Failed || p.Result.Code != "" {
+		return []task.Event{{Status: d.status(task.Failed, text(p.Result.Message))}}
+	}
+	var events []task.Event
+	if p.Result.Text != "" {
+		events = append(events, task.Event{Chunk: &task.Chunk{
+			Artifact: task.Artifact{ID: answerID(turn) + "-decided", Name: "answer", Parts: text(p.Result.Text)}, Last: true,
+		}})
+	}
+	return append(events, task.Event{Status: d.status(task.Completed, nil)})
+}
