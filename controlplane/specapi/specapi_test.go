@@ -370,15 +370,15 @@ func TestDryRunWritesNothingAndShowsTheChange(t *testing.T) {
 }
 
 func TestUnsupportedFieldsAreNoted(t *testing.T) {
-	set := append(whole(), files("set/bot/memory.json", `{"storageType": "redis", "address": "127.0.0.1:6379"}`)...)
+	set := append(whole(), files("set/bot/knowledge.json", `{"knowledgeBases": [{"name": "faq"}]}`)...)
 	r := newRig(t)
 	notes := strings.Join(r.mustApply(set).GetNotes(), "\n")
-	if !strings.Contains(notes, "not_supported") || !strings.Contains(notes, "memory.storageType") {
+	if !strings.Contains(notes, "not_supported") || !strings.Contains(notes, "knowledgeBases") {
 		t.Errorf("notes: %s", notes)
 	}
 	r = newRig(t)
-	r.fleet.capabilities = [][]string{{"memory.redis"}}
-	if notes := strings.Join(r.mustApply(set).GetNotes(), "\n"); strings.Contains(notes, "memory.storageType") {
+	r.fleet.capabilities = [][]string{{"knowledge"}}
+	if notes := strings.Join(r.mustApply(set).GetNotes(), "\n"); strings.Contains(notes, "knowledgeBases") {
 		t.Errorf("a live instance can do it, but: %s", notes)
 	}
 }

@@ -35,5 +35,10 @@ const (
 // ThisRelease lists what this release's agentd can do. Hello carries it; Apply's notes use it where no
 // instance is live.
 func ThisRelease() []string {
-	return []string{CapLimitTokens, CapLimitToolCalls, CapLimitParallel, CapModelMetadata, CapMCPEndpoints}
+	return []string{
+		CapLimitTokens, CapLimitToolCalls, CapLimitParallel, CapLimitCost, CapLimitSameCall,
+		CapModelMetadata, CapModelFallbacks, CapModelPrice, CapMCPEndpoints,
+		CapMemoryRedis, CapMemorySearch, CapMemorySummary, CapMemoryPayload,
+		CapApproval, CapExposeREST, CapExposeMCP, CapExposeAuth, CapExposeRate, CapExposeBody, CapExposeCORS,
+	}
 }
