@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -196,6 +197,13 @@ func (t *Turn) adopt(w pending.Run, k kept) {
 	t.req = Request{
 		ID: k.Request, Door: Door(w.Door), Principal: w.Principal, Session: w.Session, Stop: k.Stop, Metadata: k.Metadata, Format: k.Format, Builtins: k.Builtins,
 		Stream: req.Stream, Steps: req.Steps,
+	}
+	if len(req.Metadata) > 0 { // the answer's own goes before the question's
+		t.req.Metadata = maps.Clone(k.Metadata)
+		if t.req.Metadata == nil {
+			t.req.Metadata = map[string]string{}
+		}
+		maps.Copy(t.req.Metadata, req.Metadata)
 	}
 	if w.Config != t.Config {
 		t.PreviousConfig = w.Config
