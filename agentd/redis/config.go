@@ -2,7 +2,9 @@ package redis
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -40,6 +42,17 @@ type Config struct {
 
 // Prefix is what the keys of an agent begin with. The braces keep them together in a Redis Cluster. Names hold no colon and no brace.
 func Prefix(namespace, agent string) string { return "agentry:{" + namespace + ":" + agent + "}:" }
+
+// Digest makes 128 bits of a hash, as hex, of parts that can't be confused: what key names carry of principals and sessions, so that whoever
+// may list keys learns nothing of them.
+func Digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		sum := sha256.Sum256([]byte(p))
+		_, _ = h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
 
 // endpoint is a parsed address.
 type endpoint struct {

@@ -264,8 +264,8 @@ func RedisACL(name, password, namespace, agent string) string {
 // RedisCommands are the rights that an agent's user needs.
 func RedisCommands() []string {
 	return []string{
-		"+eval", "+evalsha", "+time", "+ping", "+get", "+set", "+del", "+pexpire", "+pttl",
+		"+eval", "+evalsha", "+time", "+ping", "+get", "+set", "+del", "+exists", "+pexpire", "+pexpireat", "+pttl",
 		"+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+lrange", "+llen", "+rpush", "+lpop",
-		"+zadd", "+zrem", "+zscore", "+zrange", "+zrevrange", "+zrangebyscore", "+zremrangebyscore", "+zremrangebyrank",
+		"+zadd", "+zrem", "+zcard", "+zscore", "+zrange", "+zrevrange", "+zrangebyscore", "+zremrangebyscore", "+zremrangebyrank",
 	}
 }

@@ -1,8 +1,6 @@
 package redismemory
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"regexp"
 
 	"github.com/agentry/agentry/agentd/memory"
@@ -25,7 +23,7 @@ type keys struct {
 }
 
 func keysOf(k memory.Key) keys {
-	sid := digest(k.Principal, k.Session)
+	sid := redis.Digest(k.Principal, k.Session)
 	base := redis.Prefix(k.Namespace, k.Agent) + "s:" + sid + ":"
 	return keys{
 		sid: sid, meta: base + "m", turns: base + "t", ids: base + "i", vectors: base + "v",
@@ -34,21 +32,11 @@ func keysOf(k memory.Key) keys {
 }
 
 func indexOf(o memory.Owner) string {
-	return redis.Prefix(o.Namespace, o.Agent) + "o:" + digest(o.Principal)
+	return redis.Prefix(o.Namespace, o.Agent) + "o:" + redis.Digest(o.Principal)
 }
 
 func metaOf(o memory.Owner, sid string) string {
 	return redis.Prefix(o.Namespace, o.Agent) + "s:" + sid + ":m"
-}
-
-// digest is 128 bits of a hash; the parts can't be confused.
-func digest(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		sum := sha256.Sum256([]byte(p))
-		_, _ = h.Write(sum[:])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 var plainID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
@@ -58,5 +46,5 @@ func idOf(id string) string {
 	if plainID.MatchString(id) {
 		return id
 	}
-	return digest(id)
+	return redis.Digest(id)
 }
