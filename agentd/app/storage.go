@@ -11,6 +11,7 @@ import (
 	"github.com/agentry/agentry/agentd/memory/redismemory"
 	"github.com/agentry/agentry/agentd/memory/strategy"
 	"github.com/agentry/agentry/agentd/pending/inpending"
+	"github.com/agentry/agentry/agentd/pending/redispending"
 	"github.com/agentry/agentry/agentd/redis"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
@@ -64,9 +65,13 @@ func (f *storages) shared(s assembler.StorageSettings) (assembler.Storage, error
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
+	runs, err := redispending.New(redispending.Config{Client: client})
+	if err != nil {
+		return nil, errors.Join(err, m.Close(), client.Close())
+	}
 	return &remote{
 		client: client, memory: m, stop: client.OnChange(s.Changed),
-		stores: assembler.Stores{Memory: m, Sessions: m, Pending: f.pending},
+		stores: assembler.Stores{Memory: m, Sessions: m, Pending: runs},
 	}, nil
 }
 
