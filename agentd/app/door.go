@@ -42,6 +42,9 @@ func (d *daemon) server() (*http.Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", d.open(guard, openai, openai.Refuse))
+	if err := d.mount(mux, guard); err != nil {
+		return nil, err
+	}
 	for _, p := range admindoor.Patterns() {
 		mux.Handle(p, admin)
 	}
