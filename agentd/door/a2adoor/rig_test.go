@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -236,9 +237,9 @@ func each(t *testing.T, r *rig, f func(t *testing.T, c client)) {
 	}
 }
 
-func post(ctx context.Context, t *testing.T, method, url, key string, body []byte) *http.Response {
+func post(ctx context.Context, t *testing.T, method, address, key string, body []byte) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +402,7 @@ func (restClient) path(t *testing.T, op string, req proto.Message) (method, path
 			if q == "" {
 				sep = "?"
 			}
-			q += sep + name + "=" + fmt.Sprint(v)
+			q += sep + name + "=" + url.QueryEscape(fmt.Sprint(v))
 		}
 	}
 	switch r := req.(type) {

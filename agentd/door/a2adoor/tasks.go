@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"time"
 
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
@@ -96,17 +97,20 @@ func (d *Door) listTasks(ctx context.Context, c call, req *pb.ListTasksRequest) 
 	return out, nil
 }
 
-// A cursor is a time in milliseconds and an ID.
+// A cursor is a time in milliseconds and an ID, behind their checksum: what was mistyped is not taken for another place.
 func writeCursor(c task.Cursor) string {
-	b := binary.AppendVarint(nil, c.At.UnixMilli())
-	return base64.RawURLEncoding.EncodeToString(append(b, c.ID...))
+	b := binary.AppendVarint(make([]byte, crc32.Size), c.At.UnixMilli())
+	b = append(b, c.ID...)
+	binary.BigEndian.PutUint32(b, crc32.ChecksumIEEE(b[crc32.Size:]))
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func readCursor(s string) (task.Cursor, bool) {
 	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
+	if err != nil || len(b) < crc32.Size || binary.BigEndian.Uint32(b) != crc32.ChecksumIEEE(b[crc32.Size:]) {
 		return task.Cursor{}, false
 	}
+	b = b[crc32.Size:]
 	ms, n := binary.Varint(b)
 	if n <= 0 || len(b) == n || len(b)-n > maxID {
 		return task.Cursor{}, false
