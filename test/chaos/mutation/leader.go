@@ -12,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/agentry/agentry/controlplane/view"
-	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/test/chaos/failpoint"
 	"github.com/agentry/agentry/test/chaos/faults"
 	"github.com/agentry/agentry/test/chaos/world"
@@ -145,17 +144,11 @@ func (l *lab) late(ctx context.Context, now int64) (string, error) {
 			return fmt.Sprintf("a move of term %d was written at revision %d", m.Term, kv.ModRevision), nil
 		}
 	}
-	if resp, err = l.world.Etcd().Get(ctx, view.HeadKey(manifest.KindAgent, "default", agentName)); err != nil {
+	if resp, err = l.world.Etcd().Get(ctx, view.Root, clientv3.WithPrefix(), clientv3.WithKeysOnly()); err != nil {
 		return "", err
 	}
-	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision > now {
-		return fmt.Sprintf("the agent's head was written at revision %d by a leader of before", resp.Kvs[0].ModRevision), nil
-	}
-	if resp, err = l.world.Etcd().Get(ctx, view.AppliedPrefix, clientv3.WithPrefix()); err != nil {
-		return "", err
-	}
-	for _, kv := range resp.Kvs {
-		if kv.ModRevision > now {
+	for _, kv := range resp.Kvs { // whatever is kept of the agent: a decision may be a head, a record or a refusal
+		if strings.Contains(string(kv.Key), "/default/"+agentName) && kv.ModRevision > now {
 			return fmt.Sprintf("%s was written at revision %d by a leader of before", kv.Key, kv.ModRevision), nil
 		}
 	}
