@@ -134,7 +134,9 @@ func open(t *testing.T) *world {
 	w.source = &source{rt: run.Runtime{
 		Namespace: "default", Agent: "helper", Revision: 8, Config: "8-3f2a91c4", System: "You help.", Model: w.model, Memory: mem, Sessions: mem, Pending: runs,
 		Tools: refund{}, ToolPayload: 1 << 10, MaxIterations: 4,
-		Approval: &run.Approval{Needs: func(_, _ string, args map[string]any, _, _ string) (string, bool) { return "amount > 50", args["amount"] == 70.0 }},
+		Approval: &run.Approval{Needs: func(_, _ string, args map[string]any, _, _ string) (string, bool) {
+			return "amount > 50", args["amount"] == 70.0
+		}},
 	}}
 	r, err := run.New(run.Config{Source: w.source})
 	if err != nil {
