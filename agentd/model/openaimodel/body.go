@@ -60,10 +60,13 @@ func parameters(cfg Config) (map[string]json.RawMessage, error) {
 	return p, nil
 }
 
-// renderTail gives `,"name":value...` in name order.
+// renderTail gives `,"name":value...` in name order; a null leaves its field out.
 func renderTail(p map[string]json.RawMessage) ([]byte, error) {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if string(p[name]) == "null" {
+			continue
+		}
 		key, err := json.Marshal(name)
 		if err != nil {
 			return nil, errs.New(errs.Invalid, "extraBody: %w", err)
@@ -89,7 +92,7 @@ func (m *Model) render(r model.Request) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendMessage(b, &r.Messages[i])
+		b = m.appendMessage(b, &r.Messages[i])
 	}
 	b = append(b, ']')
 	for i, t := range r.Tools {
@@ -142,24 +145,52 @@ func sizeOf(r model.Request) int {
 	return n
 }
 
-func appendMessage(b []byte, m *model.Message) []byte {
+// appendMessage writes one message. Content is always there: a tool's result, say, may be empty, and is refused without.
+func (m *Model) appendMessage(b []byte, msg *model.Message) []byte {
 	b = append(b, `{"role":"`...)
-	b = append(b, m.Role...) // one of ours: nothing to escape
-	b = append(b, '"')
+	b = append(b, msg.Role...) // one of ours: nothing to escape
+	b = append(b, `","content":`...)
 	switch {
-	case len(m.Images) > 0:
-		b = appendParts(append(b, `,"content":`...), m)
-	case m.Text != "":
-		b = jsonquote.Append(append(b, `,"content":`...), m.Text)
+	case len(msg.Images) > 0:
+		b = appendParts(b, msg)
+	case msg.Text == "" && len(msg.ToolCalls) > 0:
+		b = append(b, "null"...)
+	default:
+		b = jsonquote.Append(b, msg.Text)
 	}
-	for i, c := range m.ToolCalls {
+	if len(msg.ToolCalls) > 0 {
+		b = m.appendCalls(b, msg.ToolCalls)
+	}
+	if msg.ToolCallID != "" {
+		bare, _ := splitMark(msg.ToolCallID)
+		b = append(b, `,"tool_call_id":`...)
+		b = jsonquote.Append(b, bare)
+	}
+	return append(b, '}')
+}
+
+// appendCalls writes a round's tool calls, with what the endpoint wants back with them.
+func (m *Model) appendCalls(b []byte, calls []model.ToolCall) []byte {
+	for i, c := range calls {
+		kept, id := m.echoes.get(c.ID)
 		if i == 0 {
+			if kept.reasoning != "" || m.quirks.reasoning.Load() {
+				b = append(b, `,"reasoning_content":`...)
+				b = jsonquote.Append(b, kept.reasoning)
+			}
 			b = append(b, `,"tool_calls":[`...)
 		} else {
 			b = append(b, ',')
 		}
 		b = append(b, `{"id":`...)
-		b = jsonquote.Append(b, c.ID)
+		b = jsonquote.Append(b, id)
+		switch {
+		case kept.extra != nil:
+			b = append(b, `,"extra_content":`...)
+			b = append(b, kept.extra...)
+		case i == 0 && m.quirks.signature.Load():
+			b = append(b, `,"extra_content":`+noSignature...)
+		}
 		b = append(b, `,"type":"function","function":{"name":`...)
 		b = jsonquote.Append(b, c.Name)
 		args := c.Arguments
@@ -170,14 +201,7 @@ func appendMessage(b []byte, m *model.Message) []byte {
 		b = jsonquote.Append(b, args)
 		b = append(b, "}}"...)
 	}
-	if len(m.ToolCalls) > 0 {
-		b = append(b, ']')
-	}
-	if m.ToolCallID != "" {
-		b = append(b, `,"tool_call_id":`...)
-		b = jsonquote.Append(b, m.ToolCallID)
-	}
-	return append(b, '}')
+	return append(b, ']')
 }
 
 // appendParts writes a message with pictures: its text first.
@@ -207,7 +231,8 @@ func appendParts(b []byte, m *model.Message) []byte {
 func (m *Model) tailFor(r model.Request) ([]byte, error) {
 	metadata := m.cfg.SendMetadata && len(r.Metadata) > 0
 	formatted := r.Format.Type != "" && r.Format.Type != "text"
-	if len(r.Stop) == 0 && !metadata && !formatted {
+	renamed := m.quirks.completionTokens.Load()
+	if len(r.Stop) == 0 && !metadata && !formatted && !renamed {
 		if r.Stream {
 			return m.streamed, nil
 		}
@@ -229,6 +254,10 @@ func (m *Model) tailFor(r model.Request) ([]byte, error) {
 		if p["response_format"], err = format(r.Format); err != nil {
 			return nil, err
 		}
+	}
+	if v, set := p["max_tokens"]; set && renamed {
+		delete(p, "max_tokens")
+		p["max_completion_tokens"] = v
 	}
 	tail, err := renderTail(p)
 	if err != nil || !r.Stream {

@@ -92,6 +92,9 @@ func (e *events) line() ([]byte, error) {
 	}
 	e.long = e.long[:0]
 	for errors.Is(err, bufio.ErrBufferFull) {
+		if len(e.long)+len(line) > maxEvent {
+			return nil, errTooLarge
+		}
 		e.long = append(e.long, line...)
 		line, err = e.r.ReadSlice('\n')
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 )
@@ -27,6 +29,8 @@ type failure struct {
 	status     int
 	retryable  bool
 	retryAfter time.Duration
+	spent      *model.Usage // by an answer that broke off
+	learnt     bool         // the next attempt asks in another way
 }
 
 // classify names what went wrong; actx is the attempt's context, whose cause tells its own timeouts apart.
@@ -43,7 +47,7 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 		f.set(phase.Invalid, denied.Error())
 	case errors.As(err, &refused):
 		f.fromRefusal(x, refused)
-	case errors.As(err, &proto), errors.Is(err, errTooLarge):
+	case errors.As(err, &proto), errors.Is(err, errTooLarge), errors.Is(err, errCalls):
 		f.set(phase.Invalid, err.Error())
 	case errors.Is(err, errBrokenStream), errors.Is(err, errTruncated):
 		f.set(phase.Unreachable, err.Error())
@@ -55,6 +59,9 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 		f.set(phase.Invalid, "the answer is not what the protocol says: "+err.Error())
 	}
 	f.retryAfter = parseRetryAfter(x.retryAfter)
+	if ms, err := strconv.ParseFloat(x.retryAfterMS, 64); err == nil && ms > 0 && ms < 1e9 {
+		f.retryAfter = time.Duration(ms * float64(time.Millisecond))
+	}
 	return f
 }
 
@@ -83,14 +90,27 @@ func (f *failure) fromRefusal(x *exchange, e *refusal) {
 		}
 	}
 	f.fromStatus(status, oneLine(e.Message))
+	kind = strings.ToLower(kind)
 	switch {
-	case strings.Contains(kind, "context_length"):
+	case oneOf(kind, "context_length"), (status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge) && oneOf(strings.ToLower(e.Message), tooLong...):
 		f.code, f.retryable = codeContextLength, false
-	case strings.Contains(kind, "content_filter"), strings.Contains(kind, "content_policy"):
+	case oneOf(kind, "content_filter", "content_policy", "data_inspection", "datainspection"):
 		f.code, f.retryable = codeContentFilter, false
-	case strings.Contains(kind, "insufficient_quota"):
+	case status == http.StatusPaymentRequired, oneOf(kind, "arrearage"):
+		f.set(phase.Unauthorized, f.message)
+	case oneOf(kind, "insufficient_quota", "exceeded_current_quota"):
 		f.retryable = false
 	}
+}
+
+// tooLong is how servers without a code for it say that a request doesn't fit: OpenAI, vLLM and DeepSeek; llama.cpp; Kimi; Gemini; Mistral; Qwen.
+var tooLong = []string{ //nolint:gochecknoglobals // a constant
+	"maximum context length", "context size", "context window", "exceeded model token limit", "exceeds the maximum number of tokens",
+	"too large for model with", "range of input length",
+}
+
+func oneOf(s string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(s, p) })
 }
 
 func (f *failure) fromStatus(status int, message string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func TestFailures(t *testing.T) {
 		"no such model":  {handlers: []http.HandlerFunc{status(404, "", `{"error":{"message":"no such model"}}`)}, code: "invalid", attempts: 1, says: "no such model"},
 		"context length": {handlers: []http.HandlerFunc{status(400, "", `{"error":{"message":"too long","code":"context_length_exceeded"}}`)}, code: "context_length", attempts: 1},
 		"quota":          {handlers: []http.HandlerFunc{status(429, "", `{"error":{"message":"pay","code":"insufficient_quota"}}`)}, code: "rate_limited", attempts: 1},
-		"a redirect":     {handlers: []http.HandlerFunc{status(302, "", "")}, code: "http_5xx", attempts: 3},
+		"a redirect":     {handlers: []http.HandlerFunc{status(302, "", "")}, code: "invalid", attempts: 1, says: "redirect"},
 		"an error in the stream before any text": {
 			handlers: []http.HandlerFunc{sse(`{"error":{"message":"overloaded","type":"server_error"}}`), ok}, attempts: 2,
 		},
@@ -48,7 +49,25 @@ func TestFailures(t *testing.T) {
 		"a stream that ends early":           {handlers: []http.HandlerFunc{sse(text("par")), ok}, code: "unreachable", attempts: 1, says: "ended before"},
 		"a stream that ends before any text": {handlers: []http.HandlerFunc{sse(), ok}, attempts: 2},
 		"a stream of rubbish":                {handlers: []http.HandlerFunc{sse(text("par"), "{broken"), ok}, code: "unreachable", attempts: 1, says: "no chunk"},
-		"JSON where a stream was asked for":  {handlers: []http.HandlerFunc{status(200, "", `{"choices":[]}`)}, code: "invalid", attempts: 1, says: "asked for a stream"},
+		"JSON where a stream was asked for":  {handlers: []http.HandlerFunc{status(200, "", `{"choices":[]}`)}, code: "invalid", attempts: 1, says: "without choices"},
+		"a page where a stream was asked for": {handlers: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "<h1>Log in</h1>")
+		}}, code: "invalid", attempts: 1, says: "asked for a stream"},
+		"a whole answer where a stream was asked for": {handlers: []http.HandlerFunc{status(200, "", `{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}]}`)}, attempts: 1},
+		"429 with Retry-After-Ms": {handlers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After-Ms", "3600000")
+			status(429, "1", "{}")(w, r)
+		}}, code: "rate_limited", attempts: 1},
+		"too long, in Qwen's words":      {handlers: []http.HandlerFunc{status(400, "", `{"error":{"message":"Range of input length should be [1, 30720]","code":"invalid_parameter_error"}}`)}, code: "context_length", attempts: 1},
+		"too long, in Kimi's words":      {handlers: []http.HandlerFunc{status(400, "", `{"error":{"message":"Invalid request: Your request exceeded model token limit: 8192","type":"invalid_request_error"}}`)}, code: "context_length", attempts: 1},
+		"filtered, in Qwen's words":      {handlers: []http.HandlerFunc{status(400, "", `{"error":{"message":"no","code":"data_inspection_failed"}}`)}, code: "content_filter", attempts: 1},
+		"no money":                       {handlers: []http.HandlerFunc{status(402, "", `{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}`)}, code: "unauthorized", attempts: 1},
+		"an error in a list":             {handlers: []http.HandlerFunc{status(400, "", `[{"error":{"code":400,"message":"API key not valid","status":"INVALID_ARGUMENT"}}]`)}, code: "invalid", attempts: 1, says: "HTTP 400: API key not valid"},
+		"an error without an object":     {handlers: []http.HandlerFunc{status(404, "", `{"object":"error","message":"The model x does not exist","type":"NotFoundError","code":404}`)}, code: "invalid", attempts: 1, says: "HTTP 404: The model x does not exist"},
+		"an error of a validation":       {handlers: []http.HandlerFunc{status(422, "", `{"detail":[{"loc":["body"],"msg":"Field required"}]}`)}, code: "invalid", attempts: 1, says: "Field required"},
+		"an answer that ends in a fault": {handlers: []http.HandlerFunc{sse(`{"choices":[{"index":0,"delta":{},"finish_reason":"network_error"}]}`), ok}, attempts: 2},
+
 		"a connection cut in the stream": {
 			handlers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
 				sse(text("par"))(w, r)

@@ -55,7 +55,7 @@ type Config struct {
 	Stop        []string
 	Seed        *int64
 	// ExtraBody is a JSON object merged over the request; it wins over the fields above but may not carry model, messages,
-	// tools or stream.
+	// tools or stream. A null leaves the field out, stream_options and response_format too.
 	ExtraBody    json.RawMessage
 	SendMetadata bool
 	// Timeout bounds an attempt until its first chunk (streaming) or to its end; default 2 min.
@@ -73,7 +73,7 @@ type Config struct {
 	Transports *Transports
 }
 
-// Model is one endpoint. It is immutable and may be used from many goroutines.
+// Model is one endpoint. It may be used from many goroutines.
 type Model struct {
 	cfg    Config
 	params map[string]json.RawMessage
@@ -83,6 +83,8 @@ type Model struct {
 	chat, embeddings *url.URL
 	basic            string // Authorization of a URL that carries a user; "": none
 	transport        *http.Transport
+	echoes           *echoes
+	quirks           quirks
 	release          func()
 }
 
@@ -118,16 +120,14 @@ func New(cfg Config) (*Model, error) {
 	base := strings.TrimRight(cfg.BaseURL, "/")
 	m := &Model{cfg: cfg, params: params, tail: tail, streamed: streamTail(params, tail)}
 	m.head = append(jsonquote.Append([]byte(`{"model":`), cfg.Model), `,"messages":[`...)
-	for path, into := range map[string]**url.URL{"/chat/completions": &m.chat, "/embeddings": &m.embeddings} {
-		if *into, err = url.Parse(base + path); err != nil {
-			return nil, errs.New(errs.Invalid, "baseUrl: want an http or https URL")
-		}
-	}
+	m.chat, m.embeddings = u.JoinPath("chat", "completions"), u.JoinPath("embeddings") // a query stays
+	m.chat.User, m.embeddings.User = nil, nil
 	if u.User != nil {
 		password, _ := u.User.Password()
 		m.basic = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
 	}
-	m.transport, m.release = pool.acquire(base)
+	shared, release := pool.acquire(base)
+	m.transport, m.echoes, m.release = shared.transport, shared.echoes, release
 	return m, nil
 }
 
@@ -145,41 +145,62 @@ func (m *Model) Close() { m.release() }
 func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.Chunk, error] {
 	return func(yield func(model.Chunk, error) bool) {
 		var attempts []model.Attempt
+		var spent *model.Usage // by attempts that broke off
 		for n := 1; ; n++ {
 			started := time.Now()
-			out := &output{yield: yield}
+			out := &output{yield: yield, spent: spent}
 			fail := m.attempt(ctx, r, out)
 			if fail == nil || out.stopped {
 				return
 			}
+			spent = addUsage(spent, fail.spent)
 			if ctx.Err() != nil {
-				yield(model.Chunk{}, context.Cause(ctx))
+				yield(model.Chunk{Usage: spent}, context.Cause(ctx))
 				return
 			}
+			fail.learnt = m.quirks.learn(fail)
 			fail.message = m.scrub(fail.message)
 			attempts = append(attempts, model.Attempt{Model: m.cfg.Model, Status: fail.status, Err: fail.message, Elapsed: time.Since(started)})
 			wait, again := m.wait(n, fail)
 			if out.left || !again || tooLate(ctx, wait) {
-				yield(model.Chunk{}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts, RetryAfter: fail.retryAfter})
+				yield(model.Chunk{Usage: spent}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts, RetryAfter: fail.retryAfter})
 				return
 			}
 			if !pause(ctx, wait) {
-				yield(model.Chunk{}, context.Cause(ctx))
+				yield(model.Chunk{Usage: spent}, context.Cause(ctx))
 				return
 			}
 		}
 	}
 }
 
+// addUsage adds b to a; either may be nil, and neither is changed.
+func addUsage(a, b *model.Usage) *model.Usage {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return &model.Usage{
+		InputTokens: a.InputTokens + b.InputTokens, OutputTokens: a.OutputTokens + b.OutputTokens,
+		Estimated: a.Estimated || b.Estimated, CostUSD: a.CostUSD + b.CostUSD,
+	}
+}
+
 // output is where an attempt's chunks go.
 type output struct {
 	yield   func(model.Chunk, error) bool
-	left    bool // a chunk was handed on: no retry any more
-	stopped bool // the reader wants no more
+	spent   *model.Usage // by attempts before: the last chunk's usage includes it
+	left    bool         // a chunk was handed on: no retry any more
+	stopped bool         // the reader wants no more
 }
 
 func (o *output) chunk(c model.Chunk) bool {
 	o.left = true
+	if c.Usage != nil {
+		c.Usage = addUsage(c.Usage, o.spent)
+	}
 	if !o.yield(c, nil) {
 		o.stopped = true
 	}
@@ -191,6 +212,9 @@ func (m *Model) wait(n int, f *failure) (time.Duration, bool) {
 	longest := MaxRetryAfter
 	if m.cfg.Standby {
 		longest = MaxStandbyWait
+	}
+	if f.learnt {
+		return 0, true
 	}
 	if !f.retryable || n >= m.cfg.Attempts || (m.cfg.Standby && f.code == string(phase.Timeout)) {
 		return 0, false

@@ -223,7 +223,7 @@ func TestConversation(t *testing.T) {
 		"messages": []any{
 			map[string]any{"role": "system", "content": "You help."},
 			map[string]any{"role": "user", "content": "配置?"},
-			map[string]any{"role": "assistant", "tool_calls": []any{map[string]any{"id": "c1", "type": "function", "function": map[string]any{"name": "nacos__get", "arguments": "{}"}}}},
+			map[string]any{"role": "assistant", "content": nil, "tool_calls": []any{map[string]any{"id": "c1", "type": "function", "function": map[string]any{"name": "nacos__get", "arguments": "{}"}}}},
 			map[string]any{"role": "tool", "content": "found", "tool_call_id": "c1"},
 		},
 		"tools": []any{

@@ -1,6 +1,8 @@
 package openaimodel
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"strings"
 )
@@ -54,11 +56,26 @@ func word(raw json.RawMessage) string {
 // refusalOf reads the body of an error answer; one without an error object speaks for itself.
 func refusalOf(status int, raw []byte) *refusal {
 	var in struct {
-		Error *refusal `json:"error"`
+		Error   *refusal        `json:"error"`
+		Message json.RawMessage `json:"message"`
+		Detail  json.RawMessage `json:"detail"`
+		Type    json.RawMessage `json:"type"`
+		Code    json.RawMessage `json:"code"`
 	}
-	if json.Unmarshal(raw, &in) == nil && in.Error.said() && in.Error.Message != "" {
-		in.Error.status = status
-		return in.Error
+	body := bytes.TrimSpace(raw)
+	if len(body) > 1 && body[0] == '[' { // Gemini puts its error into a list
+		body = body[1 : len(body)-1]
 	}
-	return &refusal{status: status, Message: string(raw)}
+	if json.Unmarshal(body, &in) != nil {
+		return &refusal{status: status, Message: string(raw)}
+	}
+	said := in.Error
+	if !said.said() { // the fields stand in the body itself, or FastAPI speaks
+		said = &refusal{Message: cmp.Or(word(in.Message), word(in.Detail)), Type: word(in.Type), Code: word(in.Code)}
+	}
+	if said.Message == "" {
+		said.Message = string(raw)
+	}
+	said.status = status
+	return said
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/agentry/agentry/agentd/model"
-	"github.com/agentry/agentry/internal/tokens"
 )
 
 var (
@@ -42,19 +41,26 @@ func (m *Model) attempt(ctx context.Context, r model.Request, out *output) *fail
 	if r.Stream {
 		accept = eventsType
 	}
+	a := answer{price: m.cfg.Price}
 	resp, err := m.send(actx, x, m.chat, accept, body)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }()
-		if r.Stream {
-			err = m.stream(cancel, timer, r, resp, out)
+		if r.Stream && !isJSON(resp) { // a server that can't stream answers whole
+			err = m.stream(cancel, timer, r, resp, &a, out)
 		} else {
-			err = m.whole(r, resp, out)
+			err = m.whole(r, resp, &a, out)
 		}
 	}
 	if err == nil {
 		return nil
 	}
-	return classify(actx, x, err)
+	f := classify(actx, x, err)
+	f.spent = a.spent(r)
+	return f
+}
+
+func isJSON(resp *http.Response) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
 }
 
 // bodies are for reading answers into: nothing of one is kept.
@@ -63,7 +69,7 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }} //nolint:go
 // keepBody is how large a buffer may be to be kept, in bytes.
 const keepBody = 64 << 10
 
-func (m *Model) whole(r model.Request, resp *http.Response, out *output) error {
+func (m *Model) whole(r model.Request, resp *http.Response, a *answer, out *output) error {
 	buf, _ := bodies.Get().(*bytes.Buffer)
 	defer func() {
 		if buf.Cap() <= keepBody {
@@ -85,27 +91,36 @@ func (m *Model) whole(r model.Request, resp *http.Response, out *output) error {
 		return &protocolError{"an answer without choices"}
 	}
 	msg := &w.Choices[0].Message
-	text := string(msg.Content)
+	text := msg.Content.text
 	if text == "" {
 		text = msg.Refusal
 	}
-	a := answer{price: m.cfg.Price, text: len(text), outTokens: tokens.Estimate(text), finish: w.Choices[0].FinishReason, model: w.Model}
-	for _, d := range msg.ToolCalls { // whole ones: none goes on with another
-		a.calls.calls = append(a.calls.calls, partial{index: -1, call: model.ToolCall{ID: d.ID, Name: d.Function.Name, Arguments: string(d.Function.Arguments)}})
+	a.model, a.reasoning = w.Model, msg.ReasoningContent
+	if err := a.count(text, msg.reasoning()); err != nil {
+		return err
+	}
+	if err := a.finished(w.Choices[0].FinishReason); err != nil {
+		return err
+	}
+	for i, d := range msg.ToolCalls { // whole ones: none goes on with another
+		d.Index = &i
+		if err := a.calls.add(d); err != nil {
+			return err
+		}
 	}
 	a.use(w.Usage)
-	c := a.last(r)
+	c := m.last(a, r)
 	c.Text, c.Reasoning = text, msg.reasoning()
 	out.chunk(c)
 	return nil
 }
 
-func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r model.Request, resp *http.Response, out *output) error {
+func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r model.Request, resp *http.Response, a *answer, out *output) error {
 	if ct := resp.Header.Get("Content-Type"); ct != "" && !strings.HasPrefix(ct, "text/event-stream") {
 		head, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 		return &protocolError{"asked for a stream, answered " + ct + ": " + oneLine(string(head))}
 	}
-	events := newEvents(&cappedBody{body: resp.Body, left: maxAnswer})
+	events := newEvents(&cappedBody{body: resp.Body, left: maxStream})
 	defer events.close()
 	var idle *time.Timer // from the first chunk on; until then the attempt's timer runs
 	defer func() {
@@ -113,11 +128,10 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 			idle.Stop()
 		}
 	}()
-	a := answer{price: m.cfg.Price}
 	for {
 		raw, err := events.next()
 		if err != nil {
-			err = a.end(err, events.done, r, out)
+			err = m.end(a, err, events.done, r, out)
 			if err == nil && events.done {
 				timer.Reset(afterDone)
 				events.drain()
@@ -127,15 +141,15 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 		var c wireChunk
 		if err := json.Unmarshal(raw, &c); err != nil {
 			if a.finish != "" {
-				return a.end(io.EOF, false, r, out)
+				return m.end(a, io.EOF, false, r, out)
 			}
 			return fmt.Errorf("%w: %s", errBrokenStream, oneLine(string(raw)))
 		}
-		if c.Error.said() {
-			return c.Error
+		if err := c.refused(); err != nil {
+			return err
 		}
-		if !a.take(&c, out) {
-			return nil
+		if more, err := a.take(&c, out); err != nil || !more {
+			return err
 		}
 		wait := m.cfg.IdleTimeout
 		if a.finish != "" {
@@ -148,99 +162,4 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 		}
 		idle.Reset(wait)
 	}
-}
-
-// answer is what a call has given so far.
-type answer struct {
-	price     Price
-	text      int
-	outTokens int
-	calls     assembly
-	finish    string
-	model     string
-	usage     *model.Usage
-}
-
-// use takes the server's count, if it gave one.
-func (a *answer) use(u *wireUsage) {
-	if u != nil && (u.PromptTokens > 0 || u.CompletionTokens > 0) {
-		a.usage = &model.Usage{InputTokens: u.PromptTokens, OutputTokens: u.CompletionTokens}
-	}
-}
-
-// take adds a chunk and hands its text on; false: the reader wants no more.
-func (a *answer) take(c *wireChunk, out *output) bool {
-	if c.Model != "" {
-		a.model = c.Model
-	}
-	a.use(c.Usage)
-	for i := range c.Choices {
-		ch := &c.Choices[i]
-		if ch.Index != 0 {
-			continue
-		}
-		for _, d := range ch.Delta.ToolCalls {
-			a.calls.add(d)
-		}
-		if ch.FinishReason != "" {
-			a.finish = ch.FinishReason
-		}
-		piece := model.Chunk{Text: string(ch.Delta.Content) + ch.Delta.Refusal, Reasoning: ch.Delta.reasoning()}
-		if piece.Text == "" && piece.Reasoning == "" {
-			continue
-		}
-		a.text += len(piece.Text)
-		a.outTokens += tokens.Estimate(piece.Text)
-		if !out.chunk(piece) {
-			return false
-		}
-	}
-	return true
-}
-
-// end closes a stream that gave err: whole if the model finished or the server said so, else the error stands.
-func (a *answer) end(err error, done bool, r model.Request, out *output) error {
-	said := done && (a.text > 0 || len(a.calls.calls) > 0)
-	switch {
-	case a.finish != "":
-	case !errors.Is(err, io.EOF):
-		return err
-	case !said:
-		return errTruncated
-	}
-	out.chunk(a.last(r))
-	return nil
-}
-
-// last gives the chunk that closes an answer.
-func (a *answer) last(r model.Request) model.Chunk {
-	c := model.Chunk{ToolCalls: a.calls.finish(), Usage: a.usage, FinishReason: a.finish, Model: a.model}
-	switch {
-	case len(c.ToolCalls) > 0:
-		c.FinishReason = "tool_calls"
-	case c.FinishReason == "" || c.FinishReason == "tool_calls":
-		c.FinishReason = "stop"
-	}
-	if c.Usage == nil {
-		c.Usage = &model.Usage{Estimated: true, OutputTokens: int64(a.outTokens), InputTokens: estimateInput(r)}
-		for _, call := range c.ToolCalls {
-			c.Usage.OutputTokens += int64(tokens.Estimate(call.Name) + tokens.Estimate(call.Arguments))
-		}
-	}
-	c.Usage.CostUSD = a.price.of(*c.Usage)
-	return c
-}
-
-func estimateInput(r model.Request) int64 {
-	n := 0
-	for _, m := range r.Messages {
-		n += 4 + tokens.Estimate(m.Text)
-		for _, c := range m.ToolCalls {
-			n += tokens.Estimate(c.Name) + tokens.Estimate(c.Arguments)
-		}
-	}
-	for _, t := range r.Tools {
-		n += tokens.Estimate(t.Name) + tokens.Estimate(t.Description) + len(t.Schema)/4
-	}
-	return int64(n)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,11 +15,13 @@ import (
 
 // Caps on what an endpoint may send, in bytes.
 const (
-	maxAnswer    = 32 << 20
+	maxAnswer    = 32 << 20  // one that comes whole
+	maxStream    = 256 << 20 // of it maxText may be the answer
+	maxEvent     = 8 << 20
 	maxErrorBody = 64 << 10
 )
 
-var errTooLarge = errors.New("the answer is larger than 32 MiB")
+var errTooLarge = errors.New("the answer is larger than agentd takes: 16 MiB of text, 8 MiB in one event, 32 MiB in one piece")
 
 // Transports shares HTTP connections between Models of the same base URL, by use count, so that a config swap reconnects nothing.
 type Transports struct {
@@ -29,6 +32,7 @@ type Transports struct {
 
 type shared struct {
 	transport *http.Transport
+	echoes    *echoes
 	uses      int
 }
 
@@ -40,16 +44,16 @@ func NewTransports(guard *egress.Guard) *Transports {
 	return &Transports{guard: guard, byBase: map[string]*shared{}}
 }
 
-func (t *Transports) acquire(base string) (*http.Transport, func()) {
+func (t *Transports) acquire(base string) (*shared, func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byBase[base]
 	if s == nil {
-		s = &shared{transport: newTransport(t.guard)}
+		s = &shared{transport: newTransport(t.guard), echoes: newEchoes()}
 		t.byBase[base] = s
 	}
 	s.uses++
-	return s.transport, sync.OnceFunc(func() { t.put(base, s) })
+	return s, sync.OnceFunc(func() { t.put(base, s) })
 }
 
 func (t *Transports) put(base string, s *shared) {
@@ -74,8 +78,9 @@ func newTransport(guard *egress.Guard) *http.Transport {
 
 // exchange is what is learnt about one attempt.
 type exchange struct {
-	status     int
-	retryAfter string
+	status       int
+	retryAfter   string
+	retryAfterMS string
 }
 
 // Headers that never change, shared by all requests: nobody writes to them.
@@ -112,17 +117,16 @@ func (m *Model) send(ctx context.Context, x *exchange, to *url.URL, accept []str
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
-	x.retryAfter = resp.Header.Get("Retry-After")
+	x.retryAfter, x.retryAfterMS = resp.Header.Get("Retry-After"), resp.Header.Get("Retry-After-Ms")
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_ = resp.Body.Close()
 	if err != nil && len(raw) == 0 {
 		return nil, err
 	}
-	status := resp.StatusCode
-	if status < 400 { // a redirect, which nobody follows
-		status = http.StatusBadGateway
+	if resp.StatusCode < 400 {
+		return nil, &protocolError{fmt.Sprintf("HTTP %d: a redirect, which is not followed: set baseUrl to where the endpoint is", resp.StatusCode)}
 	}
-	return nil, refusalOf(status, raw)
+	return nil, refusalOf(resp.StatusCode, raw)
 }
 
 // protocolError is an answer that is not what the protocol says.

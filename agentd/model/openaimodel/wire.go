@@ -24,8 +24,29 @@ type wireChunk struct {
 		Index        int         `json:"index"`
 		Delta        wireMessage `json:"delta"`
 		FinishReason string      `json:"finish_reason"`
+		Usage        *wireUsage  `json:"usage"` // Kimi's place
 	} `json:"choices"`
 	Usage *wireUsage `json:"usage"`
+	XGroq *struct {
+		Usage *wireUsage `json:"usage"`
+	} `json:"x_groq"` // Groq's place
+	// An error whose fields stand in the chunk itself, as older vLLM wrote it.
+	Object  string          `json:"object"`
+	Message json.RawMessage `json:"message"`
+	Type    json.RawMessage `json:"type"`
+	Code    json.RawMessage `json:"code"`
+}
+
+// refused gives the error that a chunk is, if it is one.
+func (c *wireChunk) refused() error {
+	switch {
+	case c.Error.said():
+		return c.Error
+	case c.Object == "error":
+		return &refusal{Message: word(c.Message), Type: word(c.Type), Code: word(c.Code)}
+	default:
+		return nil
+	}
 }
 
 type wireUsage struct {
@@ -35,7 +56,7 @@ type wireUsage struct {
 
 // wireMessage is a message or a piece of one. Servers call reasoning by two names.
 type wireMessage struct {
-	Content          wireText    `json:"content"`
+	Content          wireContent `json:"content"`
 	Refusal          string      `json:"refusal"`
 	Reasoning        string      `json:"reasoning"`
 	ReasoningContent string      `json:"reasoning_content"`
@@ -43,33 +64,43 @@ type wireMessage struct {
 }
 
 func (m *wireMessage) reasoning() string {
-	if m.Reasoning != "" {
+	switch {
+	case m.ReasoningContent != "":
+		return m.ReasoningContent
+	case m.Reasoning != "":
 		return m.Reasoning
+	default:
+		return m.Content.thinking
 	}
-	return m.ReasoningContent
 }
 
-// wireText is a text, or parts whose texts are one after the other.
-type wireText string
+// wireContent is a text, or parts whose texts are one after the other; Mistral's may think.
+type wireContent struct{ text, thinking string }
 
 // UnmarshalJSON reads both, and null.
-func (t *wireText) UnmarshalJSON(b []byte) error {
+func (c *wireContent) UnmarshalJSON(b []byte) error {
 	switch {
 	case len(b) > 0 && b[0] == '"':
-		return json.Unmarshal(b, (*string)(t))
+		return json.Unmarshal(b, &c.text)
 	case string(b) == "null":
 		return nil
 	}
 	var parts []struct {
-		Text string `json:"text"`
+		Text     string `json:"text"`
+		Thinking []struct {
+			Text string `json:"text"`
+		} `json:"thinking"`
 	}
 	if err := json.Unmarshal(b, &parts); err != nil {
 		return err
 	}
-	var all strings.Builder
+	var text, thinking strings.Builder
 	for _, p := range parts {
-		all.WriteString(p.Text)
+		text.WriteString(p.Text)
+		for _, t := range p.Thinking {
+			thinking.WriteString(t.Text)
+		}
 	}
-	*t = wireText(all.String())
+	c.text, c.thinking = text.String(), thinking.String()
 	return nil
 }
