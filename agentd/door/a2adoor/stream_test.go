@@ -11,6 +11,7 @@ import (
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/agentry/agentry/agentd/door/a2adoor"
 	"github.com/agentry/agentry/agentd/run"
@@ -253,7 +254,7 @@ func TestStreamingSwitchedOff(t *testing.T) {
 		failsWith(t, c.call(t, "CreateTaskPushNotificationConfig", &pb.TaskPushNotificationConfig{TaskId: "x", Url: "https://example.com"}, &pb.TaskPushNotificationConfig{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
 		failsWith(t, c.call(t, "GetTaskPushNotificationConfig", &pb.GetTaskPushNotificationConfigRequest{TaskId: "x", Id: "y"}, &pb.TaskPushNotificationConfig{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
 		failsWith(t, c.call(t, "ListTaskPushNotificationConfigs", &pb.ListTaskPushNotificationConfigsRequest{TaskId: "x"}, &pb.ListTaskPushNotificationConfigsResponse{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
-		failsWith(t, c.call(t, "DeleteTaskPushNotificationConfig", &pb.DeleteTaskPushNotificationConfigRequest{TaskId: "x", Id: "y"}, &pb.ListTasksResponse{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
+		failsWith(t, c.call(t, "DeleteTaskPushNotificationConfig", &pb.DeleteTaskPushNotificationConfigRequest{TaskId: "x", Id: "y"}, &emptypb.Empty{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
 		failsWith(t, c.call(t, "SendMessage", say("x", configured(&pb.SendMessageConfiguration{TaskPushNotificationConfig: &pb.TaskPushNotificationConfig{Url: "https://example.com"}})), &pb.SendMessageResponse{}), "PUSH_NOTIFICATION_NOT_SUPPORTED")
 		failsWith(t, c.call(t, "GetExtendedAgentCard", &pb.GetExtendedAgentCardRequest{}, &pb.AgentCard{}), "UNSUPPORTED_OPERATION")
 	})
