@@ -210,7 +210,7 @@ func TestConnectAndCall(t *testing.T) {
 func TestALongResultIsCut(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t)
-	s, _ := open(t, p.URL+"/mcp", nil)
+	s, _ := open(t, p.URL+"/mcp", func(c *mcptool.Config) { c.Timeout = time.Minute }) // seconds under the race detector on a busy machine
 	if err := s.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}

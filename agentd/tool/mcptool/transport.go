@@ -85,8 +85,13 @@ func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 	ctx := in.Context()
 	cancel := context.CancelFunc(func() {})
-	if in.Method == http.MethodDelete {
+	var late *lingering
+	switch in.Method {
+	case http.MethodDelete:
 		ctx, cancel = context.WithTimeout(ctx, goodbye)
+	case http.MethodPost:
+		ctx, late = newLingering(ctx)
+		cancel = late.over
 	}
 	req := in.Clone(ctx)
 	for name, value := range t.headers {
@@ -113,6 +118,10 @@ func (t *roundTripper) RoundTrip(in *http.Request) (*http.Response, error) {
 		body.limit, body.quiet = maxErrorBody, true
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
 		body.events = true
+		if late != nil {
+			late.attach(resp.Body)
+			body.lingering = late
+		}
 	}
 	resp.Body = body
 	return resp, nil
@@ -127,6 +136,8 @@ type cappedBody struct {
 	events  bool
 	newline bool
 	cancel  context.CancelFunc
+
+	lingering *lingering // nil: the caller's Close is the end
 }
 
 // Read implements io.Reader.
@@ -145,10 +156,19 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 		b.used += n
 		return n, err
 	}
-	for _, c := range p[:n] {
+	b.count(p[:n])
+	if b.lingering != nil {
+		b.lingering.read(n > 0 && b.used == 0, err)
+	}
+	return n, err
+}
+
+// count counts the bytes of the event under way.
+func (b *cappedBody) count(p []byte) {
+	for _, c := range p {
 		switch {
 		case c == '\n' && b.newline:
-			b.used = 0
+			b.used = -1
 		case c == '\n':
 			b.newline = true
 		case c != '\r':
@@ -156,11 +176,14 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 		}
 		b.used++
 	}
-	return n, err
 }
 
 // Close implements io.Closer.
 func (b *cappedBody) Close() error {
+	if b.lingering != nil {
+		b.lingering.leave()
+		return nil
+	}
 	b.cancel()
 	return b.body.Close()
 }
