@@ -69,7 +69,7 @@ type Request struct {
 	Format   ResponseFormat
 }
 
-// Usage counts tokens. Estimated is true when the server sent none.
+// Usage counts tokens. Estimated is true when a part of it is our own guess: the server sent none, or an attempt broke off.
 type Usage struct {
 	InputTokens  int64
 	OutputTokens int64
@@ -93,6 +93,20 @@ type Attempt struct {
 	Status  int // HTTP status; 0: no answer
 	Err     string
 	Elapsed time.Duration
+}
+
+// Plus gives the sum. Either may be nil, and neither is changed.
+func (u *Usage) Plus(o *Usage) *Usage {
+	switch {
+	case u == nil:
+		return o
+	case o == nil:
+		return u
+	}
+	return &Usage{
+		InputTokens: u.InputTokens + o.InputTokens, OutputTokens: u.OutputTokens + o.OutputTokens,
+		Estimated: u.Estimated || o.Estimated, CostUSD: u.CostUSD + o.CostUSD,
+	}
 }
 
 // Error is a model call that failed for good.

@@ -27,6 +27,7 @@ func endpointsFault(e *model.Error) bool {
 type failures struct {
 	names []string
 	errs  []*model.Error
+	spent *model.Usage // by what broke off before
 }
 
 func (f *failures) add(name string, e *model.Error) {

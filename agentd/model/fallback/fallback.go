@@ -104,7 +104,7 @@ func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.C
 				return
 			}
 		}
-		yield(model.Chunk{}, failed.error())
+		yield(model.Chunk{Usage: failed.spent}, failed.error())
 	}
 }
 
@@ -118,11 +118,16 @@ func (m *Model) ask(ctx context.Context, e *endpoint, r model.Request, failed *f
 				began = true
 				m.recovered(ctx, e)
 			}
+			if c.Usage != nil {
+				c.Usage = failed.spent.Plus(c.Usage)
+			}
 			if !yield(c, nil) {
 				return true
 			}
 			continue
 		}
+		failed.spent = failed.spent.Plus(c.Usage)
+		c.Usage = failed.spent
 		if ctx.Err() != nil {
 			yield(c, context.Cause(ctx))
 			return true

@@ -25,6 +25,7 @@ type fake struct {
 	calls  int
 	fail   error // nil: it answers with its name
 	pieces int   // that come before fail
+	wasted int64 // tokens that a failure without pieces cost
 	closed bool
 }
 
@@ -48,7 +49,7 @@ func (f *fake) Generate(ctx context.Context, _ model.Request) iter.Seq2[model.Ch
 			}
 		}
 		if fail != nil {
-			yield(model.Chunk{Usage: &model.Usage{OutputTokens: int64(pieces)}}, fail)
+			yield(model.Chunk{Usage: &model.Usage{OutputTokens: int64(pieces) + f.wasted}}, fail)
 			return
 		}
 		yield(model.Chunk{Text: f.name, FinishReason: "stop", Usage: &model.Usage{}}, nil)
@@ -281,6 +282,14 @@ func TestCallerLeaves(t *testing.T) {
 
 func TestUsageOfABrokenAnswer(t *testing.T) {
 	t.Parallel()
+	first := &fake{name: "first", fail: broken("unreachable", 200)}
+	first.wasted = 5
+	moved, _ := build(t, first, &fake{name: "second"})
+	for c, err := range moved.Generate(t.Context(), model.Request{}) {
+		if err != nil || (c.Usage != nil && c.Usage.OutputTokens != 5) {
+			t.Errorf("usage of an answer after a broken one: %+v, %v", c.Usage, err)
+		}
+	}
 	m, _ := build(t, &fake{name: "first", fail: broken("unreachable", 200), pieces: 3}, &fake{name: "second"})
 	for c, err := range m.Generate(t.Context(), model.Request{}) {
 		if err != nil && (c.Usage == nil || c.Usage.OutputTokens != 3) {

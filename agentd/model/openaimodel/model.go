@@ -153,7 +153,7 @@ func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.C
 			if fail == nil || out.stopped {
 				return
 			}
-			spent = addUsage(spent, fail.spent)
+			spent = spent.Plus(fail.spent)
 			if ctx.Err() != nil {
 				yield(model.Chunk{Usage: spent}, context.Cause(ctx))
 				return
@@ -174,20 +174,6 @@ func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.C
 	}
 }
 
-// addUsage adds b to a; either may be nil, and neither is changed.
-func addUsage(a, b *model.Usage) *model.Usage {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
-	}
-	return &model.Usage{
-		InputTokens: a.InputTokens + b.InputTokens, OutputTokens: a.OutputTokens + b.OutputTokens,
-		Estimated: a.Estimated || b.Estimated, CostUSD: a.CostUSD + b.CostUSD,
-	}
-}
-
 // output is where an attempt's chunks go.
 type output struct {
 	yield   func(model.Chunk, error) bool
@@ -199,7 +185,7 @@ type output struct {
 func (o *output) chunk(c model.Chunk) bool {
 	o.left = true
 	if c.Usage != nil {
-		c.Usage = addUsage(c.Usage, o.spent)
+		c.Usage = c.Usage.Plus(o.spent)
 	}
 	if !o.yield(c, nil) {
 		o.stopped = true
