@@ -151,7 +151,7 @@ func (p *plan) planAgents(ctx context.Context, cfg Config, ports *portChooser) e
 			}
 			env := []string{
 				"AGENT_NAME=" + a.Name, "AGENT_NAMESPACE=" + a.Namespace, "CONTROL_PLANE=" + p.runtime, "AGENTD_LISTEN=" + addr,
-				"AGENTD_EGRESS_ALLOW=" + cfg.EgressAllow, "AGENTD_INSTANCE_ID=" + name,
+				"AGENTD_EGRESS_ALLOW=" + cfg.EgressAllow, "AGENTD_ALLOW_INTERNAL_PUSH=true", "AGENTD_INSTANCE_ID=" + name,
 			}
 			if url := p.modelOverride(cfg, a); url != "" {
 				env = append(env, "AGENTD_MODEL_BASE_URL="+url)

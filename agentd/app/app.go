@@ -22,6 +22,7 @@ import (
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/builtin"
 	"github.com/agentry/agentry/agentd/configclient"
+	"github.com/agentry/agentry/agentd/door/a2adoor"
 	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
@@ -113,6 +114,7 @@ type daemon struct {
 
 	assembler *assembler.Assembler
 	runner    *run.Runner
+	a2a       *a2adoor.Door
 	identity  *identity.Keeper
 	client    *configclient.Client
 	draining  atomic.Bool // not ready any more; still answers
@@ -135,6 +137,9 @@ func (d *daemon) build() (err error) {
 	}
 	d.runner, err = run.New(run.Config{Source: source{d.assembler, d.why}, Builtin: builtin.Tools{}, Instance: d.state.Instance(), Tracer: d.tracing, Log: d.log})
 	if err != nil {
+		return err
+	}
+	if d.a2a, err = d.newA2A(); err != nil {
 		return err
 	}
 	if d.identity, err = d.newIdentity(); err != nil {
@@ -229,6 +234,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		d.client.Run,
 		d.assembler.Run,
 		d.sweep,
+		d.a2a.Run,
 		d.profiles,
 		func(context.Context) error { return serve(server, listener) },
 		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },
@@ -238,7 +244,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	err = g.Wait()
 	closing, finish := context.WithTimeout(outer, 3*time.Second)
 	defer finish()
-	if cerr := d.runner.Close(closing); cerr != nil {
+	if cerr := errors.Join(d.a2a.Close(closing), d.runner.Close(closing)); cerr != nil {
 		d.log.LogAttrs(outer, slog.LevelWarn, "what ran in the background was cut off", slog.Any("error", cerr))
 	}
 	d.assembler.Close()

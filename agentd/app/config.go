@@ -40,7 +40,9 @@ type Config struct {
 	Identity     Identity
 	ModelBaseURL string // AGENTD_MODEL_BASE_URL
 	// Egress is what may be connected to beyond public addresses (AGENTD_EGRESS_ALLOW), the host of ModelBaseURL included; nil: nothing.
-	Egress        *egress.Policy
+	Egress *egress.Policy
+	// InternalPush lets push notifications go to what Egress allows; else they reach public addresses only (--allow-internal-push).
+	InternalPush  bool
 	LogLevel      string
 	LogFormat     string
 	InfoFile      string
@@ -124,6 +126,7 @@ func ParseConfig(args []string, env func(string) string, out io.Writer) (Config,
 	fs.StringVar(&c.InfoFile, "info-file", "", "`file` that gets address, instance and pid as JSON once the door is open")
 	fs.StringVar(&c.PprofAddr, "pprof-addr", "", "loopback `address` that serves Go's profiles to whoever asks; default: none")
 	fs.BoolVar(&c.ForgetCluster, "forget-cluster", false, "drop the last good config and all that was learnt from its cluster, then start")
+	fs.BoolVar(&c.InternalPush, "allow-internal-push", env("AGENTD_ALLOW_INTERNAL_PUSH") == "true", "let A2A push notifications go where --egress-allow says, beyond public addresses (AGENTD_ALLOW_INTERNAL_PUSH)")
 	fs.BoolVar(&c.ShowVersion, "version", false, "print the version and end")
 	fs.StringVar(&allow, "egress-allow", allow, "comma-separated `list` of what may be connected to beyond public addresses: CIDR, address, host, host:port, loopback or private (AGENTD_EGRESS_ALLOW)")
 	if err := fs.Parse(args); err != nil {

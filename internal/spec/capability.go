@@ -39,6 +39,6 @@ func ThisRelease() []string {
 		CapLimitTokens, CapLimitToolCalls, CapLimitParallel, CapLimitCost, CapLimitSameCall,
 		CapModelMetadata, CapModelFallbacks, CapModelPrice, CapMCPEndpoints,
 		CapMemoryRedis, CapMemorySearch, CapMemorySummary, CapMemoryPayload,
-		CapApproval, CapExposeREST, CapExposeMCP, CapExposeAuth, CapExposeRate, CapExposeBody, CapExposeCORS,
+		CapApproval, CapCard, CapExposeREST, CapExposeMCP, CapExposeAuth, CapExposeRate, CapExposeBody, CapExposeCORS,
 	}
 }
