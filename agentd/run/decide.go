@@ -112,7 +112,7 @@ func (r *Runner) take(ctx context.Context, id string, how taking) (*Turn, error)
 		if fault := t.enter(ctx); fault != nil {
 			return t, t.drop(fault)
 		}
-		t.remember = k.State.Remember && !t.Stateless
+		t.remember = k.State.Remember && !t.Stateless && !how.req.private()
 	}
 	if how.detached {
 		detached, done, ok := r.works.begin(ctx)

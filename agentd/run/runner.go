@@ -69,6 +69,8 @@ type Request struct {
 	Steps    bool // emit a Delta with a Tool as each tool call begins and ends
 }
 
+func (r Request) private() bool { return r.Private || r.Metadata["private"] == "true" }
+
 // New makes a Runner.
 func New(cfg Config) (*Runner, error) {
 	if cfg.Source == nil {

@@ -45,7 +45,7 @@ func (t *Turn) join(ctx context.Context) *Error {
 	if recalled.Config != t.rt.Config {
 		t.PreviousConfig = recalled.Config
 	}
-	t.remember = !t.req.Private && t.req.Metadata["private"] != "true"
+	t.remember = !t.req.private()
 	return nil
 }
 
