@@ -85,8 +85,11 @@ type (
 		Usage        Usage
 		FinishReason string
 	}
-	// Failed says that the model call failed for good.
-	Failed struct{ Code, Message string }
+	// Failed says that the model call failed for good. Usage is of what had come until then.
+	Failed struct {
+		Code, Message string
+		Usage         Usage
+	}
 	// ToolResult answers one call of CallTools. Malformed: the arguments did not fit, nothing ran.
 	ToolResult struct {
 		CallID    string

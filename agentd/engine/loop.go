@@ -48,6 +48,7 @@ func (l *Loop) Step(e Event) []Effect {
 		return l.answered(e)
 	case Failed:
 		l.res.Code = e.Code
+		l.res.Usage = l.res.Usage.plus(e.Usage)
 		return l.finish(ByFault, e.Message)
 	case ToolResult:
 		return l.toolResult(e)

@@ -158,3 +158,21 @@ func TestImagesAndFormatReachTheModel(t *testing.T) {
 		t.Errorf("the model got %+v", got)
 	}
 }
+
+// An answer that broke off was paid for: the failed run's usage says so.
+func TestUsageOfABrokenAnswer(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil, func(_ context.Context, yield func(model.Chunk, error) bool) {
+		if yield(model.Chunk{Text: "par"}, nil) {
+			yield(model.Chunk{Usage: &model.Usage{InputTokens: 7, OutputTokens: 1, Estimated: true, CostUSD: 0.5}}, &model.Error{Code: "unreachable", Message: "gone"})
+		}
+	})
+	_, err := b.do(t, run.Request{Messages: []engine.Message{{Role: engine.User, Text: "hi"}}})
+	var e *run.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("err = %v", err)
+	}
+	if want := (engine.Usage{Input: 7, Output: 1, Estimated: true, CostUSD: 0.5}); e.Result.Usage != want {
+		t.Errorf("used %+v, want %+v", e.Result.Usage, want)
+	}
+}

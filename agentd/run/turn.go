@@ -202,6 +202,7 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 	for c, err := range t.rt.Model.Generate(ctx, req) {
 		if err != nil {
 			failure = err
+			collect(&answered, c) // what broken attempts cost
 			break
 		}
 		if c.Text != "" || c.Reasoning != "" {
@@ -229,7 +230,7 @@ func (t *Turn) callModel(ctx context.Context, e engine.CallModel) []engine.Effec
 		return t.loop.Step(over)
 	case failure != nil:
 		t.fault = asModelError(failure)
-		return t.loop.Step(engine.Failed{Code: t.fault.Code, Message: t.fault.Error()})
+		return t.loop.Step(engine.Failed{Code: t.fault.Code, Message: t.fault.Error(), Usage: answered.Usage})
 	default:
 		t.calibrate(req, answered.Usage)
 		return t.loop.Step(answered)
