@@ -18,6 +18,9 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
+// defaultRedisPort is meant where an address names none.
+const defaultRedisPort = "6379"
+
 // Redis is the Redis server that an agent's memory names. Its zero value is none.
 type Redis struct {
 	Address string // host:port or redis://host:port; rediss:// is never started here
@@ -83,7 +86,7 @@ func (p *plan) addRedis(dataDir string, s *server) error {
 		return err
 	}
 	name := "redis"
-	if port != "6379" {
+	if port != defaultRedisPort {
 		name += "-" + port
 	}
 	dir := filepath.Join(dataDir, name)
@@ -141,10 +144,10 @@ func loopback(address string) (string, bool) {
 	if address == "" || strings.HasPrefix(address, "rediss://") {
 		return "", false
 	}
-	addr := strings.TrimPrefix(address, "redis://")
+	addr, _, _ := strings.Cut(strings.TrimPrefix(address, "redis://"), "/")
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", false
+		host, port = strings.Trim(addr, "[]"), defaultRedisPort
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"

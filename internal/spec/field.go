@@ -66,7 +66,7 @@ const (
 	RuleOrigin    Rule = "an origin: http:// or https://, a host and perhaps a port, such as https://api.example.com"
 	RulePages     Rule = "\"*\", or an origin: http:// or https://, a host and perhaps a port, such as https://chat.example.com"
 	RuleTool      Rule = "server/tool, or a server's name for all its tools"
-	RuleRedis     Rule = "host:port, redis://host:port or rediss://host:port (TLS), without user and password"
+	RuleRedis     Rule = "host:port, redis://host:port/db or rediss://host:port/db (TLS), without user and password"
 )
 
 // The limits of files and lists.

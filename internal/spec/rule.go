@@ -13,7 +13,7 @@ var (
 	variableRule = regexp.MustCompile(`^[\pL_][\pL\pN_.-]*$`)
 	digestRule   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	toolRule     = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?(/[^\s\p{Cc}]+)?$`)
-	redisRule    = regexp.MustCompile(`^(rediss?://)?([-A-Za-z0-9_.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
+	redisRule    = regexp.MustCompile(`^(rediss?://)?([-A-Za-z0-9_.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{0,3})?$`)
 )
 
 // ValidName reports whether s is a name of semantics.md 14.

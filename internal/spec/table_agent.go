@@ -179,7 +179,7 @@ func partnersField() Field {
 func memoryFields() []Field {
 	return []Field{
 		str("storageType", OnRequest, "Where turns are kept.").oneOf("in-process", "redis").def(`"in-process"`),
-		str("address", OnRequest, "host:port of the Redis server; rediss://host:port is TLS.").rule(RuleRedis),
+		str("address", OnRequest, "host:port of the Redis server, or redis://host:port/db; rediss:// is TLS.").rule(RuleRedis),
 		typed("credential", TypeValue, OnCall, "The store's credential: JSON text with username and password, or a password."),
 		str("compressionStrategy", OnRequest, "How a long session is shortened; \"default\" is token-budget.").
 			oneOf("default", "none", "window", "token-budget", "summarize").def(`"token-budget"`),

@@ -105,7 +105,7 @@ func (g gen) agent(name string) spec.Agent {
 			return spec.Skill{ID: g.name("skill id"), Description: g.text("skill"), Tags: some(g, "tag", func() string { return g.filled("tag") })}
 		}),
 		Memory: spec.Memory{
-			StorageType: "redis", Address: rapid.SampledFrom([]string{"h:1", "rediss://h.example:6380", "redis://[::1]:6379"}).Draw(g.t, "address"), Credential: g.value("credential"),
+			StorageType: "redis", Address: rapid.SampledFrom([]string{"h:1", "rediss://h.example:6380", "redis://[::1]:6379/2"}).Draw(g.t, "address"), Credential: g.value("credential"),
 			MaxTurns: rapid.IntRange(0, 9).Draw(g.t, "maxTurns"), EmbeddingModel: g.line("embeddingModel"), ToolPayloadBytes: rapid.IntRange(0, 1<<20).Draw(g.t, "toolPayloadBytes"),
 		},
 		Expose: g.expose(),
