@@ -22,6 +22,7 @@ import (
 type storages struct {
 	memory  *inmemory.Store
 	pending *inpending.Store
+	clients redis.Clients
 	guard   *egress.Guard
 	log     *slog.Logger
 }
@@ -54,20 +55,22 @@ func (f *storages) NewStorage(s assembler.StorageSettings) (assembler.Storage, e
 
 // shared makes one in Redis, for all instances of the agent.
 func (f *storages) shared(s assembler.StorageSettings) (assembler.Storage, error) {
-	client, err := redis.New(redis.Config{
+	client, release, err := f.clients.Take(redis.Config{
 		Address: s.Spec.Address, Credential: value(s.Spec.Credential, s.Credentials), Prefix: redis.Prefix(s.Namespace, s.Agent),
 		Dial: f.guard.DialContext, Log: f.log,
-	})
+	}, s.Spec.Credential.Ref+"\n"+redis.Digest(s.Spec.Credential.Literal))
 	if err != nil {
 		return nil, err
 	}
-	m, err := redismemory.New(redismemory.Config{Client: client, Strategy: f.strategy(s)})
-	if err != nil {
-		return nil, errors.Join(err, client.Close())
-	}
 	runs, err := redispending.New(redispending.Config{Client: client})
 	if err != nil {
-		return nil, errors.Join(err, m.Close(), client.Close())
+		release()
+		return nil, err
+	}
+	m, err := redismemory.New(redismemory.Config{Client: client, Strategy: f.strategy(s), OnClose: release, Log: f.log})
+	if err != nil {
+		release()
+		return nil, err
 	}
 	return &remote{
 		client: client, memory: m, stop: client.OnChange(s.Changed),
@@ -132,8 +135,8 @@ func (r *remote) State() assembler.StorageState {
 	return assembler.StorageState{Healthy: true}
 }
 
-// Close ends what the storage does in the background, then its connections.
+// Close ends what the storage does in the background, then gives its connections back.
 func (r *remote) Close() error {
 	r.stop()
-	return errors.Join(r.memory.Close(), r.client.Close())
+	return r.memory.Close()
 }

@@ -27,9 +27,6 @@ const poolSize = 16
 // bufferSize of a connection, each way, in bytes.
 const bufferSize = 8 << 10
 
-// Nil is what a command gives where there is no such key.
-const Nil = goredis.Nil
-
 // Script is a Lua script; make it with NewScript, once.
 type Script = goredis.Script
 

@@ -54,15 +54,15 @@ type Redis struct {
 }
 
 // StartRedis starts a redis-server that ends with the test, and waits until it answers. It fails the test where the program is missing.
-func StartRedis(t testing.TB, o RedisOptions) *Redis {
-	t.Helper()
-	r, err := NewRedis(t.TempDir(), o)
+func StartRedis(tb testing.TB, o RedisOptions) *Redis {
+	tb.Helper()
+	r, err := NewRedis(tb.TempDir(), o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(r.Kill)
-	if err := r.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	tb.Cleanup(r.Kill)
+	if err := r.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	return r
 }
@@ -105,12 +105,12 @@ func (r *Redis) Start(ctx context.Context) error {
 		args = append(args, "--requirepass", r.opts.Password)
 	}
 	args = append(args, r.opts.Args...)
-	config := ""
+	var config strings.Builder
 	for _, u := range r.opts.ACL {
-		config += "user " + u + "\n"
+		config.WriteString("user " + u + "\n")
 	}
 	file := filepath.Join(r.dir, "redis.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {
 		return err
 	}
 	cmd := exec.Command("redis-server", append([]string{file}, args...)...) //nolint:gosec,noctx // a test's process ends by Kill

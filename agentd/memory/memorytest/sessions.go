@@ -155,7 +155,9 @@ func testListApart(t *testing.T, m Both) {
 	t.Helper()
 	remember(t, m, key("s"), "1-a", exchange(1))
 	for _, o := range []memory.Owner{
-		{Namespace: "default", Agent: "a", Principal: "q"}, {Namespace: "default", Agent: "b", Principal: "p"}, {Namespace: "prod", Agent: "a", Principal: "p"},
+		{Namespace: "default", Agent: "a", Principal: "q"},
+		{Namespace: "default", Agent: "b", Principal: "p"},
+		{Namespace: "prod", Agent: "a", Principal: "p"},
 		{Namespace: "default", Agent: "a"},
 	} {
 		if got, err := m.List(t.Context(), o, 0); err != nil || len(got) != 0 {

@@ -65,8 +65,8 @@ func (m *Memory) rank(ctx context.Context, k memory.Key, s Session, query string
 // best gives the indexes of the scores above 0, the highest first; the newer first where they are equal.
 func best(scores []float64) []int {
 	var out []int
-	for i := len(scores) - 1; i >= 0; i-- {
-		if scores[i] > 0 {
+	for i, s := range slices.Backward(scores) {
+		if s > 0 {
 			out = append(out, i)
 		}
 	}

@@ -3,6 +3,7 @@ package strategy
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -47,9 +48,7 @@ func (m *Memory) nearness(ctx context.Context, k memory.Key, s Session, query st
 	wanted := quantise(got[0])
 	fresh := make(map[int64][]byte, len(missing))
 	known := make(map[int64][]byte, len(held)+len(missing))
-	for number, v := range held {
-		known[number] = v
-	}
+	maps.Copy(known, held)
 	for at, i := range missing {
 		v := quantise(got[at+1])
 		fresh[s.First+int64(i)], known[s.First+int64(i)] = v, v
@@ -93,18 +92,23 @@ func clip(text string) string {
 	return text[:n]
 }
 
-// quantise keeps a vector in a byte a dimension: the largest part is 127. Nearness needs directions only, so the length is not kept.
+// middle is the byte that stands for 0.
+const middle = 128
+
+// quantise keeps a vector in a byte a dimension: its largest part is 127 from the middle. Nearness needs directions only, so the length is
+// not kept.
 func quantise(v []float32) []byte {
 	largest := 0.0
 	for _, x := range v {
 		largest = max(largest, math.Abs(float64(x)))
 	}
 	out := make([]byte, len(v))
-	if largest == 0 || math.IsInf(largest, 0) || math.IsNaN(largest) {
-		return out
-	}
+	known := largest > 0 && !math.IsInf(largest, 0) // else it has no direction: all 0
 	for i, x := range v {
-		out[i] = byte(int8(math.Round(float64(x) / largest * 127)))
+		out[i] = middle
+		if known {
+			out[i] = byte(middle + math.Round(float64(x)/largest*127))
+		}
 	}
 	return out
 }
@@ -116,7 +120,7 @@ func cosine(a, b []byte) float64 {
 	}
 	var ab, aa, bb int64
 	for i := range a {
-		x, y := int64(int8(a[i])), int64(int8(b[i]))
+		x, y := int64(a[i])-middle, int64(b[i])-middle
 		ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
 	}
 	if aa == 0 || bb == 0 {

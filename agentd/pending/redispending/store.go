@@ -5,6 +5,7 @@ package redispending
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -148,7 +149,7 @@ func candidates(ctx context.Context, cmd redis.Commands, f pending.Filter) ([]st
 	switch {
 	case f.Session != "" && slices.Equal(f.States, []pending.State{pending.Waiting}):
 		id, err := cmd.Get(ctx, n.wait).Result()
-		if err == redis.Nil { //nolint:errorlint // it is never wrapped
+		if errors.Is(err, goredis.Nil) {
 			return nil, nil
 		}
 		return []string{id}, err

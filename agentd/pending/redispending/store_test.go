@@ -77,8 +77,10 @@ func TestLimitedUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range []pending.Filter{
-		{}, {Session: in.Session, Principal: in.Principal, States: []pending.State{pending.Waiting}},
-		{ExpiresBefore: time.Now(), States: []pending.State{pending.Waiting}}, {ExpiresBefore: time.Now()},
+		{},
+		{Session: in.Session, Principal: in.Principal, States: []pending.State{pending.Waiting}},
+		{ExpiresBefore: time.Now(), States: []pending.State{pending.Waiting}},
+		{ExpiresBefore: time.Now()},
 	} {
 		f.Namespace, f.Agent = "default", "a"
 		if _, err := s.List(t.Context(), f); err != nil {
