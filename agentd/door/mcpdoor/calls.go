@@ -3,6 +3,7 @@ package mcpdoor
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // maxEnded bounds how many ended sessions are known as such; an older one is taken for alive.
@@ -14,26 +15,37 @@ type callKey struct{ principal, session, id string }
 // calls are those under way in sessions of the protocol, and the sessions that were ended.
 type calls struct {
 	mu      sync.Mutex // guards all below
-	running map[callKey]*context.CancelFunc
+	running map[callKey]*underway
 	gone    map[string]bool
 	order   []string // of gone, oldest first
 }
 
 func newCalls() *calls {
-	return &calls{running: map[callKey]*context.CancelFunc{}, gone: map[string]bool{}}
+	return &calls{running: map[callKey]*underway{}, gone: map[string]bool{}}
+}
+
+// underway is one call.
+type underway struct {
+	cancel context.CancelFunc
+	gone   atomic.Bool // it was cancelled by name: nobody waits for its answer
+}
+
+func (u *underway) end() {
+	u.gone.Store(true)
+	u.cancel()
 }
 
 // begin notes a call and gives its context; done must be called at its end. A call outside a session can't be cancelled by name.
-func (c *calls) begin(ctx context.Context, k callKey) (own context.Context, done func()) {
+func (c *calls) begin(ctx context.Context, k callKey) (own context.Context, slot *underway, done func()) {
 	own, cancel := context.WithCancel(ctx)
+	slot = &underway{cancel: cancel}
 	if k.session == "" {
-		return own, cancel
+		return own, slot, cancel
 	}
-	slot := &cancel
 	c.mu.Lock()
 	c.running[k] = slot
 	c.mu.Unlock()
-	return own, func() {
+	return own, slot, func() {
 		cancel()
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -49,14 +61,14 @@ func (c *calls) cancel(k callKey) {
 	slot := c.running[k]
 	c.mu.Unlock()
 	if slot != nil {
-		(*slot)()
+		slot.end()
 	}
 }
 
 // end ends a session with its calls.
 func (c *calls) end(principal, session string) {
 	c.mu.Lock()
-	var slots []*context.CancelFunc
+	var slots []*underway
 	for k, slot := range c.running {
 		if k.session == session && k.principal == principal {
 			slots = append(slots, slot)
@@ -72,7 +84,7 @@ func (c *calls) end(principal, session string) {
 	}
 	c.mu.Unlock()
 	for _, slot := range slots {
-		(*slot)()
+		slot.end()
 	}
 }
 

@@ -131,18 +131,40 @@ func ours(id string) bool {
 	return strings.HasPrefix(id, sessionPrefix) && len(id) == len(sessionPrefix)+len("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 }
 
-// bounded ends a write to a caller who doesn't read.
+// bounded ends a write to a caller who doesn't read, and keeps back the answer to a call that was cancelled by name: the protocol wants none.
 type bounded struct {
 	http.ResponseWriter
 
-	rc *http.ResponseController
+	rc    *http.ResponseController
+	call  *underway // nil: no tool call
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (b *bounded) WriteHeader(status int) {
+	if b.begun { // by progress, which came before mcp-go's own
+		return
+	}
+	if b.begun = true; b.gone() {
+		b.Header().Del("Content-Type")
+		status = http.StatusAccepted
+	}
+	b.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
+	if !b.begun {
+		b.WriteHeader(http.StatusOK)
+	}
+	if b.gone() {
+		return len(p), nil
+	}
 	_ = b.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
 	return b.ResponseWriter.Write(p)
 }
+
+func (b *bounded) gone() bool { return b.call != nil && b.call.gone.Load() }
 
 // Flush implements http.Flusher.
 func (b *bounded) Flush() { _ = b.rc.Flush() } // who is gone is noticed elsewhere

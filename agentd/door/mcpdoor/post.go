@@ -51,7 +51,7 @@ type badRequest struct {
 	message string
 }
 
-func (d *Door) post(w http.ResponseWriter, r *http.Request, face run.Face) {
+func (d *Door) post(w *bounded, r *http.Request, face run.Face) {
 	body, bad := d.body(w, r)
 	var in envelope
 	if bad == nil {
@@ -79,7 +79,7 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request, face run.Face) {
 		return
 	}
 	ctx := d.cfg.Propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	k := &known{face: face, principal: principal, accepts: acceptsEvents(r), ctx: ctx}
+	k := &known{face: face, principal: principal, accepts: acceptsEvents(r), out: w, ctx: ctx}
 	switch in.Method {
 	case string(mcp.MethodToolsCall):
 		if body, bad = k.take(in); bad != nil {
@@ -87,7 +87,7 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request, face run.Face) {
 			return
 		}
 		var done func()
-		k.ctx, done = d.calls.begin(ctx, callKey{principal, session, string(in.ID)})
+		k.ctx, w.call, done = d.calls.begin(ctx, callKey{principal, session, string(in.ID)})
 		defer done()
 	case string(mcp.MethodInitialize):
 		if !modern {

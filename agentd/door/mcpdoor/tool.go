@@ -43,6 +43,7 @@ type known struct {
 	face      run.Face
 	principal string
 	accepts   bool
+	out       *bounded
 	ctx       context.Context //nolint:containedctx // of the call: it ends when the call is cancelled by name
 	args      arguments
 	fault     string // of the arguments
@@ -137,7 +138,7 @@ func (d *Door) call(ctx context.Context, r mcp.CallToolRequest) (*mcp.CallToolRe
 	if session == "" {
 		session = "mcp-" + strings.ToLower(rand.Text())
 	}
-	p := d.progress(ctx, k, r.Params.Meta)
+	p := k.progress(ctx, r.Params.Meta)
 	turn, err := d.cfg.Runner.Start(ctx, run.Request{
 		Door: run.DoorMCP, Principal: k.principal, Session: session, Messages: []engine.Message{{Role: engine.User, Text: k.args.Message}},
 		Private: k.args.Private, Stream: p != nil, Steps: p != nil,

@@ -110,13 +110,13 @@ func (s *source) change(f func(*run.Runtime)) {
 // world is a door behind its front, with a client that holds every exchange against the door's own OpenAPI description.
 type world struct {
 	*httptest.Server
-	t      *testing.T
+	t      testing.TB
 	model  *scripted
 	source *source
 	router routers.Router
 }
 
-func open(t *testing.T) *world {
+func open(t testing.TB) *world {
 	t.Helper()
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
