@@ -91,6 +91,8 @@ func (s *scripted) Generate(ctx context.Context, r model.Request) iter.Seq2[mode
 				{ID: "p1", Name: builtin.Attach, Arguments: `{"artifactId":"big","text":"one "}`},
 				{ID: "p2", Name: builtin.Attach, Arguments: `{"artifactId":"big","text":"two","append":true,"last":true}`},
 			}, FinishReason: "tool_calls"}, nil)
+		case strings.HasPrefix(id, "refund") && !after:
+			yield(call("shop__refund", `{"amount":5}`), nil)
 		case strings.HasPrefix(id, "slow"):
 			if wait(20 * time.Second) {
 				say("late")
@@ -128,6 +130,8 @@ type rig struct {
 	model *scripted
 	door  *a2adoor.Door
 	store *intask.Store
+
+	runner *run.Runner
 }
 
 func newRig(t *testing.T, change ...func(*run.Runtime, *a2adoor.Config)) *rig {
@@ -194,7 +198,7 @@ func newRig(t *testing.T, change ...func(*run.Runtime, *a2adoor.Config)) *rig {
 		s.Close()
 		_ = runner.Close(closing)
 	})
-	return &rig{Server: s, rt: rt, model: m, door: door, store: store}
+	return &rig{Server: s, rt: rt, model: m, door: door, store: store, runner: runner}
 }
 
 // fault is an error as a binding told it.
