@@ -262,13 +262,13 @@ func (r *Runner) expire(ctx context.Context, s pending.Store, w pending.Run) err
 // number of instances may.
 func (r *Runner) Sweep(ctx context.Context, now time.Time) error {
 	rt, release, err := r.cfg.Source.Acquire()
-	if err != nil || rt.Pending == nil {
-		if err == nil {
-			release()
-		}
-		return nil //nolint:nilerr // nothing is served: nothing is swept
+	if err != nil { // nothing is served: nothing is swept
+		return nil
 	}
 	defer release()
+	if rt.Pending == nil {
+		return nil
+	}
 	overdue, err := rt.Pending.List(ctx, pending.Filter{
 		Namespace: rt.Namespace, Agent: rt.Agent, States: []pending.State{pending.Waiting, pending.Running}, ExpiresBefore: now,
 	})

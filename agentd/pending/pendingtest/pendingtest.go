@@ -89,6 +89,7 @@ func want(t *testing.T, err error, kind errs.Kind) {
 }
 
 func testWhole(t *testing.T, s pending.Store) {
+	t.Helper()
 	in := sample("r1", "s")
 	in.Version = 7
 	put(t, s, in)
@@ -122,6 +123,7 @@ func testWhole(t *testing.T, s pending.Store) {
 }
 
 func testUnknown(t *testing.T, s pending.Store) {
+	t.Helper()
 	r := sample("nobody", "s")
 	r.Version = 1
 	_, err := s.Get(t.Context(), r.Ref())
@@ -137,6 +139,7 @@ func testUnknown(t *testing.T, s pending.Store) {
 }
 
 func testExists(t *testing.T, s pending.Store) {
+	t.Helper()
 	put(t, s, sample("r1", "s"))
 	want(t, s.Put(t.Context(), sample("r1", "another")), errs.Exists)
 	if r := get(t, s, "r1"); r.Session != "s" {
@@ -145,6 +148,7 @@ func testExists(t *testing.T, s pending.Store) {
 }
 
 func testCopies(t *testing.T, s pending.Store) {
+	t.Helper()
 	in := sample("r1", "s")
 	put(t, s, in)
 	in.Calls[0].Arguments[2] = 'X'
@@ -165,6 +169,7 @@ func testCopies(t *testing.T, s pending.Store) {
 }
 
 func testOneWaiting(t *testing.T, s pending.Store) {
+	t.Helper()
 	put(t, s, sample("r1", "s"))
 	want(t, s.Put(t.Context(), sample("r2", "s")), errs.Conflict)
 	other := sample("r3", "s")
@@ -192,6 +197,7 @@ func testOneWaiting(t *testing.T, s pending.Store) {
 }
 
 func testList(t *testing.T, s pending.Store) {
+	t.Helper()
 	at := now()
 	for i := range 6 {
 		r := sample(fmt.Sprint("r", i), fmt.Sprint("s", i))
@@ -232,6 +238,7 @@ func testList(t *testing.T, s pending.Store) {
 }
 
 func testLimit(t *testing.T, s pending.Store) {
+	t.Helper()
 	for i := range pending.DefaultLimit + 5 {
 		put(t, s, sample(fmt.Sprintf("r%03d", i), ""))
 	}
@@ -244,6 +251,7 @@ func testLimit(t *testing.T, s pending.Store) {
 }
 
 func testCompareAndSwap(t *testing.T, s pending.Store) {
+	t.Helper()
 	put(t, s, sample("r1", "s"))
 	r := get(t, s, "r1")
 	var won atomic.Int32
@@ -267,6 +275,7 @@ func testCompareAndSwap(t *testing.T, s pending.Store) {
 }
 
 func testPutRace(t *testing.T, s pending.Store) {
+	t.Helper()
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -287,6 +296,7 @@ func testPutRace(t *testing.T, s pending.Store) {
 
 // testKept: a run is there beyond its expiry (for those who ask what became of it), and gone Keep later.
 func testKept(t *testing.T, s pending.Store) {
+	t.Helper()
 	overdue := sample("r1", "s")
 	overdue.ExpiresAt = now().Add(-time.Minute)
 	put(t, s, overdue)
@@ -306,6 +316,7 @@ func testKept(t *testing.T, s pending.Store) {
 }
 
 func testApart(t *testing.T, s pending.Store) {
+	t.Helper()
 	put(t, s, sample("r1", "s"))
 	other := sample("r1", "s")
 	other.Agent = "b"
