@@ -152,6 +152,13 @@ func (s *store) close() {
 	s.closing.Do(func() {
 		s.stop()
 		<-s.done
+		s.mu.Lock()
+		held := s.holds
+		s.holds = map[memory.Key]*hold{}
+		s.mu.Unlock()
+		for _, h := range held {
+			s.giveUp(context.Background(), h)
+		}
 		if s.cfg.OnClose != nil {
 			s.cfg.OnClose()
 		}

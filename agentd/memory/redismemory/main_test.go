@@ -3,6 +3,7 @@ package redismemory_test
 import (
 	"testing"
 
+	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/agentry/agentry/agentd/memory"
@@ -72,4 +73,9 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// limited is the recommended user, with no manners.
+func limited(server *harness.Redis) *goredis.Client {
+	return goredis.NewClient(&goredis.Options{Addr: server.Addr, Username: "helper", Password: "s3cret", DisableIdentity: true})
 }
