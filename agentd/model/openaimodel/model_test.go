@@ -158,6 +158,28 @@ func TestRequestBody(t *testing.T) {
 				"stream": true, "stream_options": map[string]any{"include_usage": true},
 			},
 		},
+		"a schema": {
+			req: model.Request{Stream: true, Format: model.ResponseFormat{Type: "json_schema", Name: "ticket", Schema: json.RawMessage(`{"type":"object"}`), Strict: new(true)}},
+			want: map[string]any{
+				"stream": true, "stream_options": map[string]any{"include_usage": true},
+				"response_format": map[string]any{"type": "json_schema", "json_schema": map[string]any{"name": "ticket", "schema": map[string]any{"type": "object"}, "strict": true}},
+			},
+		},
+		"any JSON": {
+			req:  model.Request{Format: model.ResponseFormat{Type: "json_object"}},
+			want: map[string]any{"stream": false, "response_format": map[string]any{"type": "json_object"}},
+		},
+		"text is no format": {
+			req:  model.Request{Format: model.ResponseFormat{Type: "text"}},
+			want: map[string]any{"stream": false},
+		},
+		"a null leaves out": {
+			cfg: func(c *openaimodel.Config) {
+				c.Temperature, c.ExtraBody = new(0.8), json.RawMessage(`{"temperature":null,"stream_options":null,"response_format":null}`)
+			},
+			req:  model.Request{Stream: true, Format: model.ResponseFormat{Type: "json_object"}},
+			want: map[string]any{"stream": true},
+		},
 		"metadata only where asked for": {
 			req:  model.Request{Metadata: map[string]string{"k": "v"}},
 			want: map[string]any{"stream": false},
@@ -240,6 +262,38 @@ func TestConversation(t *testing.T) {
 	}
 	if headers[0].Get("X-Team") != "ops" {
 		t.Errorf("headers: %v", headers[0])
+	}
+}
+
+func TestImages(t *testing.T) {
+	t.Parallel()
+	e := serve(t, sse(text("a cat"), stopChunk, done))
+	got, err := collect(t, open(t, e, nil), model.Request{Stream: true, Messages: []model.Message{
+		{Role: model.User, Text: "what is it?", Images: []model.Image{{URL: "https://example.org/cat.png"}, {URL: "data:image/png;base64,AAAA", Detail: "low"}}},
+		{Role: model.User, Images: []model.Image{{URL: "https://example.org/dog.png"}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Usage.InputTokens < 2000 {
+		t.Errorf("three pictures are estimated at %d tokens", got.Usage.InputTokens)
+	}
+	picture := func(url string, more ...string) map[string]any {
+		m := map[string]any{"url": url}
+		if len(more) > 0 {
+			m["detail"] = more[0]
+		}
+		return map[string]any{"type": "image_url", "image_url": m}
+	}
+	want := []any{
+		map[string]any{"role": "user", "content": []any{
+			map[string]any{"type": "text", "text": "what is it?"}, picture("https://example.org/cat.png"), picture("data:image/png;base64,AAAA", "low"),
+		}},
+		map[string]any{"role": "user", "content": []any{picture("https://example.org/dog.png")}},
+	}
+	bodies, _ := e.requests()
+	if diff := cmp.Diff(want, bodies[0]["messages"]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
