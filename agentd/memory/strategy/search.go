@@ -12,27 +12,44 @@ import (
 // fusion is the constant of reciprocal rank fusion: how little the first ranks count more than the next.
 const fusion = 60
 
-// bringBack gives the newest exchanges in half of the limit and, in what is left of it, the older ones that answer the query best; all in
-// the order in which they were said.
-func (m *Memory) bringBack(ctx context.Context, k memory.Key, s Session, query string, spent budget, count func(string) int) [][]memory.Turn {
+// relevant is the part of the best score below which an exchange doesn't answer the query: words that every exchange has bring none back.
+const relevant = 1.0 / 3
+
+// bringBack gives the newest exchanges in half of the limit, in what is left of it the older ones that answer the query best, and in what
+// is left then the next newest; all in the order in which they were said. Those before open are in the summary: they come back only where
+// they answer the query, and never in the place of those that aren't, if these fit.
+func (m *Memory) bringBack(ctx context.Context, k memory.Key, s Session, query string, spent budget, open int, count func(string) int) [][]memory.Turn {
 	limit := m.limits()
-	from := m.newest(s.Exchanges, spent, limit.half(), count)
+	from := m.newest(s.Exchanges[open:], spent, limit, count) + open
+	if from > open || open == 0 {
+		from = m.newest(s.Exchanges, spent, limit.half(), count)
+	}
 	if n := len(s.Exchanges); from == n && n > 0 && spent.plus(cost(s.Exchanges[n-1], count)).within(limit) {
 		from = n - 1 // the last exchange matters most, even if it takes more than half
 	}
 	for _, e := range s.Exchanges[from:] {
 		spent = spent.plus(cost(e, count))
 	}
-	var back []int
+	back := make([]bool, from)
 	for _, i := range m.rank(ctx, k, s, query, from) {
 		if with := spent.plus(cost(s.Exchanges[i], count)); with.within(limit) {
-			spent, back = with, append(back, i)
+			spent, back[i] = with, true
 		}
 	}
-	slices.Sort(back)
-	out := make([][]memory.Turn, 0, len(back)+len(s.Exchanges)-from)
-	for _, i := range back {
-		out = append(out, s.Exchanges[i])
+	for i := from - 1; i >= open; i-- {
+		if back[i] {
+			continue
+		}
+		if spent = spent.plus(cost(s.Exchanges[i], count)); !spent.within(limit) {
+			break
+		}
+		back[i] = true
+	}
+	var out [][]memory.Turn
+	for i, e := range s.Exchanges[:from] {
+		if back[i] {
+			out = append(out, e)
+		}
 	}
 	return append(out, s.Exchanges[from:]...)
 }
@@ -42,17 +59,17 @@ func (m *Memory) rank(ctx context.Context, k memory.Key, s Session, query string
 	n = min(n, len(s.Exchanges))
 	switch m.cfg.Search {
 	case Keyword:
-		return best(keywords(s.Exchanges[:n], query))
+		return best(keywords(s.Exchanges[:n], query), relevant)
 	case Vector, Hybrid:
 		near, err := m.nearness(ctx, k, s, query, n)
 		if err != nil {
 			m.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "no embeddings, memory is searched by words", slog.String("error", err.Error()))
-			return best(keywords(s.Exchanges[:n], query))
+			return best(keywords(s.Exchanges[:n], query), relevant)
 		}
 		if m.cfg.Search == Vector {
-			return best(near)
+			return best(near, relevant)
 		}
-		return fuse(n, best(near), best(keywords(s.Exchanges[:n], query)))
+		return fuse(n, best(near, relevant), best(keywords(s.Exchanges[:n], query), relevant))
 	case Recency:
 	}
 	out := make([]int, 0, n)
@@ -62,11 +79,15 @@ func (m *Memory) rank(ctx context.Context, k memory.Key, s Session, query string
 	return out
 }
 
-// best gives the indexes of the scores above 0, the highest first; the newer first where they are equal.
-func best(scores []float64) []int {
+// best gives the indexes of the scores above 0 and a part of the highest, the highest first; the newer first where they are equal.
+func best(scores []float64, part float64) []int {
 	var out []int
+	least := 0.0
+	for _, s := range scores {
+		least = max(least, s*part)
+	}
 	for i, s := range slices.Backward(scores) {
-		if s > 0 {
+		if s > 0 && s >= least {
 			out = append(out, i)
 		}
 	}
@@ -82,7 +103,7 @@ func fuse(n int, rankings ...[]int) []int {
 			scores[i] += 1 / float64(fusion+1+rank)
 		}
 	}
-	return best(scores)
+	return best(scores, 0)
 }
 
 // bestFirst orders the turns of an exchange that was found.

@@ -129,7 +129,7 @@ func (m *Memory) Recall(ctx context.Context, k memory.Key, q memory.Query) (memo
 	}
 	from := m.newest(s.Exchanges[open:], spent, m.limits(), count) + open
 	if from > 0 && m.cfg.Search != Recency && q.Text != "" {
-		r.Turns = flatten(m.bringBack(ctx, k, s, q.Text, spent, count))
+		r.Turns = flatten(m.bringBack(ctx, k, s, q.Text, spent, open, count))
 		return r, nil
 	}
 	r.Turns = flatten(s.Exchanges[from:])
