@@ -106,10 +106,10 @@ type (
 		Decisions []Decision
 		Answer    string
 	}
-	// Deadline says that the request's wall time is over.
-	Deadline struct{}
-	// Cancel says that nobody waits any more.
-	Cancel struct{}
+	// Deadline says that the request's wall time is over. Usage is of the model call that it cut off.
+	Deadline struct{ Usage Usage }
+	// Cancel says that nobody waits any more; Usage likewise.
+	Cancel struct{ Usage Usage }
 )
 
 func (Request) event()    {}

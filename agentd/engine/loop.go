@@ -53,8 +53,10 @@ func (l *Loop) Step(e Event) []Effect {
 	case ToolResult:
 		return l.toolResult(e)
 	case Deadline:
+		l.res.Usage = l.res.Usage.plus(e.Usage)
 		return l.finish(ByDeadline, "the request's time is over; "+l.done())
 	case Cancel:
+		l.res.Usage = l.res.Usage.plus(e.Usage)
 		return l.finish(ByCancel, "the caller is gone")
 	default:
 		return nil

@@ -17,6 +17,9 @@ const (
 	ForAuth     Interrupt = "auth"
 )
 
+// CodeState is the fault of a suspended request that can't be read.
+const CodeState = "suspended_state"
+
 // State is the rest of a suspended request, as JSON too. It holds no prompt: the request goes on with the prompt of its day.
 type State struct {
 	Kind       Interrupt      `json:"kind"`
@@ -126,10 +129,26 @@ func (l *Loop) resume(r Resume) []Effect {
 	for _, res := range s.Results {
 		l.results[res.CallID] = res
 	}
+	if !s.whole() {
+		l.res.Code = CodeState
+		return l.finish(ByFault, "the suspended request's state is broken")
+	}
 	if s.Kind != ForApproval {
 		return l.told(s, r.Answer)
 	}
 	return l.decided(s, r.Decisions)
+}
+
+// whole reports whether every call has an ID of its own: else one would be waited for that nobody makes. A state comes from a store.
+func (s State) whole() bool {
+	seen := make(map[string]bool, len(s.Calls))
+	for _, c := range s.Calls {
+		if c.ID == "" || seen[c.ID] {
+			return false
+		}
+		seen[c.ID] = true
+	}
+	return true
 }
 
 // told goes on with the caller's answer. What was said so far becomes a turn of its own: the question belongs to it, the answer follows.

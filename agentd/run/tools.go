@@ -67,7 +67,7 @@ func (t *Turn) callTools(ctx context.Context, calls []engine.Call) []engine.Effe
 		t.sideBySide(ctx, calls, results)
 	}
 	clear(t.cleared)
-	if over := t.over(ctx); over != nil {
+	if over := t.over(ctx, engine.Usage{}); over != nil {
 		return t.loop.Step(over)
 	}
 	var effects []engine.Effect
