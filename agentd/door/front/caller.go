@@ -42,11 +42,7 @@ func CallerOf(ctx context.Context) Caller {
 
 // identify says who calls, from where, and takes off the request what said so.
 func identify(w http.ResponseWriter, r *http.Request, keys []run.InboundKey) (Caller, netip.Addr, *Refusal) {
-	shown := credentials(r.Header)
-	var peer netip.Addr
-	if p, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		peer = p.Addr().Unmap()
-	}
+	shown, peer := credentials(r.Header), peerOf(r)
 	if len(keys) > 0 {
 		c, refusal := authenticate(w, shown, keys)
 		return c, peer, refusal
@@ -63,6 +59,15 @@ func identify(w http.ResponseWriter, r *http.Request, keys []run.InboundKey) (Ca
 		c.Principal = "key-" + hex.EncodeToString(sum[:8])
 	}
 	return c, peer, nil
+}
+
+// peerOf gives the address at the other end of the connection; the zero one, which is no loopback address, where there is none.
+func peerOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return peer.Addr().Unmap()
 }
 
 // credentials takes off a request what its sender shows, the bearer token first. Whatever else browsers and proxies add to say who

@@ -84,7 +84,7 @@ func (f *Front) Guard(next http.Handler, refuse Refuse) http.Handler {
 func (f *Front) admit(w http.ResponseWriter, r *http.Request) (*http.Request, *Refusal) {
 	in, err := f.source.Inbound()
 	if err != nil {
-		return nil, notServing(w, err)
+		return nil, notServing(w, r, err)
 	}
 	if refusal := cross(w, r, in.Origins); refusal != nil {
 		return nil, refusal

@@ -9,8 +9,12 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
-func notServing(w http.ResponseWriter, err error) *Refusal {
-	out := &Refusal{Status: errs.HTTPStatus(err), Code: run.CodeNotServing, Message: err.Error()}
+// notServing says why to callers on this machine only: others can't show yet that they may know.
+func notServing(w http.ResponseWriter, r *http.Request, err error) *Refusal {
+	out := &Refusal{Status: errs.HTTPStatus(err), Code: run.CodeNotServing, Message: "the agent does not serve yet, or no more"}
+	if peerOf(r).IsLoopback() {
+		out.Message = err.Error()
+	}
 	var e *run.Error
 	if errors.As(err, &e) {
 		out.Code = e.Code
