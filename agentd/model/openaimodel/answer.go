@@ -21,7 +21,7 @@ type answer struct {
 	thought   int // bytes
 	outTokens int
 	calls     assembly
-	reasoning string // kept for calls, see echoes
+	reasoning []byte // kept for calls, see echoes
 	finish    string
 	model     string
 	usage     *model.Usage
@@ -65,7 +65,7 @@ func (a *answer) take(c *wireChunk, out *output) (more bool, err error) {
 			return false, err
 		}
 		if ch.Delta.ReasoningContent != "" && len(a.reasoning) < maxEcho {
-			a.reasoning += ch.Delta.ReasoningContent
+			a.reasoning = append(a.reasoning, ch.Delta.ReasoningContent...)
 		}
 		if !out.chunk(piece) {
 			return false, nil

@@ -45,7 +45,7 @@ func (e *echoes) keep(a *answer) {
 		p := &a.calls.calls[i]
 		v := echo{extra: p.extra}
 		if first {
-			v.reasoning, first = a.reasoning, false
+			v.reasoning, first = string(a.reasoning), false
 		}
 		if v.reasoning == "" && v.extra == nil {
 			continue

@@ -53,10 +53,8 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 		f.set(phase.Unreachable, err.Error())
 	case errors.As(err, &netErr) && netErr.Timeout():
 		f.set(phase.Timeout, err.Error())
-	case x.status == 0 || isNet(err):
+	default: // what an endpoint says wrong has a type of its own: this is the connection
 		f.set(phase.Unreachable, err.Error())
-	default:
-		f.set(phase.Invalid, "the answer is not what the protocol says: "+err.Error())
 	}
 	f.retryAfter = parseRetryAfter(x.retryAfter)
 	if ms, err := strconv.ParseFloat(x.retryAfterMS, 64); err == nil && ms > 0 && ms < 1e9 {
@@ -67,11 +65,6 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 
 func (f *failure) set(code phase.Code, message string) {
 	f.code, f.message, f.retryable = string(code), message, code.Retryable()
-}
-
-func isNet(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) || strings.Contains(err.Error(), "unexpected EOF")
 }
 
 // fromRefusal reads what the server said: with an HTTP status, or in the middle of a stream without one.

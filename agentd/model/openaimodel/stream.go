@@ -95,7 +95,7 @@ func (m *Model) whole(r model.Request, resp *http.Response, a *answer, out *outp
 	if text == "" {
 		text = msg.Refusal
 	}
-	a.model, a.reasoning = w.Model, msg.ReasoningContent
+	a.model, a.reasoning = w.Model, []byte(msg.ReasoningContent)
 	if err := a.count(text, msg.reasoning()); err != nil {
 		return err
 	}
