@@ -14,6 +14,7 @@ import (
 
 	"github.com/agentry/agentry/internal/scriptmodel"
 	"github.com/agentry/agentry/test/harness"
+	"github.com/agentry/agentry/test/harness/badmcp"
 	"github.com/agentry/agentry/test/harness/herd"
 )
 
@@ -81,6 +82,7 @@ func eventually(t *testing.T, d time.Duration, f func(context.Context) error) {
 // TestMain fails early where the binaries are missing: nothing here may be passed over in silence. Every process of every test logs at
 // debug level, and the run fails where one of the product's own secrets is in a log.
 func TestMain(m *testing.M) {
+	badmcp.Main()
 	if herd.Main() {
 		os.Exit(0)
 	}
