@@ -6,15 +6,19 @@ import (
 	"errors"
 )
 
-// MarshalJSON writes the shorter of the two forms.
+// MarshalJSON writes the shorter of the two forms; "<" and ">" stay as they are, for people read conditions.
 func (a ApprovalTool) MarshalJSON() ([]byte, error) {
 	if a.When == "" {
 		return json.Marshal(a.Tool)
 	}
-	return json.Marshal(struct {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(struct {
 		Tool string `json:"tool"`
 		When string `json:"when"`
 	}{a.Tool, a.When})
+	return b.Bytes(), err
 }
 
 // UnmarshalJSON reads both forms, strictly but for what Check finds: an empty tool.

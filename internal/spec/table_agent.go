@@ -185,9 +185,9 @@ func memoryFields() []Field {
 			oneOf("default", "none", "window", "token-budget", "summarize").def(`"token-budget"`),
 		str("searchStrategy", OnRequest, "How turns are chosen; \"default\" is recency.").
 			oneOf("default", "recency", "keyword", "vector", "hybrid").def(`"recency"`),
-		typed("ttl", TypeDuration, OnRequest, "How long a silent session is kept; absent: the store's own bound."),
-		typed("maxTurns", TypeInteger, OnRequest, "The most turns recalled; absent: no bound.").min(1),
-		typed("maxTokens", TypeInteger, OnRequest, "The token budget of recalled turns; absent: the engine's own.").min(1),
+		typed("ttl", TypeDuration, OnRequest, "How long a silent session is kept; absent: 24h."),
+		typed("maxTurns", TypeInteger, OnRequest, "The most messages recalled; absent: 20 with window, else no bound.").min(1),
+		typed("maxTokens", TypeInteger, OnRequest, "The most tokens recalled, by estimate; absent: 8000 with token-budget and summarize, else no bound.").min(1),
 		str("onUnavailable", OnRequest, "What a request meets when the store is gone.").oneOf("fail", "stateless").def(`"fail"`),
 		str("embeddingModel", OnRequest, "The embedding model at the agent's model endpoint; searchStrategy vector and hybrid need it.").rule(RuleLine),
 		typed("toolPayloadBytes", TypeInteger, OnRequest, "How large the arguments and the result of a tool call may be together to be remembered; absent or 0: none are.").between(0, 1<<20),
