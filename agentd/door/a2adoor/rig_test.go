@@ -134,7 +134,7 @@ type rig struct {
 	runner *run.Runner
 }
 
-func newRig(t *testing.T, change ...func(*run.Runtime, *a2adoor.Config)) *rig {
+func newRig(t testing.TB, change ...func(*run.Runtime, *a2adoor.Config)) *rig {
 	t.Helper()
 	m := &scripted{left: make(chan string, 100)}
 	waits, err := inpending.New(inpending.Config{})
