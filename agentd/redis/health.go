@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/agentry/agentry/internal/errs"
 )
 
 // once guards go-redis's own logger, which is a variable of its package.
@@ -61,6 +63,33 @@ func (c *Client) OnChange(f func()) (stop func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.watchers, &f)
+	}
+}
+
+// Await waits until the server is well, for at most the Client's Timeout. The error is an *Error, or ctx's end. It is for the few calls that
+// are worth a wait.
+func (c *Client) Await(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	defer c.OnChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})()
+	timer := time.NewTimer(c.cfg.Timeout)
+	defer timer.Stop()
+	for {
+		e := c.sick()
+		if e == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return e
+		case <-ctx.Done():
+			return errs.New(errs.Timeout, "redis: %w", context.Cause(ctx))
+		}
 	}
 }
 

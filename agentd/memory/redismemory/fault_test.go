@@ -281,3 +281,28 @@ func TestLateWrite(t *testing.T) {
 		t.Errorf("%d turns, %v", len(turns), err)
 	}
 }
+
+// An answer that is made already isn't lost to a server that restarts at this moment.
+func TestRestartUnderARequest(t *testing.T) {
+	t.Parallel()
+	server := harness.StartRedis(t, harness.RedisOptions{})
+	m := open(t, redismemory.Config{Client: client(t, server, "")})
+	leave, err := m.Enter(t.Context(), key("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	server.Kill()
+	if _, err := m.Recall(t.Context(), key("s"), memory.Query{}); !errs.Is(err, errs.Unavailable) {
+		t.Fatalf("recall: %v", err)
+	}
+	back := make(chan error, 1)
+	go func() { back <- server.Start(t.Context()) }()
+	remembered := m.Remember(t.Context(), key("s"), say(1))
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
+	if remembered != nil {
+		t.Errorf("remember: %v", remembered)
+	}
+}

@@ -25,6 +25,7 @@ type hold struct {
 	fence  int64
 	names  keys
 	lost   bool // another process was let in; guarded by store.mu
+	waited bool // for a server that was gone, once; guarded by store.mu
 }
 
 func takenOver() error {
@@ -103,6 +104,18 @@ func (s *store) fence(k memory.Key) (int64, error) {
 	default:
 		return h.fence, nil
 	}
+}
+
+// mayWait reports whether a writer of the session may wait for a server that is gone: once for each time that it was entered.
+func (s *store) mayWait(k memory.Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.holds[k]
+	if h == nil || h.waited {
+		return false
+	}
+	h.waited = true
+	return true
 }
 
 // start begins to renew what is held.

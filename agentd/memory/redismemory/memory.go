@@ -1,5 +1,5 @@
 // Package redismemory remembers sessions in a Redis 7 server, for all instances of an agent. Everything that belongs together is written by
-// one script; every key has a time to live. docs/memory.md says which rights its user needs.
+// one script; every key has a time to live. docs/redis.md says which rights its user needs.
 package redismemory
 
 import (

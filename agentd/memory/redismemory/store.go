@@ -66,7 +66,8 @@ func (s *store) Load(ctx context.Context, k memory.Key) (strategy.Session, error
 	return ses, nil
 }
 
-// Append implements strategy.Log. It is refused with errs.Conflict where this process entered the session and another one was let in since.
+// Append implements strategy.Log. A request that entered its session before the server went away waits for it once, for the client's deadline:
+// its answer is made already. It is refused with errs.Conflict where this process entered the session and another one was let in since.
 func (s *store) Append(ctx context.Context, k memory.Key, e memory.Exchange, ttl time.Duration) error {
 	fence, err := s.fence(k)
 	if err != nil {
@@ -83,9 +84,15 @@ func (s *store) Append(ctx context.Context, k memory.Key, e memory.Exchange, ttl
 			config = t.Config
 		}
 	}
-	n := keysOf(k)
-	out, err := s.client.Eval(ctx, s.scripts.add, []string{n.meta, n.turns, n.ids, n.vectors, n.fence, n.index},
-		id, line, len(e.Turns), config, ttl.Milliseconds(), rand.Text(), k.Session, n.sid, fence, s.cfg.MaxSessionTurns, s.cfg.MaxSessionBytes, maxListed)
+	n, life := keysOf(k), rand.Text()
+	write := func() (any, error) {
+		return s.client.Eval(ctx, s.scripts.add, []string{n.meta, n.turns, n.ids, n.vectors, n.fence, n.index},
+			id, line, len(e.Turns), config, ttl.Milliseconds(), life, k.Session, n.sid, fence, s.cfg.MaxSessionTurns, s.cfg.MaxSessionBytes, maxListed)
+	}
+	out, err := write()
+	if errs.Is(err, errs.Unavailable) && s.mayWait(k) && s.client.Await(ctx) == nil {
+		out, err = write()
+	}
 	if err != nil {
 		return fmt.Errorf("remember: %w", err)
 	}
