@@ -129,6 +129,11 @@ func (r *Redis) Start(ctx context.Context) error {
 			b, _ := os.ReadFile(r.log)
 			return fmt.Errorf("redis-server ended: %s", b)
 		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.Addr) // go-redis would log each try that is refused
+		if err != nil {
+			return err
+		}
+		_ = conn.Close()
 		c := r.Client()
 		defer func() { _ = c.Close() }()
 		return c.Ping(ctx).Err()

@@ -199,7 +199,7 @@ func TestFencing(t *testing.T) {
 	}
 }
 
-// Requests of one session that come to several instances are answered one at a time, and those who wait longest first.
+// Requests of one session that come to several instances are answered one at a time, and remembered in that order.
 func TestInstancesInOrder(t *testing.T) {
 	t.Parallel()
 	server := harness.StartRedis(t, harness.RedisOptions{})
@@ -243,5 +243,85 @@ func TestInstancesInOrder(t *testing.T) {
 		if turns[2*i].Text != want {
 			t.Fatalf("turn %d is %s, want %s", i, turns[2*i].Text, want)
 		}
+	}
+}
+
+// Who waits longest is let in first, whichever instance it waits at.
+func TestFirstComeFirstServed(t *testing.T) {
+	t.Parallel()
+	server := harness.StartRedis(t, harness.RedisOptions{})
+	admin := server.Client()
+	defer func() { _ = admin.Close() }()
+	m := open(t, redismemory.Config{Client: client(t, server, "")})
+	leave, err := m.Enter(t.Context(), key("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const waiting = 5
+	in := make(chan int, waiting)
+	var wg sync.WaitGroup
+	for i := range waiting {
+		m := open(t, redismemory.Config{Client: client(t, server, "")})
+		wg.Go(func() {
+			leave, err := m.Enter(t.Context(), key("s"))
+			if err != nil {
+				t.Errorf("enter: %v", err)
+				return
+			}
+			in <- i
+			leave()
+		})
+		err := harness.Poll(t.Context(), 10*time.Second, func(ctx context.Context) error {
+			keys, err := server.Keys(ctx)
+			if err != nil {
+				return err
+			}
+			for _, k := range keys {
+				if strings.HasSuffix(k, ":q") && admin.ZCard(ctx, k).Val() == int64(i+1) {
+					return nil
+				}
+			}
+			return fmt.Errorf("%d don't wait yet", i+1)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	wg.Wait()
+	for i := range waiting {
+		if got := <-in; got != i {
+			t.Errorf("number %d was in at place %d", got, i)
+		}
+	}
+}
+
+// BenchmarkTurn is what one request of a session costs here: enter, recall, remember, leave.
+func BenchmarkTurn(b *testing.B) {
+	server := harness.StartRedis(b, harness.RedisOptions{})
+	c, err := redis.New(redis.Config{Address: server.URL, Prefix: redis.Prefix("default", "a")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	m, err := redismemory.New(redismemory.Config{Client: c, MaxSessionTurns: 40})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	n := 0
+	for b.Loop() {
+		leave, err := m.Enter(b.Context(), key("s"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := m.Recall(b.Context(), key("s"), memory.Query{Text: "q"}); err != nil {
+			b.Fatal(err)
+		}
+		n++
+		if err := m.Remember(b.Context(), key("s"), say(n)); err != nil {
+			b.Fatal(err)
+		}
+		leave()
 	}
 }
