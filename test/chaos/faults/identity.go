@@ -145,11 +145,17 @@ func (expired) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world.
 			if err := connected(ctx, n, true, 30*time.Second); err != nil {
 				return err
 			}
-			after, err := serial(ctx, n)
-			if err == nil && after != before {
+			renewed := harness.Poll(ctx, passWait, func(ctx context.Context) error { // its old stream may seem to live for a moment
+				after, err := serial(ctx, n)
+				if err == nil && after == before {
+					err = fmt.Errorf("%s still has the certificate that ran out", n.Name)
+				}
+				return err
+			})
+			if renewed == nil {
 				fired = 1
 			}
-			return err
+			return nil
 		},
 		Fired: func() (int64, error) { return fired, nil },
 	}, nil
