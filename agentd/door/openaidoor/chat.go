@@ -81,8 +81,8 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		d.fail(w, err)
 	default:
-		text, extra := res.Text, suspended(turn)
-		if extra != nil {
+		text, extra := res.Text, beyond(turn, res)
+		if extra != nil && extra.Pending != nil {
 			w.Header().Set(HeaderPending, turn.Pending.ID)
 			text = extra.Pending.after(text)
 		}
@@ -118,8 +118,8 @@ func (d *Door) finish(w http.ResponseWriter, s *stream, turn *run.Turn, res engi
 		s.fault(e)
 		return
 	}
-	rest, extra := "", suspended(turn)
-	if extra != nil {
+	rest, extra := "", beyond(turn, res)
+	if extra != nil && extra.Pending != nil {
 		w.Header().Set(HeaderPending, turn.Pending.ID) // too late where text went out before; the last chunk says it too
 		rest = extra.Pending.after(res.Text)[len(res.Text):]
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/agentd/run"
 )
@@ -15,7 +16,8 @@ const maxShown = 600
 
 // ours is what an answer says beyond the API, in a field of its own.
 type ours struct {
-	Pending *wirePending `json:"pending"`
+	Pending   *wirePending `json:"pending,omitempty"`
+	Estimated bool         `json:"usage_estimated,omitempty"` // the model's endpoint counted no tokens
 }
 
 // wirePending is a run that waits for somebody.
@@ -35,9 +37,17 @@ type wireCall struct {
 	Why       string          `json:"why,omitempty"`
 }
 
-// suspended gives what to say of a turn that waits; nil: it doesn't.
-func suspended(turn *run.Turn) *ours {
-	p := turn.Pending
+// beyond gives what is ours to say of a turn; nil: nothing.
+func beyond(turn *run.Turn, res engine.Result) *ours {
+	out := ours{Pending: suspended(turn.Pending), Estimated: res.Usage.Estimated}
+	if out == (ours{}) {
+		return nil
+	}
+	return &out
+}
+
+// suspended shows a run that waits; nil: none does.
+func suspended(p *pending.Run) *wirePending {
 	if p == nil {
 		return nil
 	}
@@ -49,7 +59,7 @@ func suspended(turn *run.Turn) *ours {
 		}
 		out.Calls = append(out.Calls, wireCall{ID: c.ID, Tool: c.Tool, Arguments: args, Needs: c.Needs, Why: c.Why})
 	}
-	return &ours{Pending: out}
+	return out
 }
 
 // after gives the text of an answer that waits: what was said before, and what is waited for.

@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
 )
 
@@ -95,5 +97,66 @@ func TestWhatMayBeSentAgain(t *testing.T) {
 	resp, body = d.post(t, `{"messages":[{"role":"user","content":"hi"}]}`)
 	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("X-Should-Retry") != "" || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %s %v", resp.StatusCode, body, resp.Header)
+	}
+}
+
+// Tokens that nobody counted are marked as an estimate, whole and in a stream.
+func TestEstimatedUsageIsMarked(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	for _, estimated := range []bool{true, false} {
+		d.model.answer = func(_ context.Context, _ model.Request, yield func(model.Chunk, error) bool) {
+			_ = yield(model.Chunk{Text: "hi"}, nil) && yield(model.Chunk{FinishReason: "stop", Usage: &model.Usage{InputTokens: 3, OutputTokens: 1, Estimated: estimated}}, nil)
+		}
+		for _, stream := range []bool{false, true} {
+			resp, body := d.post(t, fmt.Sprintf(`{"stream":%v,"messages":[{"role":"user","content":"hi"}]}`, stream))
+			if marked := strings.Contains(body, `"agentry":{"usage_estimated":true}`); resp.StatusCode != http.StatusOK || marked != estimated {
+				t.Errorf("estimated %v, stream %v: %d %s", estimated, stream, resp.StatusCode, body)
+			}
+		}
+	}
+}
+
+// forgetful is a memory that is gone.
+type forgetful struct{ memory.Memory }
+
+func (forgetful) Recall(context.Context, memory.Key, memory.Query) (memory.Recollection, error) {
+	return memory.Recollection{}, errs.New(errs.Unavailable, "gone")
+}
+
+func TestMemoryGone(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	rt := *d.source.rt
+	rt.Memory = forgetful{rt.Memory}
+	d.source.swap(&rt, nil)
+	const hi = `{"messages":[{"role":"user","content":"hi"}]}`
+	if resp, body := d.post(t, hi, "X-Session-Id", "s"); resp.StatusCode != http.StatusOK || resp.Header.Get("X-Agentry-Memory") != "unavailable" {
+		t.Errorf("%d %s %v", resp.StatusCode, body, resp.Header)
+	}
+	if resp, _ := d.post(t, hi); resp.Header.Get("X-Agentry-Memory") != "" {
+		t.Errorf("without a session: %v", resp.Header)
+	}
+	failing := rt
+	failing.MemoryFail = true
+	d.source.swap(&failing, nil)
+	if resp, body := d.post(t, hi, "X-Session-Id", "s"); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"code":"memory_unavailable"`) {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+// A caller who is told of a budget is told what was used.
+func TestBudgets(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	rt := *d.source.rt
+	rt.Tokens, rt.MaxIterations = 4, 1
+	d.source.swap(&rt, nil)
+	d.model.answer = func(_ context.Context, _ model.Request, yield func(model.Chunk, error) bool) {
+		yield(model.Chunk{ToolCalls: []model.ToolCall{{ID: "1", Name: "none", Arguments: "{}"}}, FinishReason: "tool_calls", Usage: &model.Usage{InputTokens: 5, OutputTokens: 2}}, nil)
+	}
+	resp, body := d.post(t, `{"messages":[{"role":"user","content":"hi"}]}`)
+	if resp.StatusCode != http.StatusUnprocessableEntity || resp.Header.Get("X-Should-Retry") != "false" || !strings.Contains(body, `"used":{"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7},"iterations":1,"tool_calls":0}`) {
+		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 }
