@@ -328,6 +328,18 @@ func FuzzDecodeAgent(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	whole := minimal()
+	whole.MCPServers = []spec.MCPServerRef{{MCPServerName: "s"}}
+	whole.Approval = &spec.Approval{Tools: []spec.ApprovalTool{{Tool: "s"}, {Tool: "s/t", When: "args.a < 1"}}}
+	whole.Expose = &spec.Expose{
+		A2A: json.RawMessage(`{"signingKey":{"credentialRef":"k"},"tools":["reply"]}`), Auth: &spec.InboundAuth{Keys: []spec.InboundKey{{Name: "n", Key: spec.Value{Ref: "c"}}}},
+		RateLimit: &spec.RateLimit{RequestsPerMinute: 6}, MaxBodyBytes: 1024, CORS: &spec.CORS{Origins: []string{"https://A.example:443"}},
+	}
+	whole.FillDefaults()
+	if good, err = spec.Canonical(whole); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
 	for _, s := range []string{"", "null", "{}", `{"model":null}`, `{"mcpServers":[{"headers":{"k":{"credentialRef":1}}}]}`, `{"requires":[{}]}`, `{"expose":{"a2a":[[]]}}`, `{"maxIterations":1e400}`} {
 		f.Add([]byte(s))
 	}

@@ -93,7 +93,7 @@ func TestMemoryFaults(t *testing.T) {
 		`{"storageType": "redis", "address": "rediss://r.example:6380"}`:      "",
 		`{"storageType": "redis"}`:                                            "memory.json:1:1: address: is missing (storageType redis needs host:port)",
 		`{"storageType": "redis", "address": "redis://u:planted@h:1"}`:        "memory.json:1:37: address: is not allowed (allowed: " + string(spec.RuleRedis) + ")",
-		`{"storageType": "redis", "address": "redis:/h"}`:                            "memory.json:1:37: address: is not allowed (allowed: " + string(spec.RuleRedis) + ")",
+		`{"storageType": "redis", "address": "redis:/h"}`:                     "memory.json:1:37: address: is not allowed (allowed: " + string(spec.RuleRedis) + ")",
 		`{"searchStrategy": "vector"}`:                                        "memory.json:1:1: embeddingModel: is missing (searchStrategy vector needs an embedding model of the agent's model endpoint)",
 		`{"searchStrategy": "hybrid", "embeddingModel": "text-embedding-v4"}`: "",
 		`{"searchStrategy": "keyword", "toolPayloadBytes": 1048577}`:          "memory.json:1:51: toolPayloadBytes: 1048577 is out of range (allowed: a whole number from 0 to 1048576)",

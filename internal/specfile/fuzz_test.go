@@ -16,6 +16,9 @@ func FuzzParse(f *testing.F) {
 		f.Add("a/model.json", s)
 	}
 	f.Add("-", manifest)
+	f.Add("a/agent-base.yaml", `{promptKey: p, approval: {timeout: 1h, tools: [s, s/t, {tool: s, when: "args.a[0] > 1"}]}, limits: {sameCall: 1}}`)
+	f.Add("a/agent-base.json", `{"promptKey": "p", "expose": {"a2a": {"tools": ["reply"], "signingKey": "${credential:k}"}, "auth": {"keys": [{"name": "a", "key": "b"}]}, "rateLimit": {"requestsPerMinute": 1}, "cors": {"origins": ["*"]}}}`)
+	f.Add("x.yaml", "kind: Agent\nmetadata: {name: a}\nspec: {promptKey: p, model: {model: m}, mcpServers: [{mcpServerName: s}], approval: {tools: [{tool: s/t, when: 'true'}]}, expose: {a2a: {}, maxBodyBytes: 1024}, memory: {storageType: redis, address: \"redis://h/1\", embeddingModel: e, searchStrategy: vector}}")
 	f.Fuzz(func(t *testing.T, path, content string) {
 		set, faults := specfile.Parse(files(path, content))
 		for i := range faults {
