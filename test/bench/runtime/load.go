@@ -17,7 +17,8 @@ type job struct {
 	url     string
 	body    []byte
 	stream  bool
-	session func(worker, n int) string // nil: stateless
+	session func(worker, n int) string // "", or nil: stateless
+	forget  func(worker, n int) bool   // after the n-th request its session is deleted at the REST door; nil: never
 	seen    func(http.Header)          // nil: nobody looks
 }
 
@@ -105,6 +106,26 @@ func (j job) ask(ctx context.Context, client *http.Client, worker, n int) error 
 	}
 	if j.seen != nil {
 		j.seen(resp.Header)
+	}
+	if j.forget != nil && j.forget(worker, n) {
+		return j.drop(ctx, client, j.session(worker, n))
+	}
+	return nil
+}
+
+// drop deletes a session.
+func (j job) drop(ctx context.Context, client *http.Client, session string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, j.url+"/api/v1/sessions/"+session, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("delete the session %s: %s", session, resp.Status)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -80,7 +82,11 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// mixed is a load of everything: half of the workers call the tool, half of the requests belong to one of 64 sessions.
+// sessionTurns is how many turns a session of the mixed load has before it's deleted: what is kept is state and would grow for as long as
+// its bounds let it (16 MB in memory), so that a leak couldn't be seen.
+const sessionTurns = 20
+
+// mixed is a load of everything: half of the workers call the tool, half of the requests belong to sessions.
 func (w *world) mixed(ctx context.Context, o options, d time.Duration, seen func(http.Header)) load {
 	var all load
 	var mu sync.Mutex // guards all
@@ -92,8 +98,9 @@ func (w *world) mixed(ctx context.Context, o options, d time.Duration, seen func
 			if n%2 == 0 {
 				return ""
 			}
-			return fmt.Sprintf("mixed-%t-%d", tools, (worker+n)%32)
+			return fmt.Sprintf("mixed-%t-%d-%d", tools, worker, n/(2*sessionTurns))
 		}
+		j.forget = func(_, n int) bool { return n%(2*sessionTurns) == 2*sessionTurns-1 }
 		both.Go(func() {
 			l := drive(ctx, j, max(o.workers/2, 1), d)
 			mu.Lock()
@@ -124,6 +131,11 @@ type soakResult struct {
 
 // soak watches memory while the mixed load runs.
 func soak(ctx context.Context, o options, w *world, doc *document) error {
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return err
+		}
+	}
 	pid := w.agents[toolsAgent].PID()
 	r := &soakResult{Seconds: o.soak.Seconds()}
 	ended, stop := context.WithCancel(ctx)
@@ -145,6 +157,11 @@ func soak(ctx context.Context, o options, w *world, doc *document) error {
 	r.Half, r.End = r.RSS[len(r.RSS)/2], r.RSS[len(r.RSS)-1]
 	for _, v := range r.RSS {
 		r.Peak = max(r.Peak, v)
+	}
+	if o.profiles != "" {
+		if err := save(ctx, "http://"+w.debug[toolsAgent]+"/debug/pprof/heap?gc=1", filepath.Join(o.profiles, "soak.heap.pb.gz")); err != nil {
+			return err
+		}
 	}
 	var err error
 	r.Floor, err = memory(w.floor.cmd.Process.Pid, "status", "VmRSS:")
