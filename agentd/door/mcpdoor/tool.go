@@ -211,7 +211,7 @@ func answered(session string, t *run.Turn, res engine.Result) *mcp.CallToolResul
 	}
 	text := res.Text
 	if p := t.Pending; p != nil {
-		out.State = "waiting"
+		out.State, out.FinishReason = "waiting", ""
 		out.Pending = waiting(p)
 		text = strings.TrimSpace(text + "\n\n" + out.Pending.String(session))
 	}

@@ -110,7 +110,7 @@ func answered(t *run.Turn, session string, res engine.Result) answer {
 	}
 	if t.Pending != nil {
 		p := shown(*t.Pending)
-		a.Pending = &p
+		a.Pending, a.FinishReason = &p, "" // it isn't finished
 	}
 	return a
 }
