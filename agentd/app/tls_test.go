@@ -86,16 +86,21 @@ func TestRunWithTLS(t *testing.T) {
 	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	defer tr.CloseIdleConnections()
-	get := func(scheme, path string) (*http.Response, error) {
+	type seen struct {
+		StatusCode, ProtoMajor int
+		TLS                    *tls.ConnectionState
+	}
+	get := func(scheme, path string) (seen, error) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+"://127.0.0.1:"+port+path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp, err := tr.RoundTrip(req)
-		if err == nil {
-			_ = resp.Body.Close()
+		if err != nil {
+			return seen{}, err
 		}
-		return resp, err
+		defer func() { _ = resp.Body.Close() }()
+		return seen{resp.StatusCode, resp.ProtoMajor, resp.TLS}, nil
 	}
 	if resp, err := get("https", "/healthz"); err != nil || resp.StatusCode != http.StatusOK || resp.TLS.Version != tls.VersionTLS13 || resp.ProtoMajor != 2 {
 		t.Errorf("%+v, %v", resp, err)

@@ -170,7 +170,7 @@ func (w *world) NewStorage(StorageSettings) (Storage, error) { return fakeStorag
 
 func (fakeStorage) Stores() Stores { return Stores{Memory: struct{ memory.Memory }{}} }
 
-func (f fakeStorage) Connect(ctx context.Context) error {
+func (f fakeStorage) Connect(context.Context) error {
 	st := f.State()
 	if st.Healthy {
 		return nil
