@@ -177,8 +177,8 @@ func (b *build) makeModel(ctx context.Context) {
 	}
 }
 
-// permit asks whether the model's endpoint may be connected to. Only a new or changed spec is refused for it; a proven one is served,
-// DEGRADED, and its calls fail.
+// permit asks whether the endpoints of the model and its fallbacks may be connected to. Only a new or changed spec is refused for it; a
+// proven one is served, DEGRADED, and its calls fail.
 func (b *build) permit(ctx context.Context) {
 	if b.a.cfg.Permit == nil {
 		return
@@ -189,15 +189,26 @@ func (b *build) permit(ctx context.Context) {
 		cancel()
 		ctx = ended
 	}
-	err := b.a.cfg.Permit(ctx, b.next.baseURL)
-	if err == nil {
-		return
+	ask := func(url, field string) {
+		err := b.a.cfg.Permit(ctx, url)
+		if err == nil {
+			return
+		}
+		f := phase.Fault{Resource: b.self, Field: field, Code: phase.Invalid, Message: err.Error(), Severity: phase.Error}
+		if refuses {
+			b.faults = append(b.faults, f)
+		} else {
+			b.degraded = append(b.degraded, f)
+		}
 	}
-	f := phase.Fault{Resource: b.self, Field: "model.baseUrl", Code: phase.Invalid, Message: err.Error(), Severity: phase.Error}
-	if refuses {
-		b.faults = append(b.faults, f)
-	} else {
-		b.degraded = append(b.degraded, f)
+	ask(b.next.baseURL, "model.baseUrl")
+	if b.a.cfg.ModelBaseURL != "" {
+		return // which all are asked at
+	}
+	for i, m := range b.agent.Model.Fallbacks {
+		if m.BaseURL != "" {
+			ask(spec.EffectiveBaseURL(m.BaseURL), spec.Index("model.fallbacks", i)+".baseUrl")
+		}
 	}
 }
 

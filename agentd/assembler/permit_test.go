@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/agentry/agentry/internal/phase"
+	"github.com/agentry/agentry/internal/spec"
 )
 
 // A model endpoint that may not be connected to refuses a new or changed spec; a proven one, one that runs and last good serve all the
@@ -55,5 +56,34 @@ func TestPermit(t *testing.T) {
 				t.Errorf("another model: %+v", v)
 			}
 		})
+	}
+}
+
+// A fallback's endpoint is asked for too, but not one that is where the model is, nor where an override puts all of them.
+func TestPermitOfFallbacks(t *testing.T) {
+	for override, want := range map[string][]phase.Fault{
+		"":            {{Resource: "agent/helper", Field: "model.fallbacks[1].baseUrl", Code: phase.Invalid, Severity: phase.Error, Message: "egress to http://inside/v1 is denied"}},
+		"http://stub": nil,
+	} {
+		_, a := newWorld(t, func(cfg *Config) {
+			cfg.ModelBaseURL = override
+			cfg.Permit = func(_ context.Context, url string) error {
+				if url == "http://inside/v1" {
+					return errors.New("egress to " + url + " is denied")
+				}
+				return nil
+			}
+		})
+		d := newDraft()
+		d.agent.Model.Fallbacks = []spec.Model{{Model: "b", API: "chat-completions"}, {Model: "c", API: "chat-completions", BaseURL: "http://inside"}}
+		var denied []phase.Fault
+		for _, f := range a.Apply(t.Context(), d.update(t)).Faults {
+			if f.Code == phase.Invalid {
+				denied = append(denied, f)
+			}
+		}
+		if diff := cmp.Diff(want, denied); diff != "" {
+			t.Errorf("override %q (-want +got):\n%s", override, diff)
+		}
 	}
 }
