@@ -236,3 +236,33 @@ func TestTransportsAreShared(t *testing.T) {
 		t.Errorf("%d connections, want 1", len(conns))
 	}
 }
+
+// Where another endpoint stands by, a timeout isn't repeated and a long wait isn't waited for; short ones are.
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		handler    http.HandlerFunc
+		attempts   int
+		retryAfter time.Duration
+	}{
+		"silence":            {handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, attempts: 1},
+		"a long Retry-After": {handler: status(429, "3", "{}"), attempts: 1, retryAfter: 3 * time.Second},
+		"a server's fault":   {handler: status(500, "", "oops"), attempts: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := serve(t, tc.handler)
+			m := open(t, e, func(c *openaimodel.Config) {
+				c.Standby = true
+				if name == "silence" {
+					c.Timeout = 100 * time.Millisecond
+				}
+			})
+			_, err := collect(t, m, model.Request{Stream: true})
+			var known *model.Error
+			if !errors.As(err, &known) || len(known.Attempts) != tc.attempts || known.RetryAfter != tc.retryAfter {
+				t.Errorf("err = %+v, want %d attempts and to be left alone for %s", err, tc.attempts, tc.retryAfter)
+			}
+		})
+	}
+}
