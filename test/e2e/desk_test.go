@@ -112,15 +112,16 @@ func (s step) script(ports *strings.Replacer, stays bool) string {
 	if stays {
 		return "exec sh -c " + quote("exec "+command) + " &up&\nready " + ports.Replace("127.0.0.1:7702 127.0.0.1:7703") + "\n"
 	}
-	out := "exec sh -c " + quote("{ "+command+"; } 2>&1") + "\n" // what a terminal shows
+	var out strings.Builder
+	out.WriteString("exec sh -c " + quote("{ "+command+"; } 2>&1") + "\n") // what a terminal shows
 	for _, line := range s.output {
 		var parts []string
 		for part := range strings.SplitSeq(ports.Replace(line), "...") {
 			parts = append(parts, regexp.QuoteMeta(strings.TrimSpace(part)))
 		}
-		out += "stdout " + quote("(?m)^"+strings.Join(parts, ".*")+"$") + "\n"
+		out.WriteString("stdout " + quote("(?m)^"+strings.Join(parts, ".*")+"$") + "\n")
 	}
-	return out
+	return out.String()
 }
 
 // copyFolder copies a spec with other ports.

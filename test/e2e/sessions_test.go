@@ -39,7 +39,7 @@ func TestOneSessionOverTwoInstancesThatAreKilled(t *testing.T) {
 		pair[i] = a
 		eventually(t, 30*time.Second, func(ctx context.Context) error { return ready(ctx, a.Addr) })
 	}
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	k := startKiller(t, pair, rand.New(rand.NewPCG(seed, 1)))
 
@@ -50,7 +50,7 @@ func TestOneSessionOverTwoInstancesThatAreKilled(t *testing.T) {
 			t.Fatalf("in 4 minutes %d questions, %d answers, %d and %d kills", len(asked), len(answered), k.kills[0].Load(), k.kills[1].Load())
 		}
 		now := len(answered) % 2
-		k.asked.Store(int32(now)) //nolint:gosec // 0 or 1
+		k.asked.Store(int32(now))
 		a := pair[now]
 		eventually(t, 60*time.Second, func(ctx context.Context) error { return ready(ctx, a.Addr) })
 		question := fmt.Sprintf("question %d", len(asked))
