@@ -104,12 +104,12 @@ func TestHolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println("entered")
+	_, _ = fmt.Fprintln(os.Stdout, "entered")
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 	err = m.Remember(t.Context(), key("s"), say(0))
-	fmt.Println("remembered:", errs.KindOf(err) == errs.Conflict, err)
+	_, _ = fmt.Fprintln(os.Stdout, "remembered:", errs.KindOf(err) == errs.Conflict, err)
 	leave()
-	fmt.Println("left")
+	_, _ = fmt.Fprintln(os.Stdout, "left")
 	_ = m.Close()
 	_ = c.Close()
 }
@@ -160,10 +160,10 @@ func TestRenewal(t *testing.T) {
 // A holder that was silent for longer than its lock lives, and whose session was entered by another one since, writes nothing into it.
 func TestFencing(t *testing.T) {
 	t.Parallel()
-	server := harness.StartRedis(t, harness.RedisOptions{})
 	for name, stay := range map[string]bool{"while the other is in": true, "after the other left": false} {
 		t.Run(name, func(t *testing.T) {
-			flush(t, server)
+			t.Parallel()
+			server := harness.StartRedis(t, harness.RedisOptions{})
 			h := startHolder(t, server, 300*time.Millisecond)
 			if err := h.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)

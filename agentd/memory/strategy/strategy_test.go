@@ -141,7 +141,7 @@ func byWords(_ context.Context, _ string, in []string) ([][]float32, error) {
 		out[i] = make([]float32, len(topics)+1)
 		out[i][len(topics)] = 0.01
 		for j, topic := range topics {
-			for _, w := range strings.Fields(topic) {
+			for w := range strings.FieldsSeq(topic) {
 				if strings.Contains(text, w) {
 					out[i][j]++
 				}
@@ -271,13 +271,12 @@ func TestCompact(t *testing.T) {
 	m := open(t, strategy.Config{Compression: strategy.Summarize, MaxTokens: 60})
 	var seen [][]string
 	var before []string
-	summarize := func(_ context.Context, previous string, turns []memory.Turn) (string, error) {
-		before, seen = append(before, previous), append(seen, texts(turns))
-		return fmt.Sprint("summary ", len(seen)), nil
-	}
 	compact := func() {
 		t.Helper()
-		if err := m.Compact(t.Context(), key(), summarize); err != nil {
+		if err := m.Compact(t.Context(), key(), func(_ context.Context, previous string, turns []memory.Turn) (string, error) {
+			before, seen = append(before, previous), append(seen, texts(turns))
+			return fmt.Sprint("summary ", len(seen)), nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -315,10 +314,13 @@ func TestCompact(t *testing.T) {
 func TestCompactFails(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("very long ", 99)
-	for name, answer := range map[string]func() (string, error){
-		"error":       func() (string, error) { return "", errors.New("no model") },
-		"empty":       func() (string, error) { return "", nil },
-		"not shorter": func() (string, error) { return long, nil },
+	for name, answer := range map[string]struct {
+		text string
+		err  error
+	}{
+		"error":       {err: errors.New("no model")},
+		"empty":       {},
+		"not shorter": {text: long},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -327,7 +329,7 @@ func TestCompactFails(t *testing.T) {
 			compact := func() error {
 				return m.Compact(t.Context(), key(), func(context.Context, string, []memory.Turn) (string, error) {
 					tries++
-					return answer()
+					return answer.text, answer.err
 				})
 			}
 			for i := range 7 { // 70 tokens
@@ -356,21 +358,19 @@ func TestCompactFails(t *testing.T) {
 	}
 }
 
+// always makes the same summary of everything.
+func always(text string) memory.Summarize {
+	return func(context.Context, string, []memory.Turn) (string, error) { return text, nil }
+}
+
 // A summary goes in the place of exactly what it was made of, or nowhere.
 func TestCompactRaces(t *testing.T) {
 	t.Parallel()
-	for name, meanwhile := range map[string]func(t *testing.T, m *strategy.Memory){
-		"an exchange is added": func(t *testing.T, m *strategy.Memory) { remember(t, m, []string{"new", "turn"}) },
-		"it was forgotten":     func(t *testing.T, m *strategy.Memory) { _ = m.Forget(t.Context(), key()) },
-		"another life began": func(t *testing.T, m *strategy.Memory) {
-			_ = m.Forget(t.Context(), key())
-			remember(t, m, []string{"new", "turn"})
-		},
-		"another one was faster": func(t *testing.T, m *strategy.Memory) {
-			if err := m.Compact(t.Context(), key(), func(context.Context, string, []memory.Turn) (string, error) { return "theirs", nil }); err != nil {
-				t.Error(err)
-			}
-		},
+	for name, tc := range map[string]struct{ forget, add, faster bool }{
+		"an exchange is added":   {add: true},
+		"it was forgotten":       {forget: true},
+		"another life began":     {forget: true, add: true},
+		"another one was faster": {faster: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -379,7 +379,17 @@ func TestCompactRaces(t *testing.T) {
 				remember(t, m, []string{fmt.Sprint("q", i), fmt.Sprint("a", i)})
 			}
 			if err := m.Compact(t.Context(), key(), func(context.Context, string, []memory.Turn) (string, error) {
-				meanwhile(t, m)
+				if tc.forget {
+					_ = m.Forget(t.Context(), key())
+				}
+				if tc.add {
+					remember(t, m, []string{"new", "turn"})
+				}
+				if tc.faster {
+					if err := m.Compact(t.Context(), key(), always("theirs")); err != nil {
+						t.Error(err)
+					}
+				}
 				return "mine", nil
 			}); err != nil {
 				t.Error(err)
@@ -403,7 +413,7 @@ func TestSearchBehindSummary(t *testing.T) {
 	t.Parallel()
 	m := open(t, strategy.Config{Compression: strategy.Summarize, MaxTokens: 90, Search: strategy.Keyword})
 	remember(t, m, conversation()...)
-	if err := m.Compact(t.Context(), key(), func(context.Context, string, []memory.Turn) (string, error) { return "small talk", nil }); err != nil {
+	if err := m.Compact(t.Context(), key(), always("small talk")); err != nil {
 		t.Fatal(err)
 	}
 	summary, without := recall(t, m, memory.Query{Text: "zebra"})
