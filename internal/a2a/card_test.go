@@ -138,7 +138,7 @@ func TestSignatures(t *testing.T) {
 
 func TestSigningKeysThatAreNone(t *testing.T) {
 	t.Parallel()
-	small, _ := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // too small is the point
+	small, _ := rsa.GenerateKey(rand.Reader, 1024)
 	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	for name, text := range map[string][]byte{"nothing": nil, "no PEM": []byte("secret-words"), "no key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret-words")}), "RSA 1024": keyPEM(t, small), "P-521": keyPEM(t, p521)} {
 		_, err := a2a.NewSigner(text)

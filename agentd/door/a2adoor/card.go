@@ -40,7 +40,7 @@ func (d *Door) card(face run.Face, base string) *pb.AgentCard {
 			{Url: hostPort(base), ProtocolBinding: a2a.BindingGRPC, ProtocolVersion: a2a.Version},
 		},
 		Capabilities: &pb.AgentCapabilities{
-			Streaming: proto.Bool(face.A2A.Streaming), PushNotifications: proto.Bool(face.A2A.Push), ExtendedAgentCard: proto.Bool(face.Keys),
+			Streaming: new(face.A2A.Streaming), PushNotifications: new(face.A2A.Push), ExtendedAgentCard: new(face.Keys),
 		},
 		DefaultInputModes: inputModes(), DefaultOutputModes: outputModes(),
 	}
@@ -168,11 +168,11 @@ func (k *keyCache) signer(face run.Face) *a2a.Signer {
 
 // SigningFault says what is wrong with the configured signing key; nil: nothing, or there is none.
 func (d *Door) SigningFault() error {
-	face, err := d.cfg.Runner.Face(run.DoorA2A)
-	if err != nil || face.A2A.SigningKey == nil {
-		return nil
+	settings, serves := d.cfg.Runner.A2A()
+	if serves != nil || settings.SigningKey == nil {
+		return nil //nolint:nilerr // where nothing serves nothing is signed
 	}
-	_, err = a2a.NewSigner([]byte(face.A2A.SigningKey().Reveal()))
+	_, err := a2a.NewSigner([]byte(settings.SigningKey().Reveal()))
 	return err
 }
 

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"io"
 	"net/http"
 	"testing"
 
@@ -21,7 +20,7 @@ import (
 	"github.com/agentry/agentry/internal/secret"
 )
 
-func fetch(t *testing.T, url string, header ...string) (*http.Response, []byte) {
+func fetch(t *testing.T, url string, header ...string) (plain, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -34,12 +33,8 @@ func fetch(t *testing.T, url string, header ...string) (*http.Response, []byte) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, b
+	p, b := read(t, resp)
+	return p, []byte(b)
 }
 
 func TestCard(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/agentry/agentry/agentd/builtin"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/agentd/run"
@@ -23,6 +22,9 @@ var (
 	errCanceled = errors.New("the task was canceled")
 	errClosing  = errors.New("this instance is shutting down")
 )
+
+// toolReply is the name of the built-in tool by which the model answers without a task (package builtin).
+const toolReply = "reply"
 
 // execution is one turn of work on a task. A new task is told of (committed) by the first thing that shows that it's no lone message; what came
 // before is held.
@@ -92,7 +94,7 @@ func (x *execution) emit(d run.Delta) error {
 	defer x.mu.Unlock()
 	switch {
 	case d.Tool != nil:
-		if !d.Tool.Done && d.Tool.Name == builtin.Reply && !x.committed && len(x.gathered) == 0 {
+		if !d.Tool.Done && d.Tool.Name == toolReply && !x.committed && len(x.gathered) == 0 {
 			x.replying = true
 		} else if !x.replying {
 			x.commit()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,7 +21,7 @@ import (
 )
 
 // answered asks the door directly and holds its answer against what every answer is.
-func answered(t *testing.T, r *rig, req *http.Request) *httptest.ResponseRecorder {
+func answered(t *testing.T, r *rig, req *http.Request) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -30,12 +31,11 @@ func answered(t *testing.T, r *rig, req *http.Request) *httptest.ResponseRecorde
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
-		return w
+		return
 	}
 	if !json.Valid(w.Body.Bytes()) {
 		t.Errorf("no JSON: %d %s", w.Code, w.Body)
 	}
-	return w
 }
 
 func FuzzJSONRPC(f *testing.F) {
@@ -109,8 +109,24 @@ func FuzzGRPC(f *testing.F) {
 // raw is a codec that sends bytes as they are.
 type raw struct{}
 
-func (raw) Marshal(v any) ([]byte, error) { return bytes.Clone(*v.(*[]byte)), nil }
+// Marshal implements encoding.Codec.
+func (raw) Marshal(v any) ([]byte, error) {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return bytes.Clone(*b), nil
+}
 
-func (raw) Unmarshal(b []byte, v any) error { *v.(*[]byte) = bytes.Clone(b); return nil }
+// Unmarshal implements encoding.Codec.
+func (raw) Unmarshal(b []byte, v any) error {
+	to, ok := v.(*[]byte)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	*to = bytes.Clone(b)
+	return nil
+}
 
+// Name implements encoding.Codec.
 func (raw) Name() string { return "proto" }

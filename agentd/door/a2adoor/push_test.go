@@ -73,6 +73,7 @@ func TestPushNotifications(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		h := newHook(t, 1)
 		config := &pb.TaskPushNotificationConfig{Id: "p1", Url: h.URL + "/x", Token: "tok", Authentication: &pb.AuthenticationInfo{Scheme: "Bearer", Credentials: "cred"}}
 		task := sent(t, c, say("ask-1", configured(&pb.SendMessageConfiguration{TaskPushNotificationConfig: config})))
@@ -96,6 +97,7 @@ func TestPushConfigs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		h := newHook(t, 0)
 		task := sent(t, c, say("ask-1"))
 		id := task.GetId()
@@ -153,6 +155,7 @@ func TestInternalAddressesAreNotTold(t *testing.T) {
 	h := newHook(t, 0)
 	r := newRig(t, func(_ *run.Runtime, cfg *a2adoor.Config) { cfg.Guard = egress.New(egress.Config{}) })
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		task := sent(t, c, say("ask-1"))
 		_, port, _ := strings.Cut(strings.TrimPrefix(h.URL, "http://"), ":")
 		for _, url := range []string{

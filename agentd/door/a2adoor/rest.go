@@ -19,12 +19,11 @@ import (
 
 // route is what a path of the HTTP+JSON binding means.
 type route struct {
-	name     string // of the operation, for those without a body of their own the whole of it
-	tenant   string
-	task     string
-	config   string
-	methods  []string
-	resource string
+	name    string // of what is asked
+	tenant  string
+	task    string
+	config  string
+	methods []string
 }
 
 // parse reads the path below /a2a/v1/, of which a first segment that is no resource is the tenant.
@@ -116,7 +115,7 @@ func (d *Door) serveREST(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", a2a.MediaA2A)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) // #nosec G705 -- JSON, and nosniff is set
 }
 
 // bodyInto reads a request's body into m.
@@ -272,7 +271,7 @@ func (q query) number(name string) (*int32, error) {
 	if err != nil {
 		return nil, a2a.Bad(name, "want a number, not "+strconv.Quote(clip(s)))
 	}
-	return proto.Int32(int32(n)), nil // #nosec G115 -- parsed with 32 bits
+	return new(int32(n)), nil // #nosec G115 -- parsed with 32 bits
 }
 
 func (q query) list() (*pb.ListTasksRequest, error) {
@@ -296,7 +295,7 @@ func (q query) list() (*pb.ListTasksRequest, error) {
 		if err != nil {
 			return nil, a2a.Bad("includeArtifacts", "want true or false")
 		}
-		req.IncludeArtifacts = proto.Bool(b)
+		req.IncludeArtifacts = new(b)
 	}
 	if s := q.text("statusTimestampAfter"); s != "" {
 		at, err := time.Parse(time.RFC3339Nano, s)

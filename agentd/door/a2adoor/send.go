@@ -11,7 +11,6 @@ import (
 
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 
-	"github.com/agentry/agentry/agentd/builtin"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/agentd/task"
@@ -129,7 +128,7 @@ func (d *Door) open(c call, a asked, x *execution) {
 		rec.Push = []task.Push{*a.push}
 	}
 	x.ref, x.begin, x.turn = rec.Ref(), rec, 1
-	x.lonely = slices.Contains(c.face.Builtins, builtin.Reply)
+	x.lonely = slices.Contains(c.face.Builtins, toolReply)
 	x.start = func(ctx context.Context) (*run.Turn, error) {
 		return d.cfg.Runner.Start(ctx, d.request(ctx, c, a, rec))
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/agentry/agentry/agentd/door/a2adoor"
 	"github.com/agentry/agentry/agentd/run"
@@ -15,6 +14,7 @@ func TestSendCompletes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		task := sent(t, c, say("hello-1"))
 		switch {
 		case task.GetStatus().GetState() != pb.TaskState_TASK_STATE_COMPLETED:
@@ -43,6 +43,7 @@ func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		for id, want := range map[string]struct {
 			state pb.TaskState
 			says  string
@@ -71,6 +72,7 @@ func TestAttachments(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		task := sent(t, c, say("attach-1"))
 		a := task.GetArtifacts()
 		if len(a) != 1 || a[0].GetName() != "report" || a[0].GetParts()[0].GetData().GetStructValue().GetFields()["count"].GetNumberValue() != 42 {
@@ -90,6 +92,7 @@ func TestLoneMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		for _, config := range []*pb.SendMessageConfiguration{nil, {ReturnImmediately: true}} {
 			out := &pb.SendMessageResponse{}
 			if f := c.call(t, "SendMessage", say("reply-1", configured(config)), out); f != nil {
@@ -125,6 +128,7 @@ func TestReturnImmediately(t *testing.T) {
 				}
 			})
 			each(t, r, func(t *testing.T, c client) {
+				t.Helper()
 				id := "slow-1"
 				task := sent(t, c, say(id, configured(&pb.SendMessageConfiguration{ReturnImmediately: true})))
 				if s := task.GetStatus().GetState(); s != pb.TaskState_TASK_STATE_SUBMITTED && s != pb.TaskState_TASK_STATE_WORKING {
@@ -144,6 +148,7 @@ func TestInputRequired(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		for _, kind := range []string{"ask-1", "auth-1"} {
 			task := sent(t, c, say(kind))
 			next := sent(t, c, say("complete-1", at(task.GetId()), func(r *pb.SendMessageRequest) { r.Message.Parts[0].Content = &pb.Part_Text{Text: "Monday"} }))
@@ -177,12 +182,13 @@ func TestHistoryLength(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		for n, want := range map[int32]int{-1: 3, 0: 0, 1: 1, 2: 2, 10: 3} {
 			task := sent(t, c, say("ask-1"))
 			config := &pb.SendMessageConfiguration{}
 			get, list := &pb.GetTaskRequest{Id: task.GetId()}, &pb.ListTasksRequest{ContextId: task.GetContextId()}
 			if n >= 0 {
-				config.HistoryLength, get.HistoryLength, list.HistoryLength = proto.Int32(n), proto.Int32(n), proto.Int32(n)
+				config.HistoryLength, get.HistoryLength, list.HistoryLength = new(n), new(n), new(n)
 			}
 			task = sent(t, c, say("complete-1", at(task.GetId()), configured(config)))
 			if got := len(task.GetHistory()); got != want {
@@ -199,7 +205,7 @@ func TestHistoryLength(t *testing.T) {
 				t.Error("the newest message isn't the one that is shown")
 			}
 		}
-		bad := proto.Int32(-5)
+		bad := new(int32(-5))
 		failsWith(t, c.call(t, "GetTask", &pb.GetTaskRequest{Id: "x", HistoryLength: bad}, &pb.Task{}), "INVALID_PARAMS")
 		failsWith(t, c.call(t, "ListTasks", &pb.ListTasksRequest{HistoryLength: bad}, &pb.ListTasksResponse{}), "INVALID_PARAMS")
 		failsWith(t, c.call(t, "SendMessage", say("x", configured(&pb.SendMessageConfiguration{HistoryLength: bad})), &pb.SendMessageResponse{}), "INVALID_PARAMS")
@@ -210,6 +216,7 @@ func TestInvalidMessages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		done := sent(t, c, say("hello"))
 		waiting := sent(t, c, say("ask-1"))
 		part := func(p *pb.Part) func(*pb.SendMessageRequest) {
@@ -252,6 +259,7 @@ func TestInputOfEveryKind(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		req := say("hello", func(r *pb.SendMessageRequest) {
 			r.Message.Parts = append(r.Message.Parts,
 				&pb.Part{Content: &pb.Part_Raw{Raw: []byte("a,b")}, MediaType: "text/csv; charset=utf-8", Filename: "t.csv"},

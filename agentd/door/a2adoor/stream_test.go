@@ -56,6 +56,7 @@ func TestStreamsBeginWithTheTaskAndEndWithIt(t *testing.T) {
 				}
 			})
 			each(t, r, func(t *testing.T, c client) {
+				t.Helper()
 				for id, want := range map[string][]string{
 					"hello-1":  {"task", "WORKING", "artifact", "COMPLETED"},
 					"attach-1": {"task", "WORKING", "artifact", "COMPLETED"},
@@ -92,6 +93,7 @@ func TestAnswersStreamAsTheyAreMade(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		var text strings.Builder
 		pieces := 0
 		events := collect(t, c, say("drip-1"))
@@ -118,6 +120,7 @@ func TestSubscribe(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		waiting := sent(t, c, say("ask-1"))
 		const readers = 10
 		var wg sync.WaitGroup
@@ -170,6 +173,7 @@ func TestTasksOutliveTheirStreams(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var id string
@@ -186,6 +190,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		name := strings.ReplaceAll(t.Name(), "/", "-")
 		task := sent(t, c, say("slow-"+name, configured(&pb.SendMessageConfiguration{ReturnImmediately: true})))
 		ended := make(chan []*pb.StreamResponse, 1)
@@ -248,6 +253,7 @@ func TestStreamingSwitchedOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(rt *run.Runtime, _ *a2adoor.Config) { rt.A2A.Streaming, rt.A2A.Push = false, false })
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		none := func(*pb.StreamResponse) bool { return false }
 		failsWith(t, c.stream(t.Context(), t, "SendStreamingMessage", say("x"), none), "UNSUPPORTED_OPERATION")
 		failsWith(t, c.stream(t.Context(), t, "SubscribeToTask", &pb.SubscribeToTaskRequest{Id: "x"}, none), "UNSUPPORTED_OPERATION")
@@ -264,11 +270,11 @@ func TestListTasks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		contextID := "list-" + strings.ReplaceAll(t.Name(), "/", "-")
 		in := func(r *pb.SendMessageRequest) { r.Message.ContextId = contextID }
-		var ids []string
 		for range 7 {
-			ids = append(ids, sent(t, c, say("hello", in)).GetId())
+			sent(t, c, say("hello", in))
 		}
 		waiting := sent(t, c, say("ask-1", in)).GetId()
 		list := func(q *pb.ListTasksRequest) *pb.ListTasksResponse {

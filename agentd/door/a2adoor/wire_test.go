@@ -23,7 +23,7 @@ import (
 )
 
 // ask makes a request with headers of its own and gives status and body.
-func ask(t *testing.T, method, url, body string, header ...string) (*http.Response, string) {
+func ask(t *testing.T, method, url, body string, header ...string) (plain, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -36,12 +36,26 @@ func ask(t *testing.T, method, url, body string, header ...string) (*http.Respon
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	return read(t, resp)
+}
+
+// plain is what of an answer isn't its body.
+type plain struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+func read(t *testing.T, resp *http.Response) (plain, string) {
+	t.Helper()
 	b, err := io.ReadAll(resp.Body)
+	if cerr := resp.Body.Close(); err == nil {
+		err = cerr
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(b)
+	return plain{Status: resp.Status, StatusCode: resp.StatusCode, Header: resp.Header}, string(b)
 }
 
 const hello = `{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"hi"}]}}`
@@ -54,17 +68,17 @@ func TestVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	for version, ok := range map[string]bool{"1.0": true, "1.0.1": true, " 1.0 ": true, "": false, "0.3": false, "1.1": false, "2.0": false, "99.0": false, "1": false, "1.0.x": false, "v1.0": false} {
+	for version, ok := range map[string]bool{"1.0": true, "1.0.1": true, "1.0.23": true, "": false, "0.3": false, "1.1": false, "2.0": false, "99.0": false, "1": false, "1.0.x": false, "v1.0": false} {
 		_, rpc := ask(t, http.MethodPost, r.URL+"/a2a", `{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":`+hello+`}`, "Content-Type", "application/json", "A2A-Version", version)
 		resp, rest := ask(t, http.MethodPost, r.URL+"/a2a/v1/message:send", hello, "Content-Type", "application/json", "A2A-Version", version)
 		_, err := pb.NewA2AServiceClient(conn).SendMessage(metadata.AppendToOutgoingContext(t.Context(), "a2a-version", version), say("m"))
 		if ok {
-			if !strings.Contains(rpc, `"result"`) || resp.StatusCode != 200 || err != nil {
+			if !strings.Contains(rpc, `"result"`) || resp.StatusCode != http.StatusOK || err != nil {
 				t.Errorf("%q: %s, %s, %v", version, rpc, rest, err)
 			}
 			continue
 		}
-		if !strings.Contains(rpc, `"code":-32009`) || !strings.Contains(rpc, "VERSION_NOT_SUPPORTED") || resp.StatusCode != 400 || !strings.Contains(rest, "VERSION_NOT_SUPPORTED") {
+		if !strings.Contains(rpc, `"code":-32009`) || !strings.Contains(rpc, "VERSION_NOT_SUPPORTED") || resp.StatusCode != http.StatusBadRequest || !strings.Contains(rest, "VERSION_NOT_SUPPORTED") {
 			t.Errorf("%q: %s, %d %s", version, rpc, resp.StatusCode, rest)
 		}
 		failsWith(t, grpcFault(t, err), "VERSION_NOT_SUPPORTED")
@@ -118,7 +132,7 @@ func TestJSONRPCEnvelope(t *testing.T) {
 			t.Errorf("%s: %s", name, body)
 			continue
 		}
-		if a.JSONRPC != "2.0" || a.Error.Code != c.code || string(a.ID) != c.id || a.Error.Message == "" || resp.StatusCode != 200 {
+		if a.JSONRPC != "2.0" || a.Error.Code != c.code || string(a.ID) != c.id || a.Error.Message == "" || resp.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
 		}
 		detailed(t, name, a.Error.Data)
@@ -126,7 +140,7 @@ func TestJSONRPCEnvelope(t *testing.T) {
 	if resp, _ := ask(t, http.MethodGet, r.URL+"/a2a", ""); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
 		t.Errorf("GET: %s", resp.Status)
 	}
-	if resp, body := ask(t, http.MethodPost, r.URL+"/a2a", "hi", "Content-Type", "text/plain", "A2A-Version", "1.0"); resp.StatusCode != 400 || !strings.Contains(body, "-32005") {
+	if resp, body := ask(t, http.MethodPost, r.URL+"/a2a", "hi", "Content-Type", "text/plain", "A2A-Version", "1.0"); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "-32005") {
 		t.Errorf("text/plain: %s %s", resp.Status, body)
 	}
 	if resp, body := ask(t, http.MethodPost, r.URL+"/a2a", strings.Repeat(" ", 5<<20), "Content-Type", "application/json", "A2A-Version", "1.0"); resp.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(body, "REQUEST_TOO_LARGE") {
@@ -180,16 +194,16 @@ func TestRESTPaths(t *testing.T) {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
 		}
 	}
-	if resp, body := ask(t, http.MethodPost, base+"/acme/tasks/"+id+":cancel", "", v...); resp.StatusCode != 200 || !strings.Contains(body, "TASK_STATE_CANCELED") {
+	if resp, body := ask(t, http.MethodPost, base+"/acme/tasks/"+id+":cancel", "", v...); resp.StatusCode != http.StatusOK || !strings.Contains(body, "TASK_STATE_CANCELED") {
 		t.Errorf("cancel: %s", body)
 	}
-	if resp, body := ask(t, http.MethodPost, base+"/message:send", hello, "A2A-Version", "1.0", "Content-Type", "text/plain"); resp.StatusCode != 400 || !strings.Contains(body, "CONTENT_TYPE_NOT_SUPPORTED") {
+	if resp, body := ask(t, http.MethodPost, base+"/message:send", hello, "A2A-Version", "1.0", "Content-Type", "text/plain"); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "CONTENT_TYPE_NOT_SUPPORTED") {
 		t.Errorf("text/plain: %d %s", resp.StatusCode, body)
 	}
-	if resp, body := ask(t, http.MethodPost, base+"/message:send", "{", v...); resp.StatusCode != 400 || !strings.Contains(body, "PARSE_ERROR") {
+	if resp, body := ask(t, http.MethodPost, base+"/message:send", "{", v...); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "PARSE_ERROR") {
 		t.Errorf("no JSON: %d %s", resp.StatusCode, body)
 	}
-	if resp, body := ask(t, http.MethodPost, base+"/message:send", strings.NewReplacer("messageId", "message_id").Replace(hello), v...); resp.StatusCode != 200 || !strings.Contains(body, `"contextId"`) {
+	if resp, body := ask(t, http.MethodPost, base+"/message:send", strings.NewReplacer("messageId", "message_id").Replace(hello), v...); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"contextId"`) {
 		t.Errorf("a proto's names: %d %s", resp.StatusCode, body)
 	}
 }
@@ -217,10 +231,11 @@ func TestRequiredExtensions(t *testing.T) {
 		cfg.Extensions = []a2adoor.Extension{{URI: uri, Required: true}}
 	})
 	each(t, r, func(t *testing.T, c client) {
+		t.Helper()
 		failsWith(t, c.call(t, "SendMessage", say("x"), &pb.SendMessageResponse{}), "EXTENSION_SUPPORT_REQUIRED")
 	})
 	resp, body := ask(t, http.MethodPost, r.URL+"/a2a/v1/message:send", hello, "A2A-Version", "1.0", "A2A-Extensions", "https://example.com/other, "+uri)
-	if resp.StatusCode != 200 || resp.Header.Get("A2A-Extensions") != uri {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("A2A-Extensions") != uri {
 		t.Errorf("with the extension: %s %s", resp.Header, body)
 	}
 }
@@ -251,8 +266,8 @@ func TestCallersAreApart(t *testing.T) {
 			}
 			none := requests("no-such-task-0123456789")
 			for op, req := range requests(task.GetId()) {
-				plain, _, _ := strings.Cut(op, " ")
-				got, want := theirs.call(t, plain, req, &pb.ListTasksResponse{}), theirs.call(t, plain, none[op], &pb.ListTasksResponse{})
+				name, _, _ := strings.Cut(op, " ")
+				got, want := theirs.call(t, name, req, &pb.ListTasksResponse{}), theirs.call(t, name, none[op], &pb.ListTasksResponse{})
 				if diff := cmp.Diff(want, got); diff != "" || got == nil || got.Reason != "TASK_NOT_FOUND" {
 					t.Errorf("%s: %s %+v", op, diff, got)
 				}
@@ -300,7 +315,11 @@ func TestWithoutAKey(t *testing.T) {
 	for name, key := range map[string]string{"none": "", "a wrong one": "nope"} {
 		for binding, c := range r.bindings(t, key) {
 			if binding == "GRPC" {
-				_, err := c.(grpcClient).svc.GetTask(c.(grpcClient).outgoing(t.Context()), &pb.GetTaskRequest{Id: "x"})
+				g, ok := c.(grpcClient)
+				if !ok {
+					t.Fatal("no gRPC client")
+				}
+				_, err := g.svc.GetTask(g.outgoing(t.Context()), &pb.GetTaskRequest{Id: "x"})
 				if err == nil || !strings.Contains(err.Error(), "Unauthenticated") {
 					t.Errorf("%s: gRPC: %v", name, err)
 				}
