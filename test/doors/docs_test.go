@@ -58,7 +58,7 @@ func TestDoorsPage(t *testing.T) {
 	address := "http://127.0.0.1:8800" // nothing asks it before the instance is there
 	start := func() {
 		if address == "http://127.0.0.1:8800" {
-			address = w.agent(t, "support-desk", files, harness.AgentOptions{}).URL()
+			address = w.agent(t, "support-desk", files).URL()
 		}
 	}
 	ran := map[string]int{}
@@ -97,7 +97,7 @@ func runBlock(t *testing.T, name string, env []string, program string, args ...s
 	if program == "node" {
 		dir = "." // where the clients are installed
 	}
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // a block of our own page
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env, cmd.Dir = env, dir
 	out, err := cmd.CombinedOutput()
 	if err != nil || len(out) == 0 {

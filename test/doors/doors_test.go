@@ -54,13 +54,12 @@ func newWorld(t *testing.T, script string) *world {
 }
 
 // agent applies a set and starts one instance of the agent on the scripted model, ready to answer.
-func (w *world) agent(t *testing.T, name string, files harness.Files, o harness.AgentOptions) *harness.Agent {
+func (w *world) agent(t *testing.T, name string, files harness.Files) *harness.Agent {
 	t.Helper()
 	if _, err := w.api.Apply(t.Context(), files); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
-	o.ModelBaseURL = w.url + "/v1"
-	a, err := w.StartAgent(w.cp, name, o)
+	a, err := w.StartAgent(w.cp, name, harness.AgentOptions{ModelBaseURL: w.url + "/v1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +81,7 @@ func node(t *testing.T, script string, env ...string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, script) //nolint:gosec // a script of this folder
+	cmd := exec.CommandContext(ctx, program, script)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {

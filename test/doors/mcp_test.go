@@ -33,6 +33,6 @@ func TestMCP(t *testing.T) {
 		"helper/mcp-servers.json": `{"mcpServers": [{"mcpServerName": "desk", "tools": {"allow": ["refund"]}}]}`,
 		"mcp/desk.json":           fmt.Sprintf(`{"name": "desk", "endpoint": %q}`, desk.URL),
 		"prompts/helper.json":     `{"promptKey": "helper", "version": "1.0.0", "template": "You help."}`,
-	}, harness.AgentOptions{})
+	})
 	node(t, "mcp.mjs", "BASE_URL="+a.URL(), "MODEL_URL="+w.url)
 }

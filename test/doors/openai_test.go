@@ -39,8 +39,8 @@ func TestOpenAI(t *testing.T) {
 		"prompts/helper.json":     `{"promptKey": "helper", "version": "1.0.0", "template": "You help."}`,
 		"mcp/desk.json":           `{"name": "desk", "endpoint": "` + stub.URL + `"}`,
 	}
-	helper := w.agent(t, "helper", files, harness.AgentOptions{})
-	locked := w.agent(t, "locked", files, harness.AgentOptions{})
+	helper := w.agent(t, "helper", files)
+	locked := w.agent(t, "locked", files)
 	for _, client := range []string{"openai", "openai-6"} {
 		node(t, "openai.mjs", "CLIENT="+client, "BASE_URL="+helper.URL()+"/v1", "LOCKED_URL="+locked.URL()+"/v1", "KEY="+lockKey, "MODEL_URL="+w.url)
 	}
