@@ -201,6 +201,7 @@ func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error 
 	close(x.settled)
 	if x.watched {
 		if x.first, x.feed, err = d.cfg.Store.Watch(ctx, ref); err != nil {
+			x.giveBack()
 			return err
 		}
 	}
