@@ -26,6 +26,7 @@ import (
 	"github.com/agentry/agentry/agentd/identity"
 	"github.com/agentry/agentry/agentd/model/openaimodel"
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/agentd/task/intask"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/secret"
@@ -115,6 +116,7 @@ type daemon struct {
 	assembler *assembler.Assembler
 	runner    *run.Runner
 	a2a       *a2adoor.Door
+	tasks     *intask.Store
 	identity  *identity.Keeper
 	client    *configclient.Client
 	draining  atomic.Bool // not ready any more; still answers
@@ -235,6 +237,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		d.assembler.Run,
 		d.sweep,
 		d.a2a.Run,
+		d.tasks.Run,
 		d.profiles,
 		func(context.Context) error { return serve(server, listener) },
 		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },

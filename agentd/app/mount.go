@@ -42,8 +42,9 @@ func (d *daemon) newA2A() (*a2adoor.Door, error) {
 	if !d.cfg.InternalPush {
 		policy = nil // what may be connected to by the spec's word may not be by a caller's
 	}
+	d.tasks = intask.New(intask.Config{})
 	return a2adoor.New(a2adoor.Config{
-		Runner: d.runner, Store: intask.New(intask.Config{}), Base: d.base, Guard: egress.New(egress.Config{Policy: policy}),
+		Runner: d.runner, Store: d.tasks, Base: d.base, Guard: egress.New(egress.Config{Policy: policy}),
 		Propagator: d.tracing.Propagator, Log: d.log,
 	})
 }
