@@ -33,7 +33,7 @@ type fault struct {
 // client calls operations by one binding. Requests and answers are the JSON of the protocol's messages.
 type client interface {
 	// call performs an operation that is no stream.
-	call(t *testing.T, op string, req proto.Message, out proto.Message) *fault
+	call(t *testing.T, op string, req, out proto.Message) *fault
 	// stream gives the events of an operation one by one; the fault is that of a stream that never began, or of its end.
 	stream(ctx context.Context, t *testing.T, op string, req proto.Message, each func(*pb.StreamResponse) bool) *fault
 }

@@ -58,8 +58,16 @@ func FuzzJSONRPC(f *testing.F) {
 func FuzzREST(f *testing.F) {
 	r := newRig(f)
 	for _, s := range [][3]string{
-		{"POST", "message:send", hello}, {"POST", "t/message:stream", hello}, {"GET", "tasks?pageSize=3&pageToken=AAAA", ""}, {"GET", "tasks/x?historyLength=2", ""}, {"POST", "tasks/x:cancel", "{}"},
-		{"GET", "tasks/x:subscribe", ""}, {"POST", "tasks/x/pushNotificationConfigs", `{"url":"x"}`}, {"DELETE", "a/tasks/x/pushNotificationConfigs/y", ""}, {"GET", "extendedAgentCard", ""}, {"GET", "%2F/%zz", ""},
+		{"POST", "message:send", hello},
+		{"POST", "t/message:stream", hello},
+		{"GET", "tasks?pageSize=3&pageToken=AAAA", ""},
+		{"GET", "tasks/x?historyLength=2", ""},
+		{"POST", "tasks/x:cancel", "{}"},
+		{"GET", "tasks/x:subscribe", ""},
+		{"POST", "tasks/x/pushNotificationConfigs", `{"url":"x"}`},
+		{"DELETE", "a/tasks/x/pushNotificationConfigs/y", ""},
+		{"GET", "extendedAgentCard", ""},
+		{"GET", "%2F/%zz", ""},
 	} {
 		f.Add(s[0], s[1], s[2])
 	}
