@@ -100,21 +100,21 @@ type world struct {
 	source *source
 }
 
-func open(t testing.TB) *world {
-	t.Helper()
+func open(tb testing.TB) *world {
+	tb.Helper()
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	mem, err := inmemory.New(inmemory.Config{Store: store})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	runs, err := inpending.New(inpending.Config{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	w := &world{t: t, model: &scripted{began: make(chan struct{}, 4), left: make(chan struct{}, 4)}}
+	w := &world{t: tb, model: &scripted{began: make(chan struct{}, 4), left: make(chan struct{}, 4)}}
 	w.source = &source{rt: run.Runtime{
 		Namespace: "default", Agent: "helper", Revision: 8, Config: "8-3f2a91c4", System: "You help.", Model: w.model, Memory: mem, Sessions: mem, Pending: runs,
 		Tools: refund{}, MaxIterations: 4, A2A: run.A2A{DisplayName: "Helper", Description: "Helps with refunds."},
@@ -124,25 +124,25 @@ func open(t testing.TB) *world {
 	}}
 	r, err := run.New(run.Config{Source: w.source})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := r.Close(ctx); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	door, err := mcpdoor.New(mcpdoor.Config{Runner: r, Agent: "helper", Version: "test", BodyTimeout: 2 * time.Second})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	guard, err := front.New(front.Config{Source: r})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.Server = httptest.NewServer(guard.Guard(door, mcpdoor.Refuse))
-	t.Cleanup(w.Close)
+	tb.Cleanup(w.Close)
 	return w
 }
 
@@ -464,6 +464,7 @@ func TestProtocol(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			method := c.method
 			if method == "" {
 				method = http.MethodPost

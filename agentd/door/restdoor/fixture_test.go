@@ -116,21 +116,21 @@ type world struct {
 	router routers.Router
 }
 
-func open(t testing.TB) *world {
-	t.Helper()
+func open(tb testing.TB) *world {
+	tb.Helper()
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	mem, err := inmemory.New(inmemory.Config{Store: store})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	runs, err := inpending.New(inpending.Config{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	w := &world{t: t, model: &scripted{left: make(chan struct{}, 1)}}
+	w := &world{t: tb, model: &scripted{left: make(chan struct{}, 1)}}
 	w.source = &source{rt: run.Runtime{
 		Namespace: "default", Agent: "helper", Revision: 8, Config: "8-3f2a91c4", System: "You help.", Model: w.model, Memory: mem, Sessions: mem, Pending: runs,
 		Tools: refund{}, ToolPayload: 1 << 10, MaxIterations: 4,
@@ -140,39 +140,39 @@ func open(t testing.TB) *world {
 	}}
 	r, err := run.New(run.Config{Source: w.source})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := r.Close(ctx); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	door, err := restdoor.New(restdoor.Config{Runner: r, BodyTimeout: 2 * time.Second})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	guard, err := front.New(front.Config{Source: r})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.Server = httptest.NewServer(guard.Guard(door, restdoor.Refuse))
-	t.Cleanup(w.Close)
+	tb.Cleanup(w.Close)
 	status, body, _ := w.raw(http.MethodGet, "/openapi.json", "")
 	if status != http.StatusOK {
-		t.Fatalf("openapi.json: %d %s", status, body)
+		tb.Fatalf("openapi.json: %d %s", status, body)
 	}
 	doc, err := openapi3.NewLoader().LoadFromData([]byte(body))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := doc.Validate(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := doc.Validate(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	doc.Servers = nil
 	if w.router, err = gorillamux.NewRouter(doc); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w
 }
