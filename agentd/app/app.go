@@ -239,6 +239,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		d.a2a.Run,
 		d.tasks.Run,
 		d.profiles,
+		giveBack,
 		func(context.Context) error { return serve(server, listener) },
 		func(gctx context.Context) error { return d.end(ctx, gctx, server, stop) },
 	} {
