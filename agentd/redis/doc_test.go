@@ -8,15 +8,19 @@ import (
 	"github.com/agentry/agentry/test/harness"
 )
 
-// docs/redis.md gives the user that the tests of memory and suspended runs use.
+// The documents give the user that the tests of memory and suspended runs use.
 func TestDocumentedUser(t *testing.T) {
 	t.Parallel()
-	b, err := os.ReadFile("../../docs/redis.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "ACL SETUSER " + harness.RedisACL("support-desk", "PASSWORD", "default", "support-desk") + "\n"
-	if !strings.Contains(string(b), want) {
-		t.Errorf("docs/redis.md lacks the line\n%s", want)
+	for page, want := range map[string]string{
+		"redis.md":  "ACL SETUSER " + harness.RedisACL("support-desk", "PASSWORD", "default", "support-desk"),
+		"memory.md": "user " + harness.RedisACL("desk", "PASSWORD", "default", "support-desk"),
+	} {
+		b, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), "\n"+want+"\n") {
+			t.Errorf("docs/%s lacks the line\n%s", page, want)
+		}
 	}
 }
