@@ -83,12 +83,3 @@ func (a *Assembler) describeServer(m *member, clashes []clash) ServerDescription
 	}
 	return sd
 }
-
-// Doors says which doors the running config opens; all while nothing runs.
-func (a *Assembler) Doors() (openAI bool) {
-	l := a.current.Load()
-	if l == nil || l.set.agent.Expose == nil || l.set.agent.Expose.OpenAI == nil {
-		return true
-	}
-	return *l.set.agent.Expose.OpenAI
-}

@@ -17,6 +17,7 @@ const (
 	CapMCPEndpoints   = "mcp.endpoints" // more than one endpoint
 	CapApproval       = "approval"
 	CapCard           = "a2a.card" // skills, version, expose.a2a
+	CapA2AV03         = "a2a.v03"  // protocol 0.3
 	CapExposeREST     = "expose.rest"
 	CapExposeMCP      = "expose.mcp"
 	CapLimitCost      = "limits.cost"

@@ -63,6 +63,9 @@ func (r *requirements) expose(e *Expose) {
 		return
 	}
 	r.when(len(e.A2A) > 0 && !bytes.Equal(e.A2A, []byte("false")), CapCard, "expose.a2a")
+	if settings, open := e.A2ASettings(); open {
+		r.when(settings.V03, CapA2AV03, "expose.a2a.v03")
+	}
 	r.when(e.REST != nil && *e.REST, CapExposeREST, "expose.rest")
 	r.when(e.MCP != nil && *e.MCP, CapExposeMCP, "expose.mcp")
 	r.must(e.Auth != nil, CapExposeAuth, "expose.auth")
