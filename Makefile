@@ -49,12 +49,12 @@ lint: $(LINT) ## golangci-lint with the floors, and the import rules that it can
 $(LINT):
 	$(call stage,build golangci-lint,mkdir -p .tmp && go build -modfile=lint.tool.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 
-.PHONY: redis
-redis:
-	@scripts/redis.sh
+.PHONY: test-tools
+test-tools: ## redis-server and curl, which tests start and run for themselves (root and apt: installed)
+	@scripts/test-tools.sh
 
 .PHONY: unit
-unit: redis ## unit tests, transcripts and testscripts under the race detector
+unit: test-tools ## unit tests, transcripts and testscripts under the race detector
 	$(call stage,unit -race,CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -vE '/test(/|$$)|/gen/|^github.com/agentry/agentry/($(subst $() ,|,$(patsubst ./%,%,$(ETCD))))$$'))
 
 .PHONY: etcd-tests
@@ -74,7 +74,7 @@ $(DOORS): test/doors/package-lock.json
 	$(call stage,npm ci,command -v npm >/dev/null || { echo "npm is needed for test/doors: install Node.js"; exit 1; }; cd test/doors && npm ci --ignore-scripts && touch node_modules/.package-lock.json)
 
 .PHONY: e2e
-e2e: build redis $(OIDC) $(DOORS) ## whole-process tests: real binaries, real etcd, real kills
+e2e: build test-tools $(OIDC) $(DOORS) ## whole-process tests: real binaries, real etcd, real kills
 	$(call stage,end to end,go test -count=1 -parallel 4 -timeout 15m $(SUITES))
 
 .PHONY: deploy-check
