@@ -70,7 +70,7 @@ func StartRedis(tb testing.TB, o RedisOptions) *Redis {
 // NewRedis prepares a server with its files in dir; Start starts it, Kill ends it.
 func NewRedis(dir string, o RedisOptions) (*Redis, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, errors.New("redis-server is not installed: run scripts/redis.sh, or apt-get install redis-server")
+		return nil, errors.New("redis-server is not installed: run make test-tools, or apt-get install redis-server")
 	}
 	r := &Redis{Addr: o.Addr, opts: o, dir: dir, log: filepath.Join(dir, "redis.log")}
 	if r.Addr == "" {
