@@ -20,7 +20,7 @@ import (
 // The defaults of a StoreConfig.
 const (
 	DefaultMaxSessions     = 10_000
-	DefaultMaxBytes        = 16 << 20
+	DefaultMaxBytes        = 8 << 20
 	DefaultMaxSessionBytes = 512 << 10
 	DefaultMaxSessionTurns = 1_000
 )
