@@ -124,7 +124,9 @@ func localRedis(set *specfile.Set, a *specfile.Agent) local.Redis {
 	r := local.Redis{Address: m.Address}
 	text := m.Credential.Literal
 	if ref := m.Credential.Ref; ref != "" {
-		i := slices.IndexFunc(set.Credentials, func(cr *specfile.Credential) bool { return cr.Name == ref && cr.Namespace == a.Namespace && !cr.Value.IsZero() })
+		i := slices.IndexFunc(set.Credentials, func(cr *specfile.Credential) bool {
+			return cr.Name == ref && cr.Namespace == a.Namespace && !cr.Value.IsZero()
+		})
 		if i < 0 {
 			r.Unknown = ref
 			return r
