@@ -382,6 +382,9 @@ func TestNotYoursIsByteForByteNotThere(t *testing.T) {
 					maps.Copy(h, resp.Trailer)
 					h.Del("Date")
 					h.Del("X-Request-Id")
+					if h.Get("Agentry-Store-Revision") != "" { // the store goes on between two calls: its audit log is chained
+						h.Set("Agentry-Store-Revision", "N")
+					}
 					for _, v := range h {
 						for i := range v {
 							v[i] = strings.ReplaceAll(v[i], object, "NAME")
