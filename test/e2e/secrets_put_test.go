@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -28,13 +30,15 @@ import (
 func (w *secretsWorld) putSpecs() {
 	s := w.s
 	quote := func(v string) string { b, _ := json.Marshal(v); return string(b) }
+	sum := sha256.Sum256([]byte(s["memory"]))
+	redis := harness.StartRedis(w.t, harness.RedisOptions{ACL: []string{"u on #" + hex.EncodeToString(sum[:]) + " ~* &* +@all"}})
 	set := harness.Files{
 		"helper/agent-base.json": `{"promptKey": "helper"}`,
 		"helper/model.json": `{"model": "scripted", "baseUrl": ` + quote(w.url) + `, "apiKey": ` + quote(s["model key"]) +
 			`, "headers": {"X-Model": ` + quote(s["model header"]) + `}}`,
 		"helper/mcp-servers.json": `{"mcpServers": [{"mcpServerName": "tools", "headers": {"X-Key": ` + quote(s["header"]) +
 			`, "X-Shared": "${credential:shared}", "X-Bound": {"credentialRef": "bound"}}, "queryParams": {"key": ` + quote(s["query"]) + `}}]}`,
-		"helper/memory.json":  `{"storageType": "redis", "address": "127.0.0.1:6379", "credential": ` + quote(`{"username":"u","password":`+quote(s["memory"])+`}`) + `}`,
+		"helper/memory.json":  `{"storageType": "redis", "address": ` + quote(redis.Addr) + `, "credential": ` + quote(`{"username":"u","password":`+quote(s["memory"])+`}`) + `}`,
 		"prompts/helper.json": `{"promptKey": "helper", "version": "1.0.0", "template": "be helpful"}`,
 		"mcp/tools.json":      `{"name": "tools", "endpoint": ` + quote(w.stub.URL) + `}`,
 		"credentials.yaml":    "kind: Credential\nmetadata: {name: shared}\nspec: {value: " + quote(s["credential"]) + "}\n",

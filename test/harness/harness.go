@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -213,8 +215,16 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// FreeAddr answers a loopback address whose port was free just now.
+// FreeAddr answers a loopback address whose port was free just now. It lies below those that the system gives to outgoing connections, or a
+// process that is started again on it might find it taken.
 func FreeAddr() (string, error) {
+	for range 100 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(17000))) //nolint:gosec // G404: a port, not a secret
+		ln, err := net.Listen("tcp", address)                                          //nolint:noctx // it is closed at once
+		if err == nil {
+			return address, ln.Close()
+		}
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
 	if err != nil {
 		return "", err
