@@ -48,12 +48,11 @@ func (w *Watch) onDesired(ctx context.Context, doors []*world.Door) error {
 		}
 		for _, n := range w.World.Instances(a.Name) {
 			wg.Go(func() {
-				d, err := Read(ctx, n)
+				d, err := w.Look(ctx, n)
 				if err != nil {
 					add(err)
 					return
 				}
-				w.Saw(n, d)
 				if d.Loaded == nil || d.Loaded.Config != st.GetConfig() {
 					add(fmt.Errorf("%s runs %s, %s wants %s (%s; %s)", n.Name, config(d), a.Name, st.GetConfig(), st.GetCondition(), d.Client.Reason))
 				}

@@ -57,6 +57,7 @@ type Watch struct {
 	// Every is the time between two looks.
 	Every time.Duration
 
+	asking  sync.Map   // *world.Node -> *sync.Mutex: see Look
 	mu      sync.Mutex // guards what follows
 	last    map[*world.Node]mark
 	free    map[*world.Node]bool
@@ -99,9 +100,7 @@ func (w *Watch) look(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, n := range w.World.Agents {
 		wg.Go(func() {
-			if d, err := Read(ctx, n); err == nil {
-				w.Saw(n, d)
-			}
+			_, _ = w.Look(ctx, n) // who can't be asked is seen the next time
 		})
 	}
 	wg.Wait()
@@ -128,6 +127,23 @@ func (w *Watch) everywhere(u update) bool {
 		}
 	}
 	return true
+}
+
+// Look asks an instance and takes what it said. One look at an instance follows the other: an answer that was long on its way would pass
+// for one that went back.
+func (w *Watch) Look(ctx context.Context, n *world.Node) (Dump, error) {
+	turn, _ := w.asking.LoadOrStore(n, &sync.Mutex{})
+	mu, ok := turn.(*sync.Mutex)
+	if !ok {
+		panic("fleet: not a mutex")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	d, err := Read(ctx, n)
+	if err == nil {
+		w.Saw(n, d)
+	}
+	return d, err
 }
 
 // Saw takes what an instance said. What it runs and its fence never fall, whatever replica it talks to and however often it is started.

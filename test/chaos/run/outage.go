@@ -103,11 +103,10 @@ func (s *Stage) comeBack(ctx context.Context) error {
 	back := time.Now()
 	err := harness.Poll(ctx, returnLimit, func(ctx context.Context) error {
 		for _, n := range s.World.Agents {
-			d, err := fleet.Read(ctx, n)
+			d, err := s.Fleet.Look(ctx, n)
 			if err != nil {
 				return err
 			}
-			s.Fleet.Saw(n, d)
 			if !d.Client.Connected || d.Client.State != "live" {
 				return fmt.Errorf("%s is not live: connected %t, %s, %s", n.Name, d.Client.Connected, d.Client.State, d.Client.Reason)
 			}
