@@ -45,7 +45,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	}
 	q.digest()
 	c := s.choose(q)
-	ended := s.record(r, q, c.rule, body)
+	ended, left := s.record(r, q, c.rule, body)
 	defer ended()
 
 	delay := time.Duration(0)
@@ -67,7 +67,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		a.huge(q, c.fault.HugeArguments)
 	}
 	if q.Stream {
-		s.stream(w, r, q, a, c.fault, ended)
+		s.stream(w, r, q, a, c.fault, ended, left)
 		return
 	}
 	s.whole(w, r, a, c.fault, ended)

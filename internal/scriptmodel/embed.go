@@ -37,7 +37,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 	if in.Dimensions == 0 {
 		in.Dimensions = dimensions
 	}
-	ended := s.record(r, &chatRequest{Model: in.Model, user: strings.Join(texts, "\n")}, "embeddings", body)
+	ended, _ := s.record(r, &chatRequest{Model: in.Model, user: strings.Join(texts, "\n")}, "embeddings", body)
 	type item struct {
 		Object    string `json:"object"`
 		Index     int    `json:"index"`

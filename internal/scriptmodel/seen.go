@@ -126,8 +126,9 @@ func (s *Server) clearSeen(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// record notes a chat request and the rule that answers it. ended is to be called when the answer is sent.
-func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byte) (ended func()) {
+// record notes a chat request and the rule that answers it. ended is to be called when the answer is sent, left when writing it fails: that may
+// be known before the request's context has ended. The first of them counts.
+func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byte) (ended, left func()) {
 	seen := Seen{
 		Time: time.Now(), Path: r.URL.Path, Header: r.Header.Clone(), Body: body,
 		Key:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
@@ -150,9 +151,12 @@ func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byt
 	}
 	seq := s.seen.add(seen)
 	stop := context.AfterFunc(r.Context(), func() { s.seen.end(seq, time.Now(), true) })
-	return func() {
-		if stop() { // else the client has left, and that is or will be noted
-			s.seen.end(seq, time.Now(), false)
+	note := func(aborted bool) func() {
+		return func() {
+			if stop() { // else the client has left, and that is or will be noted
+				s.seen.end(seq, time.Now(), aborted)
+			}
 		}
 	}
+	return note(false), note(true)
 }

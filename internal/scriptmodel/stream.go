@@ -28,8 +28,9 @@ type delta struct {
 	ToolCalls []wireCall `json:"tool_calls,omitempty"`
 }
 
-// stream writes an answer as server-sent events at its pace. It calls ended before the last event: the client may leave right after that.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault, ended func()) {
+// stream writes an answer as server-sent events at its pace. It calls ended before the last event: the client may leave right
+// after that. It calls left where a write fails.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault, ended, left func()) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	drip := time.Duration(0)
@@ -43,7 +44,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, 
 		if err != nil {
 			return false
 		}
-		return s.write(r.Context(), w, append(append([]byte("data: "), b...), "\n\n"...), drip) == nil
+		if s.write(r.Context(), w, append(append([]byte("data: "), b...), "\n\n"...), drip) != nil {
+			left()
+			return false
+		}
+		return true
 	}
 
 	deltas := a.deltas()
