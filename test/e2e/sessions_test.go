@@ -120,6 +120,9 @@ func startKiller(t *testing.T, pair [2]*harness.Agent, rng *rand.Rand) *killer {
 				return
 			case <-timer.C:
 			}
+			if ctx.Err() != nil { // a timer of no time may win above
+				return
+			}
 			if err != nil {
 				t.Errorf("no answers any more: %v", err)
 				return
