@@ -142,10 +142,13 @@ func outlive(t *testing.T, lose func(leader *harness.EtcdMember) error) (*harnes
 	t.Logf("%d of %d calls after the loss, the slowest took %s", writers*each-after, writers*each, time.Duration(slowest.Load()).Round(time.Millisecond))
 	for i := range writers {
 		agent := fmt.Sprintf("w%d", i)
-		got, err := apis[0].Spec.Get(t.Context(), connect.NewRequest(&specv1.GetRequest{Kind: manifest.KindAgent, Name: agent}))
-		if err != nil || got.Msg.GetObject().GetRevision() != each {
-			t.Errorf("%s is at revision %d, want %d: %v", agent, got.Msg.GetObject().GetRevision(), each, err)
-		}
+		eventually(t, 10*time.Second, func(ctx context.Context) error { // it may have been written through the other one
+			got, err := apis[0].Spec.Get(ctx, connect.NewRequest(&specv1.GetRequest{Kind: manifest.KindAgent, Name: agent}))
+			if err == nil && got.Msg.GetObject().GetRevision() != each {
+				err = fmt.Errorf("%s is at revision %d, want %d", agent, got.Msg.GetObject().GetRevision(), each)
+			}
+			return err
+		})
 	}
 	in := inside(t, etcd)
 	made := map[string]int{}

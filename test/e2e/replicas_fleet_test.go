@@ -287,6 +287,11 @@ func TestAReplicaThatDies(t *testing.T) {
 	serve(t, away, awayHello)
 	serve(t, there, thereHello)
 	w.settled(t, "helper")
+	for _, cp := range all { // whoever leads must know of both
+		for _, id := range []string{"away", "there"} {
+			eventually(t, 10*time.Second, func(ctx context.Context) error { return w.shows(ctx, cp, id, "APPLIED", 1) })
+		}
+	}
 
 	// A release is open when the replica dies: the instance that is away hasn't answered.
 	w.apply(t, plain(2))
