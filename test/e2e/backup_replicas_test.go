@@ -166,12 +166,15 @@ func (s *spread) backup(t *testing.T, cp *harness.ControlPlane) string {
 	return file
 }
 
-// load asks 20 times a second, all instances together.
+// load asks 20 times a second, all instances together. Each has answered once when it returns: what it runs before the test goes on is seen.
 func (s *spread) load(t *testing.T) []*questions {
 	t.Helper()
 	var out []*questions
 	for _, a := range s.agents {
 		out = append(out, questionsTo(t.Context(), a, 400*time.Millisecond))
+	}
+	for _, l := range out {
+		l.atLeast(t, 1)
 	}
 	return out
 }

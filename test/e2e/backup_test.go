@@ -173,11 +173,15 @@ func (w *backupWorld) synced(t *testing.T) map[string]string {
 	return out
 }
 
+// load asks 20 times a second each. Each has answered once when it returns.
 func (w *backupWorld) load(t *testing.T) []*questions {
 	t.Helper()
 	var out []*questions
 	for _, a := range w.agents {
 		out = append(out, questionsTo(t.Context(), a, 50*time.Millisecond))
+	}
+	for _, l := range out {
+		l.atLeast(t, 1)
 	}
 	return out
 }
