@@ -407,7 +407,7 @@ func (b *build) finish() {
 		ToolPayload: b.agent.Memory.ToolPayloadBytes,
 	}
 	stores := s.storage.value.Stores()
-	rt.Memory, rt.Sessions, rt.Pending = stores.Memory, stores.Sessions, stores.Pending
+	rt.Memory, rt.Sessions, rt.Pending, rt.Tasks = stores.Memory, stores.Sessions, stores.Pending, stores.Tasks
 	if s.model != nil {
 		rt.Model, rt.Calibrator = s.model.value.Model, s.model.value.calibrator
 	}

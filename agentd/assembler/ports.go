@@ -6,6 +6,7 @@ import (
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/pending"
+	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
@@ -116,6 +117,7 @@ type Stores struct {
 	Memory   memory.Memory
 	Sessions memory.Sessions
 	Pending  pending.Store
+	Tasks    task.Store // nil: the process keeps them
 }
 
 // StorageState is a storage's health. Code and Message say what is wrong while it isn't healthy.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/agentry/agentry/agentd/pending"
+	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/errs"
 )
@@ -29,6 +30,16 @@ func (r *Runner) Face(door Door) (Face, error) {
 		Serving:   Serving{Agent: rt.Agent, Revision: rt.Revision, Config: rt.Config, Open: !slices.Contains(rt.Closed, door)},
 		Namespace: rt.Namespace, A2A: rt.A2A, Keys: len(rt.Inbound.Keys) > 0, Builtins: rt.Builtins,
 	}, nil
+}
+
+// Tasks gives where the config that answers now keeps tasks; nil: it names no place. The store works until release is called, which it must be
+// once, or until the config's time to drain is over. The error is an *Error.
+func (r *Runner) Tasks() (store task.Store, release func(), err error) {
+	rt, release, err := r.cfg.Source.Acquire()
+	if err != nil {
+		return nil, nil, notServing(err)
+	}
+	return rt.Tasks, release, nil
 }
 
 // Specs gives the agent's tools as they are now.

@@ -8,6 +8,7 @@ import (
 	"github.com/agentry/agentry/agentd/memory"
 	"github.com/agentry/agentry/agentd/model"
 	"github.com/agentry/agentry/agentd/pending"
+	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/agentd/tool"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/tokens"
@@ -38,6 +39,7 @@ type Runtime struct {
 	Calibrator    *tokens.Calibrator
 	Pending       pending.Store // nil: nothing can be suspended, and what would have to be fails
 	Approval      *Approval     // nil: no tool needs consent
+	Tasks         task.Store    // nil: the A2A door keeps them in the process
 	MaxIterations int
 	// WallTime bounds one request, its wait for its session's turn included; default 10 minutes. ToolCalls, Tokens, CostUSD and SameCall
 	// bound it likewise, 0: no limit of their own.

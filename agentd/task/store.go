@@ -29,6 +29,9 @@ type Record struct {
 	// Version is the store's, from 1: every change counts it up.
 	Version int64 `json:"version"`
 	Turns   int   `json:"turns"` // how often the agent was asked
+	// Keeper is the process that looks after the task while it isn't terminal: works on it, or sees what becomes of the run that it waits for
+	// (Shared.Self). "" where the store isn't shared.
+	Keeper string `json:"keeper,omitempty"`
 	// Pending names the suspended run that the task waits for (package pending); "": it waits for none.
 	Pending string `json:"pending,omitempty"`
 	// Approval says that Pending waits for consent, not for the caller's answer.
@@ -115,6 +118,19 @@ type Feed interface {
 	Next(ctx context.Context) (Event, error)
 	// Close lets go of the feed; it may be called twice.
 	Close()
+}
+
+// Shared is a Store that several processes use: each of them keeps tasks, and learns what the others do to those and which ones nobody
+// keeps any more.
+type Shared interface {
+	Store
+	// Self names this process as a Keeper: random, new at each start. Others hold it for dead some seconds after it stopped to say that it lives.
+	Self() string
+	// Orphans gives tasks that aren't terminal and whose Keeper has died, at most limit. Whoever sees one tries to take it over by an Update.
+	Orphans(ctx context.Context, limit int) ([]Record, error)
+	// Ended waits for the next task of this Keeper that another process made terminal. Errors: ctx's. What happened while the store was
+	// gone is told once it's back.
+	Ended(ctx context.Context) (Ref, error)
 }
 
 // Store keeps tasks. All methods may be used from many goroutines, none waits for a reader; errors are of kind errs.Unavailable where the store is
