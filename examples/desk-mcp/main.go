@@ -3,15 +3,11 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/agentry/agentry/examples/internal/toolserver"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(toolserver.Main(toolserver.Program{Name: "desk-mcp", Listen: "127.0.0.1:7791", What: "the sample shop", Tools: newDesk().tools}))
 }
