@@ -270,7 +270,8 @@ func RedisACL(name, password, namespace, agent string) string {
 func RedisCommands() []string {
 	return []string{
 		"+eval", "+evalsha", "+time", "+ping", "+get", "+set", "+del", "+exists", "+pexpire", "+pexpireat", "+pttl",
-		"+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+lrange", "+llen", "+rpush", "+lpop",
-		"+zadd", "+zrem", "+zcard", "+zscore", "+zrange", "+zrevrange", "+zrangebyscore", "+zremrangebyscore", "+zremrangebyrank",
+		"+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+hincrby", "+lrange", "+llen", "+rpush", "+lpop",
+		"+zadd", "+zrem", "+zcard", "+zcount", "+zscore", "+zrank", "+zrange", "+zrevrange", "+zrangebyscore", "+zremrangebyscore", "+zremrangebyrank",
+		"+xadd", "+xread", "+xrevrange",
 	}
 }

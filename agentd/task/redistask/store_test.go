@@ -1,0 +1,53 @@
+package redistask_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/agentry/agentry/agentd/redis"
+	"github.com/agentry/agentry/agentd/task"
+	"github.com/agentry/agentry/agentd/task/redistask"
+	"github.com/agentry/agentry/agentd/task/tasktest"
+	"github.com/agentry/agentry/internal/secret"
+	"github.com/agentry/agentry/test/harness"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// client is one process's, for an agent of its own.
+func client(t *testing.T, server *harness.Redis, agent, credential string) *redis.Client {
+	t.Helper()
+	c, err := redis.New(redis.Config{
+		Address: server.URL, Prefix: redis.Prefix("default", agent), Credential: func() secret.Value { return secret.NewValue(credential) }, RootCAs: server.CA,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func open(t *testing.T, cfg redistask.Config) *redistask.Store {
+	t.Helper()
+	s, err := redistask.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+func agent(t *testing.T) string { return redis.Digest(t.Name()) }
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	server := harness.StartRedis(t, harness.RedisOptions{})
+	tasktest.Run(t, func(t *testing.T) task.Store {
+		return open(t, redistask.Config{Client: client(t, server, agent(t), "")})
+	})
+}
