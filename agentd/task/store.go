@@ -50,6 +50,7 @@ type Push struct {
 	Token       string `json:"token,omitempty"`
 	Scheme      string `json:"scheme,omitempty"` // of the Authorization header
 	Credentials string `json:"credentials,omitempty"`
+	Legacy      bool   `json:"legacy,omitempty"` // it is told in the words of protocol 0.3
 }
 
 // MarshalJSON is only for stores: nothing else may write a Push, whose credentials are secret.

@@ -3,9 +3,7 @@ package a2adoor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/agentry/agentry/agentd/door/front"
 	"github.com/agentry/agentry/agentd/run"
@@ -20,6 +18,7 @@ type call struct {
 	owner  task.Owner
 	face   run.Face
 	base   string // where the caller reached the door
+	legacy bool   // the caller speaks 0.3
 }
 
 // params are a request's service parameters (3.2.6), and what the binding knows beside.
@@ -28,6 +27,7 @@ type params struct {
 	extensions []string
 	tenant     string
 	base       string
+	legacy     bool // the request is one of 0.3
 }
 
 // enter looks whether the request may be answered at all.
@@ -36,13 +36,8 @@ func (d *Door) enter(ctx context.Context, p params) (call, error) {
 	if err != nil {
 		return call{}, err
 	}
-	if !a2a.Speaks(p.version) {
-		asked := strings.TrimSpace(p.version)
-		if asked == "" {
-			asked = a2a.Legacy
-		}
-		return call{}, a2a.Fail(a2a.VersionNotSupported, fmt.Sprintf("this agent speaks A2A %s, not %s (send %s: %s)", a2a.Version, asked, a2a.HeaderVersion, a2a.Version),
-			"version", asked, "supportedVersions", a2a.Version)
+	if err := spoken(face, p); err != nil {
+		return call{}, err
 	}
 	for _, x := range d.cfg.Extensions {
 		if x.Required && !slices.Contains(p.extensions, x.URI) {
@@ -56,7 +51,7 @@ func (d *Door) enter(ctx context.Context, p params) (call, error) {
 	}
 	c := front.CallerOf(ctx)
 	return call{
-		caller: c, face: face, base: p.base,
+		caller: c, face: face, base: p.base, legacy: p.legacy,
 		owner: task.Owner{Namespace: face.Namespace, Agent: face.Agent, Principal: c.Principal, Tenant: p.tenant},
 	}, nil
 }

@@ -44,6 +44,9 @@ func (d *Door) card(face run.Face, base string) *pb.AgentCard {
 		},
 		DefaultInputModes: inputModes(), DefaultOutputModes: outputModes(),
 	}
+	if face.A2A.V03 {
+		c.SupportedInterfaces = append(c.SupportedInterfaces, places(base).Interfaces()...)
+	}
 	for _, x := range d.cfg.Extensions {
 		c.Capabilities.Extensions = append(c.Capabilities.Extensions, &pb.AgentExtension{Uri: x.URI, Description: x.Description, Required: x.Required})
 	}
@@ -121,11 +124,13 @@ func (d *Door) sign(face run.Face, card *pb.AgentCard, base string) error {
 	if err != nil {
 		return err
 	}
-	s, err := signer.Sign(plain, base+a2a.KeysPath)
+	signatures, err := signer.SignForAll(plain, base+a2a.KeysPath)
 	if err != nil {
 		return err
 	}
-	card.Signatures = []*pb.AgentCardSignature{{Protected: s.Protected, Signature: s.Signature}}
+	for _, s := range signatures {
+		card.Signatures = append(card.Signatures, &pb.AgentCardSignature{Protected: s.Protected, Signature: s.Signature})
+	}
 	return nil
 }
 
@@ -190,14 +195,22 @@ func (d *Door) publicCard(face run.Face, base string) (servedCard, error) {
 	if have, ok := d.keys.served(key); ok {
 		return have, nil
 	}
-	if err := d.sign(face, card, base); err != nil {
-		return servedCard{}, err
-	}
-	body, err := a2a.Marshal(card)
+	body, err := d.cardBody(face, card, base)
 	if err != nil {
 		return servedCard{}, err
 	}
 	return d.keys.keep(key, servedCard{body: body, etag: etag(body)}), nil
+}
+
+// cardBody gives a card's JSON, signed where a key is configured.
+func (d *Door) cardBody(face run.Face, card *pb.AgentCard, base string) (json.RawMessage, error) {
+	if face.A2A.V03 {
+		return d.bothCards(face, card, base)
+	}
+	if err := d.sign(face, card, base); err != nil {
+		return nil, err
+	}
+	return a2a.Marshal(card)
 }
 
 func etag(body []byte) string {

@@ -40,6 +40,10 @@ func (d *Door) serveJSONRPC(w http.ResponseWriter, r *http.Request) {
 		writeJSONRPC(w, status, errorAnswer(req.ID, fault))
 		return
 	}
+	if d.legacy(p) {
+		d.serveV03(w, r, p, req)
+		return
+	}
 	if stream := req.Method == "SendStreamingMessage" || req.Method == "SubscribeToTask"; stream {
 		d.streamJSONRPC(w, r, p, req)
 		return

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/a2a"
+	"github.com/agentry/agentry/internal/a2a/v03"
 	"github.com/agentry/agentry/internal/egress"
 )
 
@@ -76,7 +78,7 @@ func (p *pusher) changed(rec task.Record, events []task.Event) {
 	if len(rec.Push) == 0 {
 		return
 	}
-	var payloads [][]byte
+	var payloads, legacy [][]byte
 	add := func(m *pb.StreamResponse) {
 		if b, err := a2a.Marshal(m); err == nil {
 			payloads = append(payloads, b)
@@ -93,8 +95,17 @@ func (p *pusher) changed(rec task.Record, events []task.Event) {
 		}
 		add(wireEvent(e, rec.Task.ID, rec.Task.ContextID))
 	}
+	if len(payloads) > 0 && slices.ContainsFunc(rec.Push, func(to task.Push) bool { return to.Legacy }) {
+		if b, err := v03.WriteTask(wireTask(rec.Task, whole())); err == nil { // 0.3 tells the task as it is, once
+			legacy = append(legacy, b)
+		}
+	}
 	for _, to := range rec.Push {
-		p.enqueue(rec.Ref(), to, payloads)
+		if to.Legacy {
+			p.enqueue(rec.Ref(), to, legacy)
+		} else {
+			p.enqueue(rec.Ref(), to, payloads)
+		}
 	}
 }
 
@@ -197,8 +208,12 @@ func (p *pusher) post(to task.Push, payload []byte) (again bool, err error) {
 	if err != nil {
 		return false, errors.New("the address can't be used")
 	}
-	req.Header.Set("Content-Type", a2a.MediaA2A)
-	req.Header.Set(a2a.HeaderVersion, a2a.Version)
+	if to.Legacy {
+		req.Header.Set("Content-Type", a2a.MediaJSON)
+	} else {
+		req.Header.Set("Content-Type", a2a.MediaA2A)
+		req.Header.Set(a2a.HeaderVersion, a2a.Version)
+	}
 	if to.Scheme != "" {
 		req.Header.Set("Authorization", to.Scheme+" "+to.Credentials)
 	}

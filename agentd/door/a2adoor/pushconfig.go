@@ -91,6 +91,7 @@ func (d *Door) createPush(ctx context.Context, c call, req *pb.TaskPushNotificat
 	if err != nil {
 		return nil, err
 	}
+	p.Legacy = c.legacy
 	_, err = d.cfg.Store.Update(ctx, ref, func(r *task.Record) ([]task.Event, error) {
 		var err error
 		r.Push, err = put(r.Push, p)

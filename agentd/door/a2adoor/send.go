@@ -57,6 +57,7 @@ func (d *Door) read(c call, req *pb.SendMessageRequest) (asked, error) {
 		if err != nil {
 			return asked{}, err
 		}
+		push.Legacy = c.legacy
 		a.push = &push
 	}
 	return a, nil
