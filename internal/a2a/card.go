@@ -46,6 +46,62 @@ func Canonical(card []byte) ([]byte, error) {
 	return jcs.Transform(b)
 }
 
+// Lean gives the bytes that the verifiers of @a2a-js/sdk 1.3 and of the Python SDK compute instead of Canonical: without what is empty anywhere, even where that
+// says something, as {"bearer": {}} in a security requirement does. Nothing is verified by it here: a card may differ in more ways and still fit.
+func Lean(card []byte) ([]byte, error) {
+	canonical, err := Canonical(card)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(canonical))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	if v = lean(v); v == nil {
+		v = map[string]any{}
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return jcs.Transform(b)
+}
+
+// lean gives what stays of a value; nil: nothing.
+func lean(v any) any {
+	switch v := v.(type) {
+	case string:
+		if v == "" {
+			return nil
+		}
+	case []any:
+		kept := make([]any, 0, len(v))
+		for _, inner := range v {
+			if inner = lean(inner); inner != nil {
+				kept = append(kept, inner)
+			}
+		}
+		if len(kept) == 0 {
+			return nil
+		}
+		return kept
+	case map[string]any:
+		kept := make(map[string]any, len(v))
+		for name, inner := range v {
+			if inner = lean(inner); inner != nil {
+				kept[name] = inner
+			}
+		}
+		if len(kept) == 0 {
+			return nil
+		}
+		return kept
+	}
+	return v
+}
+
 // strip takes off what is at its default. Names that the descriptor doesn't know stay: if they weren't signed, no signature fits.
 func strip(m map[string]any, d protoreflect.MessageDescriptor) map[string]any {
 	out := make(map[string]any, len(m))

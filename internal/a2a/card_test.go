@@ -162,3 +162,50 @@ func FuzzCanonical(f *testing.F) {
 		}
 	})
 }
+
+// The official SDKs leave out everything empty before they verify: no card with a security requirement fitted its signature there.
+func TestSignForAll(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := a2a.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for card, want := range map[string]struct {
+		lean       string
+		signatures int
+	}{
+		`{"name":"a","version":"1"}`: {`{"name":"a","version":"1"}`, 1},
+		`{"name":"a","description":"","securitySchemes":{"b":{"httpAuthSecurityScheme":{"scheme":"Bearer"}}},"securityRequirements":[{"schemes":{"b":{}}}],"skills":[]}`: {
+			`{"name":"a","securitySchemes":{"b":{"httpAuthSecurityScheme":{"scheme":"Bearer"}}}}`, 2,
+		},
+		`{"capabilities":{"streaming":false,"extensions":[{"uri":"u","params":{"n":0,"s":"","l":[""]}}]}}`: {`{"capabilities":{"extensions":[{"params":{"n":0},"uri":"u"}],"streaming":false}}`, 2},
+		`{}`: {`{}`, 1},
+	} {
+		lean, err := a2a.Lean([]byte(card))
+		if err != nil || string(lean) != want.lean {
+			t.Errorf("%s: lean is %s, %v", card, lean, err)
+		}
+		signatures, err := s.SignForAll([]byte(card), "")
+		if err != nil || len(signatures) != want.signatures {
+			t.Fatalf("%s: %d signatures, %v", card, len(signatures), err)
+		}
+		for i, payload := range []string{card, want.lean}[:want.signatures] {
+			signed := strings.TrimSuffix(payload, "}")
+			if signed != "{" {
+				signed += ","
+			}
+			signed += fmt.Sprintf(`"signatures":[{"protected":%q,"signature":%q}]}`, signatures[i].Protected, signatures[i].Signature)
+			if err := a2a.Verify([]byte(signed), func(string) (crypto.PublicKey, error) { return key.Public(), nil }); err != nil {
+				t.Errorf("%s: signature %d: %v", card, i, err)
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package a2a
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -98,6 +99,34 @@ func (s *Signer) Sign(card []byte, jku string) (Signature, error) {
 	if err != nil {
 		return Signature{}, err
 	}
+	return s.sign(payload, jku)
+}
+
+// SignForAll gives the signature that Sign gives and, for a card with empty values inside, one more for the readers that Lean is for. A reader takes
+// the one that fits.
+func (s *Signer) SignForAll(card []byte, jku string) ([]Signature, error) {
+	payload, err := Canonical(card)
+	if err != nil {
+		return nil, err
+	}
+	lean, err := Lean(card)
+	if err != nil {
+		return nil, err
+	}
+	payloads := [][]byte{payload}
+	if !bytes.Equal(payload, lean) {
+		payloads = append(payloads, lean)
+	}
+	out := make([]Signature, len(payloads))
+	for i, p := range payloads {
+		if out[i], err = s.sign(p, jku); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *Signer) sign(payload []byte, jku string) (Signature, error) {
 	opts := (&jose.SignerOptions{}).WithType("JOSE")
 	if jku != "" {
 		opts = opts.WithHeader("jku", jku)
