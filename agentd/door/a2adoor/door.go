@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	old "github.com/a2aproject/a2a-go/a2apb"
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
@@ -110,6 +111,7 @@ func New(cfg Config) (*Door, error) {
 	d.push = newPusher(cfg.Guard, cfg.Log)
 	d.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(int(cfg.MaxBody)))
 	pb.RegisterA2AServiceServer(d.grpc, &grpcDoor{door: d})
+	old.RegisterA2AServiceServer(d.grpc, &grpcV03{door: d})
 	return d, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	old "github.com/a2aproject/a2a-go/a2apb"
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"go.opentelemetry.io/otel/propagation"
 
@@ -22,7 +23,12 @@ func Open() []string { return []string{a2a.CardPath, a2a.KeysPath} }
 
 // Guarded are the mux patterns that belong behind the front.
 func Guarded() []string {
-	return []string{"/a2a", "/a2a/", "/" + pb.A2AService_ServiceDesc.ServiceName + "/"}
+	return []string{"/a2a", "/a2a/", "/" + pb.A2AService_ServiceDesc.ServiceName + "/", "/" + old.A2AService_ServiceDesc.ServiceName + "/"}
+}
+
+// isGRPC reports whether a path is one of the gRPC services, of 1.0 or of 0.3.
+func isGRPC(path string) bool {
+	return strings.HasPrefix(path, "/"+pb.A2AService_ServiceDesc.ServiceName+"/") || strings.HasPrefix(path, "/"+old.A2AService_ServiceDesc.ServiceName+"/")
 }
 
 // ServeHTTP implements http.Handler.
@@ -31,7 +37,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == a2a.CardPath || path == a2a.KeysPath:
 		d.serveOpen(w, r)
-	case strings.HasPrefix(path, "/"+pb.A2AService_ServiceDesc.ServiceName+"/"):
+	case isGRPC(path):
 		d.grpc.ServeHTTP(w, d.traced(r))
 	case path == "/a2a" || path == "/a2a/":
 		d.serveJSONRPC(w, d.traced(r))
@@ -76,8 +82,10 @@ func (d *Door) Refuse(w http.ResponseWriter, r *http.Request, refusal front.Refu
 	}
 	fault := a2a.Fail(reason, refusal.Message)
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/"+pb.A2AService_ServiceDesc.ServiceName+"/"):
+	case isGRPC(r.URL.Path):
 		refuseGRPC(w, fault)
+	case strings.HasPrefix(r.URL.Path, "/a2a/v1/") && d.legacy(d.service(r)):
+		d.refuseV03(w, fault)
 	case strings.HasPrefix(r.URL.Path, "/a2a/v1/"):
 		d.refuseHTTP(w, fault)
 	default:
@@ -157,6 +165,21 @@ func newEvents(w http.ResponseWriter) *events {
 
 // send writes one event, or a comment where there is none to write.
 func (e *events) send(data []byte) error {
+	if data == nil {
+		return e.write([]byte(": alive\n\n"))
+	}
+	out := make([]byte, 0, len(data)+8)
+	out = append(out, "data: "...)
+	out = append(out, data...)
+	return e.write(append(out, "\n\n"...))
+}
+
+// named writes one event that has a name.
+func (e *events) named(name string, data []byte) error {
+	return e.write([]byte("event: " + name + "\ndata: " + string(data) + "\n\n"))
+}
+
+func (e *events) write(event []byte) error {
 	if !e.started {
 		e.started = true
 		h := e.w.Header()
@@ -166,15 +189,7 @@ func (e *events) send(data []byte) error {
 		e.w.WriteHeader(http.StatusOK)
 	}
 	_ = e.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
-	out := make([]byte, 0, len(data)+16)
-	if data == nil {
-		out = append(out, ": alive\n\n"...)
-	} else {
-		out = append(out, "data: "...)
-		out = append(out, data...)
-		out = append(out, "\n\n"...)
-	}
-	if _, err := e.w.Write(out); err != nil { // #nosec G705 -- JSON in an event stream
+	if _, err := e.w.Write(event); err != nil {                  // #nosec G705 -- JSON in an event stream
 		return err
 	}
 	return e.control.Flush()

@@ -84,6 +84,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (d *Door) serveREST(w http.ResponseWriter, r *http.Request) {
 	p := d.service(r)
 	d.answering(w, p)
+	if d.legacy(p) {
+		d.serveV03REST(w, r, p)
+		return
+	}
 	at, ok := parse(r.URL.EscapedPath())
 	if !ok {
 		d.refuseHTTP(w, a2a.Fail(a2a.MethodNotFound, "there is nothing at "+clip(r.URL.Path)))
