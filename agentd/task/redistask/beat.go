@@ -87,22 +87,18 @@ func (s *Store) once(ctx context.Context) error {
 	silent, _ := list[2].([]any)
 	p.take(texts(notes))
 	p.suspect(texts(silent), time.Now())
-	return s.compare(at, gen, placed, newest)
+	s.compare(at, gen, placed, newest)
+	return nil
 }
 
 // compare ends all feeds where the stream has begun anew since it was read: the server lost it.
-func (s *Store) compare(at position, gen int, placed bool, newest string) error {
-	if !placed || at == (position{}) {
-		return nil
+func (s *Store) compare(at position, gen int, placed bool, newest string) {
+	if !placed {
+		return
 	}
-	end, err := readPosition(newest)
-	if err != nil {
-		return err
-	}
-	if end.epoch != at.epoch || end.n < at.n {
+	if end, err := readPosition(newest); err != nil || end.epoch != at.epoch || end.n < at.n {
 		s.hub.failIf(gen, task.ErrLagged)
 	}
-	return nil
 }
 
 // take hands tasks on to Ended. The server keeps them until it hears that they were taken.

@@ -14,14 +14,10 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
-// position is a place in the stream of events: behind the one with this number, in the stream of this epoch. The zero value is before
-// the first event of whichever stream begins next.
+// position is a place in the stream of events: behind the one with this number, in the stream of this epoch.
 type position struct{ epoch, n uint64 }
 
 func readPosition(id string) (position, error) {
-	if id == "" {
-		return position{}, nil
-	}
 	epoch, n, found := strings.Cut(id, "-")
 	var p position
 	var err, also error
@@ -34,19 +30,11 @@ func readPosition(id string) (position, error) {
 }
 
 func (p position) String() string {
-	if p == (position{}) {
-		return "0-0"
-	}
 	return strconv.FormatUint(p.epoch, 10) + "-" + strconv.FormatUint(p.n, 10)
 }
 
 // follows reports whether nothing lies between before and p.
-func (p position) follows(before position) bool {
-	if before == (position{}) {
-		return p.n == 0
-	}
-	return p.epoch == before.epoch && p.n == before.n+1
-}
+func (p position) follows(before position) bool { return p.epoch == before.epoch && p.n == before.n+1 }
 
 // node is one event in the list of a topic. What a node holds is written before ready is closed and never after.
 type node struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // scripts are what the store runs in the server. lib.lua, which stands before each, says what is kept under which key.
-type scripts struct{ create, update, read, list, beat, kept, goodbye *redis.Script }
+type scripts struct{ create, update, read, list, begin, beat, kept, goodbye *redis.Script }
 
 var (
 	//go:embed lib.lua
@@ -24,6 +24,8 @@ var (
 	readSource string
 	//go:embed list.lua
 	listSource string
+	//go:embed begin.lua
+	beginSource string
 	//go:embed beat.lua
 	beatSource string
 	//go:embed kept.lua
@@ -35,8 +37,8 @@ var (
 func newScripts() scripts {
 	with := func(source string) *redis.Script { return redis.NewScript(libSource + source) }
 	return scripts{
-		create: with(createSource), update: with(updateSource), read: with(readSource), list: with(listSource), beat: with(beatSource),
-		kept: with(keptSource), goodbye: with(goodbyeSource),
+		create: with(createSource), update: with(updateSource), read: with(readSource), list: with(listSource), begin: with(beginSource),
+		beat: with(beatSource), kept: with(keptSource), goodbye: with(goodbyeSource),
 	}
 }
 

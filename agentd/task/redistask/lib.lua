@@ -6,7 +6,7 @@
 -- ev       stream: the events of all tasks, numbered without gaps
 -- x        hash: by name, what the indexes need to know of a task; by "", the bytes of all of them
 -- ends     sorted set: all names by when they are dropped
--- done     sorted set: names of terminal tasks by when they ended
+-- done     sorted set: names of terminal tasks by when they ended, in us
 -- o:...    sorted sets: IDs of an owner's tasks, the newest status first; also by context and by state
 -- keepers  sorted set: processes by when they were heard of last; 0: said goodbye
 -- k:KEEPER sorted set: names of open tasks that a process keeps
@@ -14,6 +14,7 @@
 local P = ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local fine = clock[1] * 1000000 + clock[2]
 local over = {completed = true, failed = true, canceled = true, rejected = true}
 
 -- How many events are held, about, for those who watch.
@@ -54,7 +55,7 @@ local function member(f, name)
   return f.id .. '\0' .. name
 end
 
--- newest gives the ID of the newest event, or nil.
+-- newest gives the ID of the newest event, or nil where the stream is no more.
 local function newest()
   local e = redis.call('XREVRANGE', P .. 'ev', '+', '-', 'COUNT', 1)[1]
   return e and e[1]
@@ -67,8 +68,9 @@ local function tell(name, seq, event)
     local id = newest()
     epoch = id and string.match(id, '^%d+') or num(now)
   end
-  redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS, epoch .. '-*', 'n', name, 's', seq, 'e', event)
+  local id = redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS, epoch .. '-*', 'n', name, 's', seq, 'e', event)
   outlast(P .. 'ev', now + HOUR)
+  return id
 end
 
 -- drop forgets a task.
@@ -127,8 +129,8 @@ local function place(name, old, new, score, ttl)
   redis.call('ZADD', P .. 'ends', num(stop), name)
   redis.call('PEXPIREAT', P .. 'r:' .. name, num(stop))
   redis.call('PEXPIREAT', P .. 'l:' .. name, num(stop))
-  outlast(P .. 'x', stop)
-  outlast(P .. 'ends', stop)
+  outlast(P .. 'x', stop + HOUR) -- what sweep needs
+  outlast(P .. 'ends', stop + HOUR)
   if old and old.state ~= new.state then
     local before = indexes(old)
     redis.call('ZREM', before[3], member(old, name))
@@ -139,7 +141,7 @@ local function place(name, old, new, score, ttl)
     outlast(key, stop)
   end
   if first then
-    redis.call('ZADD', P .. 'done', num(now), name)
+    redis.call('ZADD', P .. 'done', num(fine), name)
   end
   outlast(P .. 'done', stop)
   if old and old.keeper ~= '' and (old.keeper ~= new.keeper or first) then

@@ -51,3 +51,23 @@ func TestConformance(t *testing.T) {
 		return open(t, redistask.Config{Client: client(t, server, agent(t), "")})
 	})
 }
+
+func TestShared(t *testing.T) {
+	t.Parallel()
+	server := harness.StartRedis(t, harness.RedisOptions{})
+	tasktest.RunShared(t, func(t *testing.T) tasktest.Cluster {
+		t.Helper()
+		name := agent(t)
+		return tasktest.Cluster{
+			Open: func(t *testing.T) task.Shared {
+				t.Helper()
+				return open(t, redistask.Config{Client: client(t, server, name, "")})
+			},
+			Kill: func(s task.Shared) {
+				if s, ok := s.(*redistask.Store); ok {
+					s.Kill()
+				}
+			},
+		}
+	})
+}

@@ -56,16 +56,13 @@ func (s *Store) Watch(ctx context.Context, ref task.Ref) (task.Record, task.Feed
 }
 
 // newest is the end of the stream.
-func (s *Store) newest(ctx context.Context) (p position, err error) {
-	err = s.cfg.Client.Do(ctx, func(ctx context.Context, cmd redis.Commands) error {
-		last, err := cmd.XRevRangeN(ctx, s.base()+"ev", "+", "-", 1).Result()
-		if err != nil || len(last) == 0 {
-			return err
-		}
-		p, err = readPosition(last[0].ID)
-		return err
-	})
-	return p, err
+func (s *Store) newest(ctx context.Context) (position, error) {
+	answer, err := s.eval(ctx, s.run.begin)
+	if err != nil {
+		return position{}, err
+	}
+	id, _ := answer.(string)
+	return readPosition(id)
 }
 
 // tail reads the stream while somebody watches, until ctx ends.
