@@ -40,6 +40,6 @@ func ThisRelease() []string {
 		CapLimitTokens, CapLimitToolCalls, CapLimitParallel, CapLimitCost, CapLimitSameCall,
 		CapModelMetadata, CapModelFallbacks, CapModelPrice, CapMCPEndpoints,
 		CapMemoryRedis, CapMemorySearch, CapMemorySummary, CapMemoryPayload,
-		CapApproval, CapCard, CapExposeREST, CapExposeMCP, CapExposeAuth, CapExposeRate, CapExposeBody, CapExposeCORS,
+		CapApproval, CapCard, CapA2AV03, CapExposeREST, CapExposeMCP, CapExposeAuth, CapExposeRate, CapExposeBody, CapExposeCORS,
 	}
 }
