@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,8 @@ type Watch struct {
 	mu      sync.Mutex // guards what follows
 	last    map[*world.Node]mark
 	free    map[*world.Node]bool
+	making  bool    // see Making
+	doubts  []doubt // that came up since
 	looks   int
 	pending []update
 	spread  []time.Duration
@@ -73,6 +76,12 @@ type mark struct {
 	revision   int64 // what it runs now
 	fence      manifest.Fence
 	config     string
+}
+
+// doubt is a node that went back while a fault was made, which may have been let to.
+type doubt struct {
+	node *world.Node
+	text string
 }
 
 // update is one that not every instance was seen to run yet.
@@ -157,19 +166,50 @@ func (w *Watch) Saw(n *world.Node, d Dump) {
 	if d.Loaded != nil {
 		t := d.Loaded.Token
 		back := t.Epoch < m.epoch || (t.Epoch == m.epoch && t.Generation < m.generation)
-		if known && back && !w.free[n] {
-			w.Findings.Violate("P2", "%s went back from epoch %d, generation %d (%s) to %d, %d (%s)", n.Name, m.epoch, m.generation, m.config, t.Epoch, t.Generation, d.Loaded.Config)
+		if known && back {
+			w.wentBack(n, "%s went back from epoch %d, generation %d (%s) to %d, %d (%s)", n.Name, m.epoch, m.generation, m.config, t.Epoch, t.Generation, d.Loaded.Config)
 		}
 		m.epoch, m.generation, m.revision, m.config = t.Epoch, t.Generation, d.Loaded.Revision, d.Loaded.Config
 	}
 	if f := d.Client.Fence; f.ClusterID != "" {
 		back := f.Epoch < m.fence.Epoch || (f.Epoch == m.fence.Epoch && f.Generation < m.fence.Generation)
-		if known && back && f.ClusterID == m.fence.ClusterID && !w.free[n] {
-			w.Findings.Violate("P2", "the fence of %s went back from %+v to %+v", n.Name, m.fence, f)
+		if known && back && f.ClusterID == m.fence.ClusterID {
+			w.wentBack(n, "the fence of %s went back from %+v to %+v", n.Name, m.fence, f)
 		}
 		m.fence = f
 	}
 	w.last[n] = m
+}
+
+// wentBack finds fault with a node that was not let. w.mu is held.
+func (w *Watch) wentBack(n *world.Node, format string, args ...any) {
+	switch {
+	case w.free[n]:
+	case w.making:
+		w.doubts = append(w.doubts, doubt{n, fmt.Sprintf(format, args...)})
+	default:
+		w.Findings.Violate("P2", format, args...)
+	}
+}
+
+// Making begins a fault that doesn't say yet from whom it takes what: until the answer is called nobody is judged. Its nodes may go back from
+// then on, as Free has it, and might before; whoever else did is found.
+func (w *Watch) Making() (made func(free []*world.Node) (end func())) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.making = true
+	return func(free []*world.Node) (end func()) {
+		end = w.Free(free)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, d := range w.doubts {
+			if !slices.Contains(free, d.node) {
+				w.Findings.Violate("P2", "%s", d.text)
+			}
+		}
+		w.making, w.doubts = false, nil
+		return end
+	}
 }
 
 // Free lets nodes go back until the answer is called: what they had was taken from them.

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/agentry/agentry/test/chaos/report"
@@ -56,4 +57,30 @@ func TestNobodyGoesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who goes back while a fault is being made is judged once it has said from whom it takes what.
+func TestWhoMayGoBackIsSaidAfterwards(t *testing.T) {
+	f := &report.Findings{}
+	w := &Watch{Findings: f}
+	fence := func(g int) Dump {
+		return dump(t, fmt.Sprintf(`{"controlPlane": {"fence": {"clusterId": "c", "epoch": 5, "generation": %d}}}`, g))
+	}
+	nodes := []*world.Node{{Name: "let"}, {Name: "not let"}}
+	saw := func(generation, want int) {
+		t.Helper()
+		for _, n := range nodes {
+			w.Saw(n, fence(generation))
+		}
+		if all, got := f.All(); got != want {
+			t.Errorf("%d violations, want %d: %v", got, want, all)
+		}
+	}
+	saw(9, 0)
+	made := w.Making()
+	saw(8, 0)
+	end := made(nodes[:1])
+	saw(7, 2) // the other one's: before and now
+	end()
+	saw(6, 4)
 }

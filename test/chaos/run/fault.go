@@ -39,14 +39,16 @@ func (s *Stage) once(ctx context.Context, f world.Fault, r *rand.Rand) (fired bo
 	began := time.Now()
 	before := s.memory.planes()
 	done := report.Doing{Kind: f.Name(), At: began}
+	made := s.Fleet.Making()
 	inj, err := f.Inject(ctx, s.World, r)
+	endFree := made(inj.FallsBack)
 	if err != nil {
+		endFree()
 		s.Findings.Violate("fault", "%s could not be made: %v", f.Name(), err)
 		return true, s.allUp(ctx)
 	}
 	s.cfg.Logf("fault %s: %s", f.Name(), inj.What)
 	endExcuse := s.excuses.Begin(inj.Excused, began)
-	endFree := s.Fleet.Free(inj.FallsBack)
 	for _, n := range inj.FallsBack {
 		s.refusable[n] = true
 	}
