@@ -145,6 +145,7 @@ type keyCache struct {
 type cardKey struct {
 	plain [sha256.Size]byte
 	key   string
+	both  bool // it is one for 0.3, too
 }
 
 type servedCard struct {
@@ -182,20 +183,20 @@ func (d *Door) SigningFault() error {
 }
 
 // publicCard gives the bytes of the public card and their tag.
-func (d *Door) publicCard(face run.Face, base string) (servedCard, error) {
+func (d *Door) publicCard(face run.Face, base string, both bool) (servedCard, error) {
 	card := d.card(face, base)
 	plain, err := a2a.Marshal(card)
 	if err != nil {
 		return servedCard{}, err
 	}
-	key := cardKey{plain: sha256.Sum256(plain)}
+	key := cardKey{plain: sha256.Sum256(plain), both: both}
 	if s := d.keys.signer(face); s != nil {
 		key.key = s.KeyID()
 	}
 	if have, ok := d.keys.served(key); ok {
 		return have, nil
 	}
-	body, err := d.cardBody(face, card, base)
+	body, err := d.cardBody(face, card, base, both)
 	if err != nil {
 		return servedCard{}, err
 	}
@@ -203,8 +204,8 @@ func (d *Door) publicCard(face run.Face, base string) (servedCard, error) {
 }
 
 // cardBody gives a card's JSON, signed where a key is configured.
-func (d *Door) cardBody(face run.Face, card *pb.AgentCard, base string) (json.RawMessage, error) {
-	if face.A2A.V03 {
+func (d *Door) cardBody(face run.Face, card *pb.AgentCard, base string, both bool) (json.RawMessage, error) {
+	if both {
 		return d.bothCards(face, card, base)
 	}
 	if err := d.sign(face, card, base); err != nil {
@@ -239,14 +240,18 @@ func (k *keyCache) keep(key cardKey, c servedCard) servedCard {
 	return c
 }
 
-// serveCard answers at the well-known place. It asks for no version: the card is where versions are learnt from.
+// serveCard answers at the well-known place. It asks for no version: the card is where versions are learnt from. Who names one that isn't 0.3 is spared the
+// members of 0.3.
 func (d *Door) serveCard(w http.ResponseWriter, r *http.Request) {
 	face, err := d.face()
 	if err != nil {
 		d.refuseHTTP(w, err)
 		return
 	}
-	served, err := d.publicCard(face, d.base(r))
+	if face.A2A.V03 {
+		w.Header().Set("Vary", a2a.HeaderVersion)
+	}
+	served, err := d.publicCard(face, d.base(r), d.legacy(d.service(r)))
 	if err != nil {
 		d.refuseHTTP(w, err)
 		return
