@@ -161,20 +161,29 @@ func (d *daemon) why() string { return d.client.Status().Reason }
 
 // source is the assembler as requests see it: without a config they are told why there is none.
 type source struct {
-	run.Source
-
-	why func() string
+	assembler *assembler.Assembler
+	why       func() string
 }
 
 // Acquire gives the current Runtime.
 func (s source) Acquire() (*run.Runtime, func(), error) {
-	rt, release, err := s.Source.Acquire()
+	rt, release, err := s.assembler.Acquire()
+	return rt, release, s.explain(err)
+}
+
+// Look gives it to who makes no request of it.
+func (s source) Look() (*run.Runtime, func(), error) {
+	rt, release, err := s.assembler.Look()
+	return rt, release, s.explain(err)
+}
+
+func (s source) explain(err error) error {
 	if errs.Is(err, errs.Unavailable) {
 		if why := s.why(); why != "" {
-			err = errs.New(errs.Unavailable, "%s", why)
+			return errs.New(errs.Unavailable, "%s", why)
 		}
 	}
-	return rt, release, err
+	return err
 }
 
 // drain makes the instance unready. Who routes requests here goes elsewhere; what still comes is answered.

@@ -13,6 +13,7 @@ import (
 	"github.com/agentry/agentry/agentd/pending/inpending"
 	"github.com/agentry/agentry/agentd/pending/redispending"
 	"github.com/agentry/agentry/agentd/redis"
+	"github.com/agentry/agentry/agentd/task/redistask"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 )
@@ -55,10 +56,12 @@ func (f *storages) NewStorage(s assembler.StorageSettings) (assembler.Storage, e
 
 // shared makes one in Redis, for all instances of the agent.
 func (f *storages) shared(s assembler.StorageSettings) (assembler.Storage, error) {
-	client, release, err := f.clients.Take(redis.Config{
+	where := redis.Config{
 		Address: s.Spec.Address, Credential: value(s.Spec.Credential, s.Credentials), Prefix: redis.Prefix(s.Namespace, s.Agent),
 		Dial: f.guard.DialContext, Log: f.log,
-	}, s.Spec.Credential.Ref+"\n"+redis.Digest(s.Spec.Credential.Literal))
+	}
+	secretKey := s.Spec.Credential.Ref + "\n" + redis.Digest(s.Spec.Credential.Literal)
+	client, release, err := f.clients.Take(where, secretKey)
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +75,28 @@ func (f *storages) shared(s assembler.StorageSettings) (assembler.Storage, error
 		release()
 		return nil, err
 	}
+	tasks, err := f.tasks(where, secretKey)
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	return &remote{
-		client: client, memory: m, stop: client.OnChange(s.Changed),
-		stores: assembler.Stores{Memory: m, Sessions: m, Pending: runs},
+		client: client, memory: m, tasks: tasks, stop: client.OnChange(s.Changed),
+		stores: assembler.Stores{Memory: m, Sessions: m, Pending: runs, Tasks: tasks},
 	}, nil
+}
+
+// tasks makes the store of the A2A door's tasks; the connections are those of the rest, held by themselves.
+func (f *storages) tasks(where redis.Config, secretKey string) (*sharedTasks, error) {
+	client, release, err := f.clients.Take(where, secretKey)
+	if err != nil {
+		return nil, err
+	}
+	store, err := redistask.New(redistask.Config{Client: client, Log: f.log})
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return newSharedTasks(store, release), nil
 }
 
 func (f *storages) strategy(s assembler.StorageSettings) strategy.Config {
@@ -106,6 +127,7 @@ func (local) State() assembler.StorageState { return assembler.StorageState{Heal
 type remote struct {
 	client *redis.Client
 	memory *redismemory.Memory
+	tasks  *sharedTasks
 	stores assembler.Stores
 	stop   func()
 }
@@ -138,5 +160,6 @@ func (r *remote) State() assembler.StorageState {
 // Close ends what the storage does in the background, then gives its connections back.
 func (r *remote) Close() error {
 	r.stop()
+	r.tasks.release()
 	return r.memory.Close()
 }

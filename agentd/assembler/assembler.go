@@ -72,6 +72,7 @@ type Assembler struct {
 var (
 	_ configclient.Applier = (*Assembler)(nil)
 	_ run.Source           = (*Assembler)(nil)
+	_ run.Looker           = (*Assembler)(nil)
 )
 
 // New makes an Assembler that serves nothing yet. Run watches the health of what it serves; Close ends it.
@@ -235,24 +236,41 @@ func (a *Assembler) SetDenied(names []string) { a.denied.set(names) }
 
 // Acquire gives the current Runtime. See run.Source.
 func (a *Assembler) Acquire() (*run.Runtime, func(), error) {
+	l, err := a.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	n := a.inFlight.Add(1)
+	if limit := l.set.concurrency(); limit > 0 && n > int64(limit) {
+		a.inFlight.Add(-1)
+		l.set.leave()
+		return nil, nil, errs.New(errs.Exhausted, "limits.concurrency: %d requests are running", limit)
+	}
+	return l.runtime, sync.OnceFunc(func() {
+		a.inFlight.Add(-1)
+		l.set.leave()
+	}), nil
+}
+
+// Look gives the current Runtime to who makes no request of it. See run.Looker.
+func (a *Assembler) Look() (*run.Runtime, func(), error) {
+	l, err := a.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.runtime, sync.OnceFunc(l.set.leave), nil
+}
+
+// enter counts a user of the current set in.
+func (a *Assembler) enter() (*live, error) {
 	for {
 		l := a.current.Load()
 		if l == nil {
-			return nil, nil, errs.New(errs.Unavailable, "%s", *a.reason.Load())
+			return nil, errs.New(errs.Unavailable, "%s", *a.reason.Load())
 		}
-		if !l.set.enter() {
-			continue // it was swapped out and drained since it was read
-		}
-		n := a.inFlight.Add(1)
-		if limit := l.set.concurrency(); limit > 0 && n > int64(limit) {
-			a.inFlight.Add(-1)
-			l.set.leave()
-			return nil, nil, errs.New(errs.Exhausted, "limits.concurrency: %d requests are running", limit)
-		}
-		return l.runtime, sync.OnceFunc(func() {
-			a.inFlight.Add(-1)
-			l.set.leave()
-		}), nil
+		if l.set.enter() {
+			return l, nil
+		} // else it was swapped out and drained since it was read
 	}
 }
 

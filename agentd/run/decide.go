@@ -261,7 +261,7 @@ func (r *Runner) expire(ctx context.Context, s pending.Store, w pending.Run) err
 // Sweep ends what is overdue: runs that nobody decided about expire, runs whose owner never came back fail. Call it every few seconds; any
 // number of instances may.
 func (r *Runner) Sweep(ctx context.Context, now time.Time) error {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil { // nothing is served: nothing is swept
 		return nil
 	}

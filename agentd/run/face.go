@@ -21,7 +21,7 @@ type Face struct {
 
 // Face gives what would answer through door now. The error is an *Error.
 func (r *Runner) Face(door Door) (Face, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return Face{}, notServing(err)
 	}
@@ -35,7 +35,7 @@ func (r *Runner) Face(door Door) (Face, error) {
 // Tasks gives where the config that answers now keeps tasks; nil: it names no place. The store works until release is called, which it must be
 // once, or until the config's time to drain is over. The error is an *Error.
 func (r *Runner) Tasks() (store task.Store, release func(), err error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return nil, nil, notServing(err)
 	}
@@ -44,7 +44,7 @@ func (r *Runner) Tasks() (store task.Store, release func(), err error) {
 
 // Specs gives the agent's tools as they are now.
 func (r *Runner) Specs() ([]tool.Spec, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return nil, notServing(err)
 	}
@@ -62,7 +62,7 @@ func (r *Runner) Specs() ([]tool.Spec, error) {
 // Abandon ends a suspended run that nobody wants any more; its session is free again. One that isn't there, or is over, is no error;
 // errs.Conflict where it goes on just now.
 func (r *Runner) Abandon(ctx context.Context, id, by, reason string) error {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return notServing(err)
 	}

@@ -12,7 +12,7 @@ import (
 // Pending lists the agent's suspended runs, newest first, without their Engine. Namespace and Agent of f are filled in. Whose runs a caller
 // may see is the door's to say. The error is an *Error.
 func (r *Runner) Pending(ctx context.Context, f pending.Filter) ([]pending.Run, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return nil, notServing(err)
 	}
@@ -30,7 +30,7 @@ func (r *Runner) Pending(ctx context.Context, f pending.Filter) ([]pending.Run, 
 
 // PendingRun gives one of the agent's suspended runs without its Engine. The error is an *Error; errs.NotFound.
 func (r *Runner) PendingRun(ctx context.Context, id string) (pending.Run, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return pending.Run{}, notServing(err)
 	}
@@ -79,7 +79,7 @@ func asError(err error) *Error {
 
 // History gives the newest turns of a session, oldest first; limit 0: all that are held. The error is an *Error; errs.NotFound.
 func (r *Runner) History(ctx context.Context, principal, session string, limit int) ([]memory.Turn, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return nil, notServing(err)
 	}
@@ -99,7 +99,7 @@ func (r *Runner) History(ctx context.Context, principal, session string, limit i
 
 // Sessions lists a principal's sessions, the most recently used first; limit 0: 100. The error is an *Error.
 func (r *Runner) Sessions(ctx context.Context, principal string, limit int) ([]memory.Info, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return nil, notServing(err)
 	}
@@ -116,7 +116,7 @@ func (r *Runner) Sessions(ctx context.Context, principal string, limit int) ([]m
 
 // Forget drops a session with what of it waits; an unknown one is no error. The error is an *Error.
 func (r *Runner) Forget(ctx context.Context, principal, session string) error {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return notServing(err)
 	}
@@ -143,7 +143,7 @@ func (r *Runner) Forget(ctx context.Context, principal, session string) error {
 
 // Inbound gives who may call now. The error is an *Error.
 func (r *Runner) Inbound() (Inbound, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return Inbound{}, notServing(err)
 	}
@@ -153,7 +153,7 @@ func (r *Runner) Inbound() (Inbound, error) {
 
 // A2A gives the A2A door's settings now. The error is an *Error.
 func (r *Runner) A2A() (A2A, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return A2A{}, notServing(err)
 	}

@@ -48,6 +48,8 @@ type Runner struct {
 	works    works
 	places   chan struct{} // of decided runs in the background
 	compacts compacts
+
+	followers followers
 }
 
 // Request is what a door was asked.
@@ -105,7 +107,7 @@ type Serving struct {
 
 // Serving gives what would answer through door now; the error is an *Error that says why nothing would.
 func (r *Runner) Serving(door Door) (Serving, error) {
-	rt, release, err := r.cfg.Source.Acquire()
+	rt, release, err := r.look()
 	if err != nil {
 		return Serving{}, notServing(err)
 	}

@@ -120,3 +120,17 @@ const (
 type Source interface {
 	Acquire() (rt *Runtime, release func(), err error)
 }
+
+// Looker is a Source that can be looked at without a request: what only reads settings or lists must not count among the requests that
+// limits.concurrency bounds, or nobody could cancel what fills it.
+type Looker interface {
+	Look() (rt *Runtime, release func(), err error)
+}
+
+// look gives the current Runtime to who makes no request of it.
+func (r *Runner) look() (*Runtime, func(), error) {
+	if l, ok := r.cfg.Source.(Looker); ok {
+		return l.Look()
+	}
+	return r.cfg.Source.Acquire()
+}

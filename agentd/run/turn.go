@@ -92,8 +92,11 @@ func (t *Turn) Do(ctx context.Context, emit func(Delta) error) (res engine.Resul
 	if t.detached != nil {
 		ctx = t.detached()
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, t.deadline(), errWall)
-	defer cancel()
+	ctx, end := context.WithDeadlineCause(ctx, t.deadline(), errWall)
+	defer end()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	follower := t.followed(cancel)
 	ctx, span := t.runner.invokeSpan(ctx, t)
 	defer func() {
 		if p := recover(); p != nil {
@@ -101,8 +104,13 @@ func (t *Turn) Do(ctx context.Context, emit func(Delta) error) (res engine.Resul
 			err = fail(errs.Internal, CodePanic, "the agent failed internally; the request was ended")
 		}
 		t.end(ctx, span, res, err)
+		if follower != nil {
+			follower.Ended(t, res, err)
+		}
 	}()
-	t.emit = emit
+	if t.emit = emit; follower != nil {
+		t.emit = both(follower, emit)
+	}
 	t.loop = engine.New(t.limits())
 	res = t.drive(ctx, t.loop.Step(t.first()))
 	switch {

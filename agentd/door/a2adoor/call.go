@@ -18,6 +18,7 @@ type call struct {
 	owner  task.Owner
 	face   run.Face
 	base   string // where the caller reached the door
+	place  *place // where the config keeps tasks
 	legacy bool   // the caller speaks 0.3
 }
 
@@ -49,9 +50,13 @@ func (d *Door) enter(ctx context.Context, p params) (call, error) {
 			return call{}, err
 		}
 	}
+	at, err := d.place()
+	if err != nil {
+		return call{}, err
+	}
 	c := front.CallerOf(ctx)
 	return call{
-		caller: c, face: face, base: p.base, legacy: p.legacy,
+		caller: c, face: face, base: p.base, place: at, legacy: p.legacy,
 		owner: task.Owner{Namespace: face.Namespace, Agent: face.Agent, Principal: c.Principal, Tenant: p.tenant},
 	}, nil
 }

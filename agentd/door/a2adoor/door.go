@@ -35,6 +35,9 @@ const (
 	writeTimeout = 30 * time.Second // one write to a reader who is slow
 	storeTimeout = 5 * time.Second  // a write into the store that the caller's leaving does not stop
 	lookAgain    = 500 * time.Millisecond
+	// tryOn is how long a piece of an answer is written again where the store is gone, endOn how long a task's end is.
+	tryOn = 10 * time.Second
+	endOn = 30 * time.Second
 	// holdTask is how long a task is not told of while the model may still answer by a lone message; startTask while it may still be refused.
 	holdTask  = time.Second
 	startTask = 100 * time.Millisecond
@@ -45,7 +48,7 @@ const (
 // Config is what the door needs. Runner and Store are required.
 type Config struct {
 	Runner *run.Runner
-	Store  task.Store
+	Store  task.Store // the process's own: of configs that name no place for tasks (Runner.Tasks)
 	// Base gives the address at which callers reach the door, such as "https://agents.example.com"; "" (or a nil Base): the one that the
 	// request was sent to.
 	Base func() string
@@ -76,11 +79,19 @@ type Door struct {
 
 	mu      sync.Mutex // guards what follows
 	running map[task.Ref]*execution
-	waiting map[task.Ref]string // tasks that wait for somebody's consent, with the run that does
+	waiting map[task.Ref]waits     // tasks that wait for an answer or for somebody's consent
+	loose   map[task.Ref]time.Time // tasks that should be worked on, and aren't, with when that was seen first
+	own     *place                 // the process's
+	current *place                 // where the config keeps tasks
+	places  []*place               // all but own
 	streams int
 	closed  bool
 	work    sync.WaitGroup // executions
+	care    sync.WaitGroup // what hears of the others, for each place
 	keys    keyCache
+
+	closing chan struct{} // closed by Close
+	ended   sync.Once
 }
 
 // New makes a Door.
@@ -107,7 +118,10 @@ func New(cfg Config) (*Door, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	d := &Door{cfg: cfg, running: map[task.Ref]*execution{}, waiting: map[task.Ref]string{}}
+	d := &Door{cfg: cfg, running: map[task.Ref]*execution{}, waiting: map[task.Ref]waits{}, loose: map[task.Ref]time.Time{}, closing: make(chan struct{})}
+	d.own = &place{store: cfg.Store, stop: func() {}}
+	d.current = d.own
+	cfg.Runner.Follow(run.DoorA2A, d.follow)
 	d.push = newPusher(cfg.Guard, cfg.Log)
 	d.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(int(cfg.MaxBody)))
 	pb.RegisterA2AServiceServer(d.grpc, &grpcDoor{door: d})
@@ -122,22 +136,28 @@ func orElse[T int | int64 | time.Duration](v, def T) T {
 	return v
 }
 
-// Run looks after tasks that wait for somebody's decision, until ctx ends.
+// Run looks after tasks until ctx ends: those that wait for somebody's decision, and those that other processes left behind.
 func (d *Door) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			d.lookAtWaiting(ctx)
+			d.inherit(ctx)
+			if n%sweepEvery == 0 {
+				d.sweep(ctx)
+				d.vacate()
+			}
 		}
 	}
 }
 
 // Close refuses new tasks, ends those under way, and waits for them and for the notifications that tell of it, until ctx ends. It may be called twice.
 func (d *Door) Close(ctx context.Context) error {
+	d.ended.Do(func() { close(d.closing) })
 	d.mu.Lock()
 	d.closed = true
 	for _, x := range d.running {
@@ -153,6 +173,14 @@ func (d *Door) Close(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 	}
+	d.mu.Lock()
+	places := d.places
+	d.places, d.current = nil, d.own
+	d.mu.Unlock()
+	for _, p := range places {
+		p.stop()
+	}
+	d.care.Wait()
 	d.grpc.Stop()
 	return d.push.close(ctx)
 }

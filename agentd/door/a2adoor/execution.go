@@ -17,6 +17,9 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
+// tellAgain is the wait between two attempts to tell something to a store that is gone.
+const tellAgain = 200 * time.Millisecond
+
 // Why an execution was stopped.
 var (
 	errCanceled = errors.New("the task was canceled")
@@ -30,6 +33,8 @@ const toolReply = "reply"
 // before is held.
 type execution struct {
 	door   *Door
+	place  *place
+	leave  func() // the place
 	ref    task.Ref
 	begin  task.Record // a new task as it will be created
 	turn   int         // of the task, from 1
@@ -54,10 +59,37 @@ type execution struct {
 	timer     *time.Timer
 	attached  int
 	lost      error // the store refused an event: the task is over
+	seq       int64 // of the task's last event
+
+	stopping sync.Mutex // guards what follows
+	stopped  error
+	also     context.CancelCauseFunc // of a run that goes on when its caller leaves
 }
 
 // stop ends the work early.
-func (x *execution) stop(why error) { x.cancel(why) }
+func (x *execution) stop(why error) {
+	x.stopping.Lock()
+	also := x.also
+	if x.stopped == nil {
+		x.stopped = why
+	}
+	x.stopping.Unlock()
+	x.cancel(why)
+	if also != nil {
+		also(why)
+	}
+}
+
+// alsoStop lets stop end a run that goes on without its caller.
+func (x *execution) alsoStop(cancel context.CancelCauseFunc) {
+	x.stopping.Lock()
+	x.also = cancel
+	why := x.stopped
+	x.stopping.Unlock()
+	if why != nil {
+		cancel(why)
+	}
+}
 
 // run does the work. It never panics.
 func (x *execution) run(ctx context.Context) {
@@ -103,13 +135,13 @@ func (x *execution) emit(d run.Delta) error {
 		x.flush()
 		x.attach(*d.Artifact)
 	case d.Text != "":
-		x.write(d.Text)
+		x.gather(d.Text)
 	}
 	return x.lost
 }
 
-// write adds to the answer. What comes within flushText is told together.
-func (x *execution) write(s string) {
+// gather adds to the answer. What comes within flushText is told together.
+func (x *execution) gather(s string) {
 	x.gathered = append(x.gathered, s...)
 	if x.timer == nil && x.attached == 0 {
 		x.timer = time.AfterFunc(flushText, x.later)
@@ -166,15 +198,15 @@ func (x *execution) commit() {
 	defer close(x.settled)
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	rec, err := x.door.cfg.Store.Create(ctx, x.begin)
+	rec, err := x.place.store.Create(ctx, x.begin)
 	if err == nil && x.watched {
-		rec, x.feed, err = x.door.cfg.Store.Watch(ctx, x.ref)
+		rec, x.feed, err = x.place.store.Watch(ctx, x.ref)
 	}
 	if err != nil {
 		x.refused, x.lost = err, err
 		return
 	}
-	x.first = rec
+	x.first, x.seq = rec, rec.Seq
 	if x.started {
 		x.tell(task.Event{Status: x.status(task.Working, nil)})
 	}
@@ -185,21 +217,74 @@ func (x *execution) tell(events ...task.Event) {
 	if x.lost != nil {
 		return
 	}
-	rec, err := x.door.update(x.ref, func(*task.Record) ([]task.Event, error) { return events, nil })
-	switch {
-	case err == nil:
-		x.door.push.changed(rec, events)
-		return
-	case errs.Is(err, errs.Exhausted):
-		if rec, ferr := x.door.update(x.ref, func(*task.Record) ([]task.Event, error) {
-			events = []task.Event{{Status: x.status(task.Failed, text(err.Error()))}}
-			return events, nil
-		}); ferr == nil {
-			x.door.push.changed(rec, events)
+	err := x.write(events, nil)
+	if errs.Is(err, errs.Exhausted) {
+		_ = x.write([]task.Event{{Status: x.status(task.Failed, text(err.Error()))}}, nil)
+	}
+	if err != nil {
+		x.lost = err
+		x.stop(err)
+	}
+}
+
+// errEnded says that somebody else ended the task.
+var errEnded = errs.New(errs.Precondition, "the task has ended")
+
+// write writes events, and what beside changes of the record, into the task. x.mu is held. Where the store is gone it is tried again for a while, and
+// an attempt whose answer was lost is not made twice: nobody else tells anything of a task that is worked on but its end.
+func (x *execution) write(events []task.Event, beside func(*task.Record)) error {
+	limit := tryOn
+	for _, e := range events {
+		if e.Status != nil && (e.Status.State.Terminal() || e.Status.State.Interrupted()) {
+			limit = endOn
 		}
 	}
-	x.lost = err
-	x.cancel(err)
+	over := time.Now().Add(limit)
+	for {
+		rec, err := x.place.update(x.ref, func(r *task.Record) ([]task.Event, error) {
+			switch {
+			case r.Seq == x.seq:
+				if beside != nil {
+					beside(r)
+				}
+				return slices.Clone(events), nil
+			case r.Seq == x.seq+int64(len(events)) && told(events, r.Task.Status):
+				return nil, nil
+			default:
+				return nil, errEnded
+			}
+		})
+		if err == nil {
+			x.seq = rec.Seq
+			x.door.push.changed(rec, events)
+			return nil
+		}
+		if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.Timeout) || time.Now().After(over) || !x.door.pause(tellAgain) {
+			return err
+		}
+	}
+}
+
+// told reports whether a task's status is what the last status of events made it; where they have none nothing speaks against it but an end.
+func told(events []task.Event, now task.Status) bool {
+	for _, e := range slices.Backward(events) {
+		if e.Status != nil {
+			return e.Status.State == now.State && e.Status.At.Equal(now.At)
+		}
+	}
+	return !now.State.Terminal()
+}
+
+// pause waits a moment; false: the door closes.
+func (d *Door) pause(t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-d.closing:
+		return false
+	}
 }
 
 // status gives a status as of now.
@@ -234,12 +319,12 @@ func (x *execution) refuse(ctx context.Context, err error) {
 // giveBack lets the task wait as it did before the message of this turn.
 func (x *execution) giveBack() {
 	old := x.begin
-	rec, err := x.door.update(x.ref, func(r *task.Record) ([]task.Event, error) {
+	rec, err := x.place.update(x.ref, func(r *task.Record) ([]task.Event, error) {
 		r.Pending, r.Approval = old.Pending, old.Approval
 		return []task.Event{{Status: &task.Status{State: old.Task.Status.State, Message: old.Task.Status.Message, At: x.door.now()}}}, nil
 	})
 	if err == nil {
-		x.door.await(rec)
+		x.door.await(x.place, rec)
 	}
 }
 
@@ -328,18 +413,17 @@ func (x *execution) suspend(turn *run.Turn) {
 		return
 	}
 	state, words := asks(*turn.Pending)
-	events := []task.Event{{Status: x.status(state, words)}}
-	rec, err := x.door.update(x.ref, func(r *task.Record) ([]task.Event, error) {
+	rec := x.begin
+	err := x.write([]task.Event{{Status: x.status(state, words)}}, func(r *task.Record) {
 		r.Pending, r.Approval = turn.Pending.ID, turn.Pending.Kind == pending.Approval
-		return slices.Clone(events), nil
 	})
 	if err != nil {
 		x.lost = err
 		x.door.abandon(x.ref.Owner.Principal, turn.Pending.ID)
 		return
 	}
-	x.door.push.changed(rec, events)
-	x.door.await(rec)
+	rec.Pending = turn.Pending.ID
+	x.door.await(x.place, rec)
 }
 
 // end lets go of the execution.
@@ -354,5 +438,6 @@ func (x *execution) end() {
 		delete(x.door.running, x.ref)
 	}
 	x.door.mu.Unlock()
+	x.leave()
 	close(x.done)
 }

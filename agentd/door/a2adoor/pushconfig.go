@@ -11,7 +11,6 @@ import (
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/a2a"
-	"github.com/agentry/agentry/internal/errs"
 )
 
 // The bounds of push notification configs.
@@ -84,7 +83,7 @@ func (d *Door) createPush(ctx context.Context, c call, req *pb.TaskPushNotificat
 		return nil, err
 	}
 	ref := task.Ref{Owner: c.owner, ID: req.GetTaskId()}
-	if _, err := d.get(ctx, ref); err != nil { // before anything is said of the rest
+	if _, _, err := d.find(ctx, c, ref.ID); err != nil { // before anything is said of the rest
 		return nil, err
 	}
 	p, err := d.readPush("config", req)
@@ -92,14 +91,11 @@ func (d *Door) createPush(ctx context.Context, c call, req *pb.TaskPushNotificat
 		return nil, err
 	}
 	p.Legacy = c.legacy
-	_, err = d.cfg.Store.Update(ctx, ref, func(r *task.Record) ([]task.Event, error) {
+	_, _, err = d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		var err error
 		r.Push, err = put(r.Push, p)
 		return nil, err
 	})
-	if errs.Is(err, errs.NotFound) {
-		return nil, notFound(ref.ID)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +110,7 @@ func (d *Door) pushes(ctx context.Context, c call, taskID string) ([]task.Push, 
 	if err := checkID("taskId", taskID); err != nil {
 		return nil, err
 	}
-	rec, err := d.get(ctx, task.Ref{Owner: c.owner, ID: taskID})
+	_, rec, err := d.find(ctx, c, taskID)
 	return rec.Push, err
 }
 
@@ -151,14 +147,11 @@ func (d *Door) deletePush(ctx context.Context, c call, req *pb.DeleteTaskPushNot
 		return nil, err
 	}
 	ref := task.Ref{Owner: c.owner, ID: req.GetTaskId()}
-	_, err := d.cfg.Store.Update(ctx, ref, func(r *task.Record) ([]task.Event, error) {
+	_, _, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		r.Push = slices.DeleteFunc(r.Push, func(p task.Push) bool { return p.ID == req.GetId() })
 		return nil, nil
 	})
-	switch {
-	case errs.Is(err, errs.NotFound):
-		return nil, notFound(ref.ID)
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	d.push.drop(ref, req.GetId())

@@ -75,7 +75,7 @@ func (a asked) view() view { return view{history: a.history(), artifacts: true} 
 
 // launch begins the work that a message asks for. watched: somebody wants to see it from its beginning.
 func (d *Door) launch(ctx context.Context, c call, a asked, watched bool) (*execution, error) {
-	x := &execution{door: d, settled: make(chan struct{}), done: make(chan struct{}), watched: watched}
+	x := &execution{door: d, place: c.place, settled: make(chan struct{}), done: make(chan struct{}), watched: watched}
 	if a.taskID == "" {
 		d.open(c, a, x)
 	} else if err := d.resume(ctx, c, a, x); err != nil {
@@ -83,7 +83,9 @@ func (d *Door) launch(ctx context.Context, c call, a asked, watched bool) (*exec
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx)) // a task lives on when its caller leaves
 	x.cancel = cancel
+	x.leave = d.use(x.place)
 	if err := d.enlist(ctx, x); err != nil {
+		x.leave()
 		return nil, x.unlaunched(err)
 	}
 	return x, nil
@@ -106,7 +108,7 @@ func (d *Door) enlist(ctx context.Context, x *execution) error {
 
 // unlaunched gives back what a message took that isn't worked on.
 func (x *execution) unlaunched(err error) error {
-	x.cancel(err)
+	x.stop(err)
 	if x.feed != nil {
 		x.feed.Close()
 	}
@@ -122,7 +124,7 @@ func (d *Door) open(c call, a asked, x *execution) {
 		a.contextID = newID()
 	}
 	id := newID()
-	rec := task.Record{Owner: c.owner, Turns: 1, Task: task.Task{
+	rec := task.Record{Owner: c.owner, Turns: 1, Keeper: c.place.self, Task: task.Task{
 		ID: id, ContextID: a.contextID, History: []task.Message{a.msg}, Status: task.Status{State: task.Submitted, At: d.now()},
 	}}
 	if a.push != nil {
@@ -141,14 +143,24 @@ func (d *Door) request(ctx context.Context, c call, a asked, rec task.Record) ru
 	metadata["task_id"], metadata["context_id"] = rec.Task.ID, rec.Task.ContextID
 	var messages []engine.Message
 	for _, id := range a.msg.ReferenceTaskIDs {
-		if other, err := d.cfg.Store.Get(ctx, task.Ref{Owner: c.owner, ID: id}); err == nil {
+		if _, other, err := d.find(ctx, c, id); err == nil {
 			messages = append(messages, reference(other.Task))
 		}
 	}
 	return run.Request{
-		ID: fmt.Sprintf("%s/%d", rec.Task.ID, rec.Turns), Door: run.DoorA2A, Principal: c.owner.Principal, Session: session(c.owner.Tenant, rec.Task.ContextID),
+		ID: requestID(rec), Door: run.DoorA2A, Principal: c.owner.Principal, Session: session(c.owner.Tenant, rec.Task.ContextID),
 		Messages: append(messages, prompt(a.msg)), Stream: true, Metadata: metadata, Builtins: true, Steps: true,
 	}
+}
+
+// requestID names a turn of a task: task/turn, and the tenant behind it. A run that waits carries it, so that whoever goes on with that finds
+// the task.
+func requestID(rec task.Record) string {
+	id := fmt.Sprintf("%s/%d", rec.Task.ID, rec.Turns)
+	if rec.Owner.Tenant != "" {
+		id += "/" + rec.Owner.Tenant
+	}
+	return id
 }
 
 // session names a context's session; contexts of tenants are apart.
@@ -162,7 +174,7 @@ func session(tenant, contextID string) string {
 // resume prepares the next turn of a task that waits.
 func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error {
 	ref := task.Ref{Owner: c.owner, ID: a.taskID}
-	rec, err := d.get(ctx, ref)
+	at, rec, err := d.find(ctx, c, ref.ID)
 	if err != nil {
 		return err
 	}
@@ -180,7 +192,7 @@ func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error 
 			return err
 		}
 	}
-	claimed, err := d.update(ref, func(r *task.Record) ([]task.Event, error) {
+	claimed, err := at.update(ref, func(r *task.Record) ([]task.Event, error) {
 		if r.Pending != rec.Pending || !r.Task.Status.State.Interrupted() {
 			return nil, a2a.Fail(a2a.UnsupportedOperation, "the task goes on already", "taskId", a.taskID)
 		}
@@ -190,7 +202,7 @@ func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error 
 				return nil, err
 			}
 		}
-		r.Pending, r.Approval = "", false
+		r.Pending, r.Approval, r.Keeper = "", false, at.self
 		r.Turns++
 		return []task.Event{{Message: &a.msg}, {Status: d.status(task.Working, nil)}}, nil
 	})
@@ -198,10 +210,10 @@ func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error 
 		return err
 	}
 	d.forget(ref)
-	x.ref, x.begin, x.turn, x.committed, x.first = ref, rec, claimed.Turns, true, claimed
+	x.place, x.ref, x.begin, x.turn, x.committed, x.first, x.seq = at, ref, rec, claimed.Turns, true, claimed, claimed.Seq
 	close(x.settled)
 	if x.watched {
-		if x.first, x.feed, err = d.cfg.Store.Watch(ctx, ref); err != nil {
+		if x.first, x.feed, err = at.store.Watch(ctx, ref); err != nil {
 			x.giveBack()
 			return err
 		}
@@ -246,9 +258,9 @@ func (d *Door) send(ctx context.Context, c call, req *pb.SendMessageRequest) (*p
 	case lone != nil:
 		return &pb.SendMessageResponse{Payload: &pb.SendMessageResponse_Message{Message: wireMessage(*lone, "", x.begin.Task.ContextID)}}, nil
 	}
-	rec, err := d.get(ctx, x.ref)
+	rec, err := x.place.store.Get(ctx, x.ref)
 	if err != nil {
-		return nil, err
+		return nil, missing(err, x.ref.ID)
 	}
 	return &pb.SendMessageResponse{Payload: &pb.SendMessageResponse_Task{Task: wireTask(rec.Task, a.view())}}, nil
 }

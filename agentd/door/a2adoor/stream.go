@@ -9,7 +9,6 @@ import (
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/a2a"
-	"github.com/agentry/agentry/internal/errs"
 )
 
 // sink gets what a stream tells, from one goroutine; nil: nothing to tell, but the stream lives. Its error ends the stream.
@@ -60,6 +59,7 @@ func (d *Door) sendStream(ctx context.Context, c call, req *pb.SendMessageReques
 		return tell(&pb.StreamResponse{Payload: &pb.StreamResponse_Message{Message: wireMessage(*lone, "", x.begin.Task.ContextID)}})
 	}
 	defer feed.Close()
+	defer d.use(x.place)()
 	return d.pump(ctx, rec, feed, a.view(), true, tell)
 }
 
@@ -73,14 +73,12 @@ func (d *Door) subscribe(ctx context.Context, c call, req *pb.SubscribeToTaskReq
 	if err := checkID("id", req.GetId()); err != nil {
 		return err
 	}
-	rec, feed, err := d.cfg.Store.Watch(ctx, task.Ref{Owner: c.owner, ID: req.GetId()})
-	switch {
-	case errs.Is(err, errs.NotFound):
-		return notFound(req.GetId())
-	case err != nil:
+	at, rec, feed, err := d.watch(ctx, c, req.GetId())
+	if err != nil {
 		return err
 	}
 	defer feed.Close()
+	defer d.use(at)()
 	if state := rec.Task.Status.State; state.Terminal() {
 		return a2a.Fail(a2a.UnsupportedOperation, fmt.Sprintf("the task is %s: nothing more happens to it", wireState(state)), "taskId", req.GetId())
 	}

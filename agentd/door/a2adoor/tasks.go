@@ -12,7 +12,6 @@ import (
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/a2a"
-	"github.com/agentry/agentry/internal/errs"
 )
 
 // The bounds of a page.
@@ -20,22 +19,6 @@ const (
 	defaultPage = 50
 	maxPage     = 100
 )
-
-// get reads a task of the caller.
-func (d *Door) get(ctx context.Context, ref task.Ref) (task.Record, error) {
-	rec, err := d.cfg.Store.Get(ctx, ref)
-	if errs.Is(err, errs.NotFound) {
-		return task.Record{}, notFound(ref.ID)
-	}
-	return rec, err
-}
-
-// update changes a task even where the caller has left.
-func (d *Door) update(ref task.Ref, change func(*task.Record) ([]task.Event, error)) (task.Record, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	return d.cfg.Store.Update(ctx, ref, change)
-}
 
 // getTask is GetTask.
 func (d *Door) getTask(ctx context.Context, c call, req *pb.GetTaskRequest) (*pb.Task, error) {
@@ -45,14 +28,14 @@ func (d *Door) getTask(ctx context.Context, c call, req *pb.GetTaskRequest) (*pb
 	if err := checkHistory("historyLength", req.HistoryLength); err != nil {
 		return nil, err
 	}
-	rec, err := d.get(ctx, task.Ref{Owner: c.owner, ID: req.GetId()})
+	_, rec, err := d.find(ctx, c, req.GetId())
 	if err != nil {
 		return nil, err
 	}
 	return wireTask(rec.Task, view{history: req.HistoryLength, artifacts: true}), nil
 }
 
-// listTasks is ListTasks.
+// listTasks is ListTasks. It shows where the config keeps tasks, and not what a config before left in the process.
 func (d *Door) listTasks(ctx context.Context, c call, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
 	f := task.Filter{Owner: c.owner, Context: req.GetContextId(), Limit: defaultPage}
 	if req.PageSize != nil {
@@ -83,7 +66,7 @@ func (d *Door) listTasks(ctx context.Context, c call, req *pb.ListTasksRequest) 
 		}
 		f.After = cursor
 	}
-	page, err := d.cfg.Store.List(ctx, f)
+	page, err := c.place.store.List(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -126,10 +109,10 @@ func (d *Door) cancelTask(ctx context.Context, c call, req *pb.CancelTaskRequest
 	ref := task.Ref{Owner: c.owner, ID: req.GetId()}
 	waited, canceled := "", false
 	var events []task.Event
-	rec, err := d.cfg.Store.Update(ctx, ref, func(r *task.Record) ([]task.Event, error) {
+	_, rec, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		switch state := r.Task.Status.State; {
 		case state == task.Canceled:
-			canceled = true
+			waited, canceled = "", true
 			return nil, nil
 		case state.Terminal():
 			return nil, a2a.Fail(a2a.TaskNotCancelable, fmt.Sprintf("the task is %s already", wireState(state)), "taskId", ref.ID)
@@ -139,16 +122,10 @@ func (d *Door) cancelTask(ctx context.Context, c call, req *pb.CancelTaskRequest
 		return events, nil
 	})
 	switch {
-	case errs.Is(err, errs.NotFound):
-		return nil, notFound(ref.ID)
 	case err != nil:
 		return nil, err
 	case !canceled:
-		d.mu.Lock()
-		if x := d.running[ref]; x != nil {
-			x.stop(errCanceled)
-		}
-		d.mu.Unlock()
+		d.stop(ref, errCanceled)
 		d.forget(ref)
 		if waited != "" {
 			d.abandon(c.owner.Principal, waited)
@@ -156,4 +133,13 @@ func (d *Door) cancelTask(ctx context.Context, c call, req *pb.CancelTaskRequest
 		d.push.changed(rec, events)
 	}
 	return wireTask(rec.Task, whole()), nil
+}
+
+// stop ends the work on a task that is over, if it's done here. What is done on another instance that one ends.
+func (d *Door) stop(ref task.Ref, why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if x := d.running[ref]; x != nil {
+		x.stop(why)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"strings"
 	"time"
 
@@ -40,14 +39,20 @@ func asks(p pending.Run) (task.State, []task.Part) {
 	return task.InputRequired, words
 }
 
+// waits is what a task waits for: a suspended run.
+type waits struct {
+	place *place
+	run   string
+}
+
 // await notes a task whose run somebody else may go on with, or whose time may run out.
-func (d *Door) await(rec task.Record) {
+func (d *Door) await(p *place, rec task.Record) {
 	if rec.Pending == "" {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.waiting[rec.Ref()] = rec.Pending
+	d.waiting[rec.Ref()] = waits{place: p, run: rec.Pending}
 }
 
 // forget takes a task off the list of those that wait.
@@ -66,38 +71,49 @@ func (d *Door) abandon(by, id string) {
 	}
 }
 
-// lookAtWaiting looks what became of the runs that tasks wait for: decided about at another door, or overdue.
+// lookAtWaiting looks what became of runs that tasks wait for: decided about at another door, or overdue. At most maxLooks at a time, whichever
+// the map gives: where more wait each has its turn, some seconds later.
 func (d *Door) lookAtWaiting(ctx context.Context) {
+	waiting := make(map[task.Ref]waits, maxLooks)
 	d.mu.Lock()
-	waiting := maps.Clone(d.waiting)
+	for ref, w := range d.waiting {
+		if waiting[ref] = w; len(waiting) == maxLooks {
+			break
+		}
+	}
 	d.mu.Unlock()
-	for ref, id := range waiting {
+	for ref, w := range waiting {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		p, err := d.cfg.Runner.PendingRun(ctx, id)
+		p, err := d.cfg.Runner.PendingRun(ctx, w.run)
 		cancel()
 		switch {
 		case errs.Is(err, errs.NotFound):
-			d.goOn(ref, id, pending.Run{ID: id, State: pending.Expired})
+			d.goOn(ref, w, pending.Run{ID: w.run, State: pending.Failed, Result: &pending.Outcome{
+				Code: "lost", Message: "what the task waited for is gone: it was forgotten with its session, or the agent keeps its sessions elsewhere now",
+			}})
 		case err != nil:
 			return // the store is gone: later
 		case p.State != pending.Waiting:
-			d.goOn(ref, id, p)
+			d.goOn(ref, w, p)
 		}
 	}
 }
 
+// maxLooks bounds the tasks that wait and are looked at at a time.
+const maxLooks = 256
+
 // goOn tells a task what became of the run that it waited for.
-func (d *Door) goOn(ref task.Ref, id string, p pending.Run) {
+func (d *Door) goOn(ref task.Ref, w waits, p pending.Run) {
 	next := ""
 	var events []task.Event
-	rec, err := d.update(ref, func(r *task.Record) ([]task.Event, error) {
+	rec, err := w.place.update(ref, func(r *task.Record) ([]task.Event, error) {
 		events, next = nil, ""
-		if r.Pending != id || r.Task.Status.State.Terminal() {
+		if r.Pending != w.run || r.Keeper != w.place.self || r.Task.Status.State.Terminal() {
 			return nil, nil
 		}
 		switch {
 		case p.State == pending.Running:
-			next = id
+			next = w.run
 			if r.Task.Status.State != task.Working {
 				events = []task.Event{{Status: d.status(task.Working, nil)}}
 			}
@@ -112,12 +128,14 @@ func (d *Door) goOn(ref task.Ref, id string, p pending.Run) {
 		return events, nil
 	})
 	if err == nil && p.Next != "" && next == p.Next {
-		rec, events, err = d.asksAgain(ref, p.Next)
+		rec, events, err = d.asksAgain(w.place, ref, p.Next)
 	}
-	if next == "" || err != nil {
+	switch {
+	case errs.Is(err, errs.Unavailable) || errs.Is(err, errs.Timeout): // later
+	case next == "" || err != nil:
 		d.forget(ref)
-	} else {
-		d.await(rec)
+	default:
+		d.await(w.place, rec)
 	}
 	if err == nil && len(events) > 0 {
 		d.push.changed(rec, events)
@@ -125,7 +143,7 @@ func (d *Door) goOn(ref task.Ref, id string, p pending.Run) {
 }
 
 // asksAgain tells what the run asks that follows the one that was decided about.
-func (d *Door) asksAgain(ref task.Ref, id string) (task.Record, []task.Event, error) {
+func (d *Door) asksAgain(at *place, ref task.Ref, id string) (task.Record, []task.Event, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	p, err := d.cfg.Runner.PendingRun(ctx, id)
@@ -133,7 +151,7 @@ func (d *Door) asksAgain(ref task.Ref, id string) (task.Record, []task.Event, er
 		return task.Record{}, nil, err
 	}
 	var events []task.Event
-	rec, err := d.update(ref, func(r *task.Record) ([]task.Event, error) {
+	rec, err := at.update(ref, func(r *task.Record) ([]task.Event, error) {
 		state, words := asks(p)
 		r.Approval = p.Kind == pending.Approval
 		events = []task.Event{{Status: d.status(state, words)}}
