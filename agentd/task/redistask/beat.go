@@ -65,7 +65,6 @@ func (s *Store) once(ctx context.Context) error {
 			return err
 		}
 	}
-	at, gen, placed := s.hub.position()
 	p := &s.pulse
 	args := []any{s.self, cap(p.ended) - len(p.ended), silence.Milliseconds()}
 	p.mu.Lock()
@@ -79,30 +78,20 @@ func (s *Store) once(ctx context.Context) error {
 		return fmt.Errorf("say that this instance lives: %w", err)
 	}
 	list, _ := answer.([]any)
-	if len(list) != 3 {
+	if len(list) != 2 {
 		return errs.New(errs.Internal, "an answer of %d parts", len(list))
 	}
-	newest, _ := list[0].(string)
-	notes, _ := list[1].([]any)
-	silent, _ := list[2].([]any)
-	p.take(texts(notes))
+	notes, _ := list[0].([]any)
+	silent, _ := list[1].([]any)
+	for _, ref := range p.take(texts(notes)) {
+		s.cache.drop(nameOf(ref))
+	}
 	p.suspect(texts(silent), time.Now())
-	s.compare(at, gen, placed, newest)
 	return nil
 }
 
-// compare ends all feeds where the stream has begun anew since it was read: the server lost it.
-func (s *Store) compare(at position, gen int, placed bool, newest string) {
-	if !placed {
-		return
-	}
-	if end, err := readPosition(newest); err != nil || end.epoch != at.epoch || end.n < at.n {
-		s.hub.failIf(gen, task.ErrLagged)
-	}
-}
-
 // take hands tasks on to Ended. The server keeps them until it hears that they were taken.
-func (p *pulse) take(notes []string) {
+func (p *pulse) take(notes []string) (taken []task.Ref) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = p.heard[:0:0]
@@ -110,12 +99,14 @@ func (p *pulse) take(notes []string) {
 		if ref, err := readNote(n); err == nil {
 			select {
 			case p.ended <- ref:
+				taken = append(taken, ref)
 			default: // it asked for no more than there is room for
 				continue
 			}
 		}
 		p.heard = append(p.heard, n)
 	}
+	return taken
 }
 
 // suspect notes who is silent, by pairs of a keeper and when it was heard of.

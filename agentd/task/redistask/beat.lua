@@ -1,5 +1,5 @@
 -- ARGV 2 who lives, 3 how many it wants to be told of, 4 ms after which others are silent, 5... tasks that it was told of
--- Gives {ID of the newest event or '', {tasks that others made terminal}, {silent keeper, when it was heard of, ...}}.
+-- Gives {{tasks that others made terminal}, {silent keeper, when it was heard of, ...}}.
 local self = ARGV[2]
 redis.call('ZADD', P .. 'keepers', num(now), self)
 outlast(P .. 'keepers', now + HOUR)
@@ -20,4 +20,4 @@ for i = 1, #silent, 2 do
     redis.call('ZREM', P .. 'keepers', silent[i])
   end
 end
-return {newest() or '', told, silent}
+return {told, silent}

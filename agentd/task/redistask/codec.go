@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/errs"
@@ -15,8 +16,9 @@ import (
 // write again what came before.
 type held struct {
 	rec    task.Record
-	whole  int // bytes of the artifacts in the hash
-	pieces int // bytes of the pieces
+	call   string // the name of the call that wrote it
+	whole  int    // bytes of the artifacts in the hash
+	pieces int    // bytes of the pieces
 }
 
 // minPieces is how many bytes of pieces are always borne; beyond, they may be as many as what they follow.
@@ -37,10 +39,10 @@ func marshal(v any) (string, error) {
 func decode(answer any) (held, error) {
 	var h held
 	fields, ok := answer.([]any)
-	if !ok || len(fields) < 6 {
-		return h, errs.New(errs.Internal, "a stored task is no list of 6")
+	if !ok || len(fields) < 7 {
+		return h, errs.New(errs.Internal, "a stored task is no list of 7")
 	}
-	pieces, ok := fields[5].([]any)
+	pieces, ok := fields[6].([]any)
 	if !ok {
 		return h, errs.New(errs.Internal, "a stored task has no list of pieces")
 	}
@@ -55,16 +57,17 @@ func (h *held) read(fields, pieces []any) (err error) {
 		s, _ := fields[i].(string)
 		return s
 	}
-	if err := json.Unmarshal([]byte(text(2)), &h.rec); err != nil {
+	if err := json.Unmarshal([]byte(text(3)), &h.rec); err != nil {
 		return err
 	}
-	if err := json.Unmarshal([]byte(text(3)), &h.rec.Task.History); err != nil {
+	if err := json.Unmarshal([]byte(text(4)), &h.rec.Task.History); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	if err := json.Unmarshal([]byte(text(4)), &h.rec.Task.Artifacts); err != nil {
+	if err := json.Unmarshal([]byte(text(5)), &h.rec.Task.Artifacts); err != nil {
 		return fmt.Errorf("artifacts: %w", err)
 	}
-	h.whole = len(text(4))
+	h.whole = len(text(5))
+	h.call, _, _ = strings.Cut(text(2), " ")
 	if h.rec.Version, err = strconv.ParseInt(text(0), 10, 64); err != nil {
 		return fmt.Errorf("version: %w", err)
 	}

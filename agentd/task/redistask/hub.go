@@ -14,12 +14,15 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 )
 
-// position is a place in the stream of events: behind the one with this number, in the stream of this epoch.
-type position struct{ epoch, n uint64 }
+// position is a place in the stream of events: behind the entry with this number, in the stream of this epoch, and written by this call.
+type position struct {
+	epoch, n uint64
+	call     string
+}
 
-func readPosition(id string) (position, error) {
+func readPosition(id, call string) (position, error) {
 	epoch, n, found := strings.Cut(id, "-")
-	var p position
+	p := position{call: call}
 	var err, also error
 	p.epoch, err = strconv.ParseUint(epoch, 10, 64)
 	p.n, also = strconv.ParseUint(n, 10, 64)
@@ -126,11 +129,11 @@ func (h *hub) reading(linger time.Duration) (at position, gen int, ok bool) {
 	return h.at, h.gen, h.placed
 }
 
-// position gives the place without changing anything.
-func (h *hub) position() (at position, gen int, ok bool) {
+// reads reports whether the stream is being read.
+func (h *hub) reads() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.at, h.gen, h.placed
+	return h.placed
 }
 
 // watched reports whether somebody watches a task.

@@ -55,22 +55,21 @@ local function member(f, name)
   return f.id .. '\0' .. name
 end
 
--- newest gives the ID of the newest event, or nil where the stream is no more.
+-- newest gives the newest entry of the stream, or nil where that is no more.
 local function newest()
-  local e = redis.call('XREVRANGE', P .. 'ev', '+', '-', 'COUNT', 1)[1]
-  return e and e[1]
+  return redis.call('XREVRANGE', P .. 'ev', '+', '-', 'COUNT', 1)[1]
 end
 
--- tell adds an event to the stream. An entry's ID is EPOCH-N: a gap between N is a loss, another epoch is another stream.
+-- tell adds an event to the stream. An entry's ID is EPOCH-N: a gap between N is a loss, another epoch is another stream. call is a name
+-- for the writing, so that an entry isn't taken for one that the server lost.
 local epoch
-local function tell(name, seq, event)
+local function tell(call, name, seq, event)
   if not epoch then
-    local id = newest()
-    epoch = id and string.match(id, '^%d+') or num(now)
+    local e = newest()
+    epoch = e and string.match(e[1], '^%d+') or num(now)
   end
-  local id = redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS, epoch .. '-*', 'n', name, 's', seq, 'e', event)
+  redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS, epoch .. '-*', 'c', call, 'n', name, 's', seq, 'e', event)
   outlast(P .. 'ev', now + HOUR)
-  return id
 end
 
 -- drop forgets a task.
@@ -98,7 +97,7 @@ local function sweep(n)
   for _, name in ipairs(names) do
     local f = facts(name)
     if f and not over[f.state] then
-      tell(name, 0, '')
+      tell(num(fine), name, 0, '')
     end
     drop(name)
   end

@@ -1,10 +1,10 @@
 -- ARGV 2... names
--- Gives for each {version, seq, record, history, artifacts, {pieces}}, or false.
+-- Gives for each {version, seq, calls, record, history, artifacts, {pieces}}, or false.
 local out = {}
 for i = 2, #ARGV do
-  local r = redis.call('HMGET', P .. 'r:' .. ARGV[i], 'v', 's', 'h', 'm', 'a')
+  local r = redis.call('HMGET', P .. 'r:' .. ARGV[i], 'v', 's', 'c', 'h', 'm', 'a')
   if r[1] then
-    r[6] = redis.call('LRANGE', P .. 'l:' .. ARGV[i], 0, -1)
+    r[7] = redis.call('LRANGE', P .. 'l:' .. ARGV[i], 0, -1)
     out[#out + 1] = r
   else
     out[#out + 1] = false

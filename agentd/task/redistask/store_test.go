@@ -16,38 +16,43 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // client is one process's, for an agent of its own.
-func client(t *testing.T, server *harness.Redis, agent, credential string) *redis.Client {
-	t.Helper()
+func client(tb testing.TB, server *harness.Redis, agent, credential string) *redis.Client {
+	tb.Helper()
 	c, err := redis.New(redis.Config{
 		Address: server.URL, Prefix: redis.Prefix("default", agent), Credential: func() secret.Value { return secret.NewValue(credential) }, RootCAs: server.CA,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
-func open(t *testing.T, cfg redistask.Config) *redistask.Store {
-	t.Helper()
+func open(tb testing.TB, cfg redistask.Config) *redistask.Store {
+	tb.Helper()
 	s, err := redistask.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return s
 }
 
-func agent(t *testing.T) string { return redis.Digest(t.Name()) }
+// agent is one of the test's own.
+func agent(tb testing.TB) string {
+	tb.Helper()
+	return redis.Digest(tb.Name())
+}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	server := harness.StartRedis(t, harness.RedisOptions{})
 	tasktest.Run(t, func(t *testing.T) task.Store {
+		t.Helper()
 		return open(t, redistask.Config{Client: client(t, server, agent(t), "")})
 	})
 }

@@ -1,5 +1,5 @@
--- ARGV 2 name, 3 id, 4 owner, 5 context, 6 state, 7 keeper, 8 size, 9 its place in lists, 10 ttl ms, 11 a name for this very call, 12 version that
--- it follows, 13 seq, 14 it must have room (0, 1), 15 most bytes, 16 who writes, 17 the task's name for its keeper, 18 record,
+-- ARGV 2 name, 3 id, 4 owner, 5 context, 6 state, 7 keeper, 8 size, 9 its place in lists, 10 ttl ms, 11 a name for this very call, 12 'VERSION
+-- CALL' that it follows, 13 seq, 14 it must have room (0, 1), 15 most bytes, 16 who writes, 17 the task's name for its keeper, 18 record,
 -- 19 the history is in 20 (0, 1), 20 history, 21 the artifacts are in 22 (0, 1), 22 artifacts, 23 how many pieces follow, 24... pieces, then
 -- seq and event by turns, and '' for an event too large, which comes behind it
 -- Gives 'ok', 'missing', 'moved' or 'full'.
@@ -11,7 +11,7 @@ if not have[1] then
   return 'missing'
 end
 local calls = have[2] or ''
-if have[1] ~= ARGV[12] then -- the same call twice, by a lost connection, is done once
+if have[1] .. ' ' .. string.match(calls, '^%S*') ~= ARGV[12] then -- the same call twice, by a lost connection, is done once
   return string.find(calls, ARGV[11], 1, true) and 'ok' or 'moved'
 end
 local old = facts(name)
@@ -41,7 +41,7 @@ while i < #ARGV do
     redis.call('SET', P .. 'e:' .. name .. ':' .. seq, ARGV[i], 'PX', 60000)
     i = i + 1
   end
-  tell(name, seq, event)
+  tell(ARGV[11], name, seq, event)
 end
 if over[new.state] and old and not over[old.state] and old.keeper ~= '' and old.keeper ~= ARGV[16] then
   local inbox = P .. 'i:' .. old.keeper

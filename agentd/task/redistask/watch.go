@@ -2,6 +2,7 @@ package redistask
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 	again    = 100 * time.Millisecond // between failed reads
 )
 
+// fieldCall is the field of an entry that names its writing.
+const fieldCall = "c"
+
 // Watch implements task.Store.
 func (s *Store) Watch(ctx context.Context, ref task.Ref) (task.Record, task.Feed, error) {
 	if err := s.follow(); err != nil {
@@ -35,7 +39,7 @@ func (s *Store) Watch(ctx context.Context, ref task.Ref) (task.Record, task.Feed
 	// First what happens from now on is gathered, then the record is read: what is in both is told once.
 	t, from := s.hub.join(name)
 	leave := sync.OnceFunc(func() { s.hub.leave(name, t) })
-	if _, _, placed := s.hub.position(); !placed {
+	if !s.hub.reads() {
 		p, err := s.newest(ctx)
 		if err != nil {
 			leave()
@@ -57,12 +61,21 @@ func (s *Store) Watch(ctx context.Context, ref task.Ref) (task.Record, task.Feed
 
 // newest is the end of the stream.
 func (s *Store) newest(ctx context.Context) (position, error) {
-	answer, err := s.eval(ctx, s.run.begin)
+	answer, err := s.eval(ctx, s.run.begin, rand.Text())
 	if err != nil {
 		return position{}, err
 	}
-	id, _ := answer.(string)
-	return readPosition(id)
+	entry, _ := answer.([]any)
+	if len(entry) != 2 {
+		return position{}, errs.New(errs.Internal, "the stream of events has no end")
+	}
+	id, _ := entry[0].(string)
+	fields, _ := entry[1].([]any)
+	call := ""
+	if pairs := texts(fields); len(pairs) > 1 && pairs[0] == fieldCall {
+		call = pairs[1]
+	}
+	return readPosition(id, call)
 }
 
 // tail reads the stream while somebody watches, until ctx ends.
@@ -88,6 +101,10 @@ func (s *Store) tail(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, task.ErrLagged) {
+			s.hub.failIf(gen, err)
+			continue
+		}
 		if time.Since(well) > patience {
 			s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "the events of tasks can't be read: their readers are let go", slog.String("error", err.Error()))
 			s.hub.failIf(gen, errs.New(errs.Unavailable, "watch a task: %w", err))
@@ -96,25 +113,42 @@ func (s *Store) tail(ctx context.Context) {
 	}
 }
 
-// listen waits for entries behind a place.
+// listen waits for entries behind a place. The entry of the place is read after them: where it is no more, or another one, the server has
+// lost what was read, and what follows follows something else.
 func (s *Store) listen(ctx context.Context, at position) ([]told, error) {
+	key := s.base() + "ev"
 	var list []told
+	lost := false
 	err := s.cfg.Client.Do(ctx, func(ctx context.Context, cmd redis.Commands) error {
-		streams, err := cmd.XRead(ctx, &goredis.XReadArgs{Streams: []string{s.base() + "ev", at.String()}, Count: entries, Block: block}).Result()
-		if errors.Is(err, goredis.Nil) {
+		var before *goredis.XMessageSliceCmd
+		var after *goredis.XStreamSliceCmd
+		_, _ = cmd.Pipelined(ctx, func(p goredis.Pipeliner) error { // each has its own error
+			after = p.XRead(ctx, &goredis.XReadArgs{Streams: []string{key, at.String()}, Count: entries, Block: block})
+			before = p.XRevRangeN(ctx, key, at.String(), at.String(), 1)
 			return nil
-		}
+		})
+		have, err := before.Result()
 		if err != nil {
 			return err
 		}
-		list = make([]told, 0, entries)
+		if lost = len(have) != 1 || have[0].Values[fieldCall] != at.call; lost {
+			return nil
+		}
+		streams, err := after.Result()
+		if err != nil && !errors.Is(err, goredis.Nil) {
+			return err
+		}
 		for _, stream := range streams {
+			list = make([]told, 0, len(stream.Messages))
 			for _, m := range stream.Messages {
 				list = append(list, s.hearing(ctx, cmd, m))
 			}
 		}
 		return nil
 	})
+	if lost {
+		return nil, task.ErrLagged
+	}
 	return list, err
 }
 
@@ -125,7 +159,7 @@ func (s *Store) hearing(ctx context.Context, cmd redis.Commands, m goredis.XMess
 		return v
 	}
 	var err error
-	e.at, err = readPosition(m.ID)
+	e.at, err = readPosition(m.ID, text(fieldCall))
 	if err != nil { // it follows nothing
 		return told{at: position{}}
 	}

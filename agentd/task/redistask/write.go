@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	mrand "math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,13 +32,13 @@ func (s *Store) Create(ctx context.Context, r task.Record) (task.Record, error) 
 	if r.Task.Size() > s.cfg.Bounds.Bytes {
 		return task.Record{}, errs.New(errs.Exhausted, "task %s: it would be larger than %d bytes", r.Task.ID, s.cfg.Bounds.Bytes)
 	}
-	h := held{rec: r}
+	h := held{rec: r, call: rand.Text()}
 	texts, err := marshalAll(headless(r), r.Task.History, r.Task.Artifacts)
 	if err != nil {
 		return task.Record{}, err
 	}
 	h.whole = len(texts[2])
-	args := append(place(r), s.ttl(r), rand.Text(), s.cfg.MaxTasks, s.cfg.MaxBytes, texts[0], texts[1], texts[2])
+	args := append(place(r), s.ttl(r), h.call, s.cfg.MaxTasks, s.cfg.MaxBytes, texts[0], texts[1], texts[2])
 	answer, err := s.eval(ctx, s.run.create, args...)
 	if err != nil {
 		return task.Record{}, fmt.Errorf("write a task: %w", err)
@@ -188,13 +189,14 @@ func (s *Store) apply(h held, change func(r *task.Record) ([]task.Event, error))
 			h.pieces += len(piece)
 		}
 	}
-	h.rec = r
+	follows := strconv.FormatInt(old.Version, 10) + " " + h.call
+	h.rec, h.call = r, rand.Text()
 	w := write{next: h}
-	return w, w.fill(s, old, forced, talked, pieces, sent)
+	return w, w.fill(s, follows, forced, talked, pieces, sent)
 }
 
 // fill makes the arguments. Pieces that outgrew what they follow are written together with it, and so is all that ended.
-func (w *write) fill(s *Store, old task.Record, forced, talked bool, pieces, sent []any) error {
+func (w *write) fill(s *Store, follows string, forced, talked bool, pieces, sent []any) error {
 	r := w.next.rec
 	top, err := marshal(headless(r))
 	if err != nil {
@@ -217,7 +219,7 @@ func (w *write) fill(s *Store, old task.Record, forced, talked bool, pieces, sen
 	if err != nil {
 		return err
 	}
-	w.args = append(place(r), s.ttl(r), rand.Text(), old.Version, r.Seq, flag(!forced), s.cfg.MaxBytes, s.self, to, top,
+	w.args = append(place(r), s.ttl(r), w.next.call, follows, r.Seq, flag(!forced), s.cfg.MaxBytes, s.self, to, top,
 		flag(talked), history, flag(together), artifacts, len(pieces))
 	w.args = append(append(w.args, pieces...), sent...)
 	return nil
