@@ -37,10 +37,13 @@ type world struct {
 	cp    *harness.ControlPlane
 	api   harness.API
 	model string // the model server, with /v1
+	asked *scriptmodel.Server
 
 	main  *agent // keys, a signed card, streams and notifications; it never answers by a lone message
 	open  *agent // no keys; it may answer by a lone message
 	plain *agent // no keys, no streams, no notifications
+	// limited takes one request a minute.
+	limited *agent
 	// The callers that main knows, by key.
 	alice, bob string
 }
@@ -48,6 +51,7 @@ type world struct {
 // agent is one agentd, and where its card says that it answers.
 type agent struct {
 	*harness.Agent
+	world   *world
 	card    *pb.AgentCard
 	address map[binding]string
 	client  *http.Client
@@ -65,9 +69,24 @@ const ourRules = `
   - name: a minute, which is always canceled
     when: {metadata: {message_id: "/^hang/"}}
     reply: {text: "late", delay: 60s}
-  - name: two turns
-    when: {metadata: {message_id: "/^answer/"}}
-    reply: {text: "It was: {{user}}"}
+  - name: fail after an answer
+    when: {metadata: {message_id: "/^tck-fail/"}, toolResult: true}
+    reply: {toolCalls: [{name: give_up, arguments: {reason: "failed on purpose"}}]}
+  - name: reject after an answer
+    when: {metadata: {message_id: "/^tck-reject/"}, toolResult: true}
+    reply: {toolCalls: [{name: reject, arguments: {reason: "rejected"}}]}
+  - name: a model that fails
+    when: {metadata: {message_id: "/^broken-model/"}}
+    fault: {status: 400, message: "broken on purpose"}
+  - name: what was said
+    when: {metadata: {message_id: "/^echo/"}}
+    reply: {text: "You said: {{user}}"}
+  - name: a named artifact
+    when: {metadata: {message_id: "/^named/"}}
+    reply: {toolCalls: [{name: attach, arguments: {name: report, description: "What was found.", text: "all is well"}}]}
+  - name: two artifacts
+    when: {metadata: {message_id: "/^two-artifacts/"}}
+    reply: {toolCalls: [{name: attach, arguments: {name: one, text: "1"}}, {name: attach, arguments: {name: two, text: "2"}}]}
 `
 
 func read(t *testing.T, path string) string {
@@ -100,7 +119,7 @@ func newWorld(t *testing.T) *world {
 	model := scriptmodel.New(script)
 	srv := httptest.NewServer(model)
 	t.Cleanup(func() { model.Close(); srv.Close() })
-	w.model = srv.URL + "/v1"
+	w.model, w.asked = srv.URL+"/v1", model
 
 	w.credential(t, "alice", w.alice)
 	w.credential(t, "bob", w.bob)
@@ -110,7 +129,8 @@ func newWorld(t *testing.T) *world {
 	  "a2a": {`+tools+`], "signingKey": {"credentialRef": "card-key"}}}`)
 	open := w.start(t, "a2a-open", `{"a2a": {`+tools+`, "reply"]}}`)
 	plain := w.start(t, "a2a-plain", `{"a2a": {`+tools+`], "streaming": false, "push": false}}`)
-	w.main, w.open, w.plain = w.reach(t, main), w.reach(t, open), w.reach(t, plain)
+	limited := w.start(t, "a2a-limited", `{"rateLimit": {"requestsPerMinute": 1, "burst": 1}}`)
+	w.main, w.open, w.plain, w.limited = w.reach(t, main), w.reach(t, open), w.reach(t, plain), w.reach(t, limited)
 	return w
 }
 
@@ -166,7 +186,7 @@ func (w *world) reach(t *testing.T, p *harness.Agent) *agent {
 	if err := p.WaitReady(t.Context(), 30*time.Second); err != nil {
 		t.Fatalf("%v\nagentd:\n%s\ncontrolplane:\n%s", err, p.Output(), w.cp.Output())
 	}
-	a := &agent{Agent: p, card: &pb.AgentCard{}, address: map[binding]string{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	a := &agent{Agent: p, world: w, card: &pb.AgentCard{}, address: map[binding]string{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	t.Cleanup(a.client.CloseIdleConnections)
 	status, body, err := harness.Get(t.Context(), p.URL()+"/.well-known/agent-card.json")
 	if err != nil || status != http.StatusOK {
@@ -235,6 +255,19 @@ func (c caller) in(tenant string) caller {
 func (c caller) at(a *agent) caller {
 	c.agent = a
 	return c.as("")
+}
+
+// seen gives the model's last request for a message. The message's id is its name among all.
+func (a *agent) seen(t *testing.T, messageID string) scriptmodel.Seen {
+	t.Helper()
+	all := a.world.asked.Requests()
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Metadata["message_id"] == messageID {
+			return all[i]
+		}
+	}
+	t.Fatalf("the model was not asked about %s", messageID)
+	return scriptmodel.Seen{}
 }
 
 // eventually polls until f answers nil.

@@ -101,8 +101,29 @@ func decode[M interface {
 		if err := a2a.Unmarshal(req.Params, m); err != nil {
 			return a2a.Bad("params", protoFault(err))
 		}
+		if err := knownStatus(req); err != nil {
+			return err
+		}
 	}
 	p.tenant = m.GetTenant()
+	return nil
+}
+
+// knownStatus refuses to list the tasks of a state that there isn't: the decoder leaves names out that it doesn't know, and so would list all.
+func knownStatus(req rpcRequest) error {
+	if req.Method != "ListTasks" {
+		return nil
+	}
+	var in struct {
+		Status json.RawMessage `json:"status"`
+	}
+	var name string
+	if json.Unmarshal(req.Params, &in) != nil || json.Unmarshal(in.Status, &name) != nil {
+		return nil // no status, or its number
+	}
+	if _, known := pb.TaskState_value[name]; !known && name != "" {
+		return badStatus(name)
+	}
 	return nil
 }
 

@@ -278,6 +278,10 @@ func (q query) number(name string) (*int32, error) {
 	return new(int32(n)), nil // #nosec G115 -- parsed with 32 bits
 }
 
+func badStatus(name string) error {
+	return a2a.Bad("status", "there is no state "+strconv.Quote(clip(name))+"; want one such as TASK_STATE_WORKING")
+}
+
 func (q query) list() (*pb.ListTasksRequest, error) {
 	req := &pb.ListTasksRequest{ContextId: q.text("contextId"), PageToken: q.text("pageToken")}
 	var err error
@@ -290,7 +294,7 @@ func (q query) list() (*pb.ListTasksRequest, error) {
 	if s := q.text("status"); s != "" {
 		v, ok := pb.TaskState_value[s]
 		if !ok {
-			return nil, a2a.Bad("status", "there is no state "+strconv.Quote(clip(s))+"; want one such as TASK_STATE_WORKING")
+			return nil, badStatus(s)
 		}
 		req.Status = pb.TaskState(v)
 	}
