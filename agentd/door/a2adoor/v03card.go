@@ -15,8 +15,8 @@ func places(base string) v03.Places {
 	return v03.Places{JSONRPC: base + "/a2a", HTTP: base + "/a2a", GRPC: hostPort(base)}
 }
 
-// bothCards gives the JSON of a card for clients of either version. It has two signatures: over the members of 1.0, which is what a verifier sees who
-// reads the card into 1.0's types, and over everything, for one who takes it as it came.
+// bothCards gives the JSON of a card for clients of either version. It has the signatures over the members of 1.0, which is what a verifier sees who
+// reads the card into 1.0's types, and one over everything, for who takes it as it came.
 func (d *Door) bothCards(face run.Face, card *pb.AgentCard, base string) (json.RawMessage, error) {
 	card.Signatures = nil
 	both, err := v03.WriteCard(card, places(base))
@@ -31,14 +31,15 @@ func (d *Door) bothCards(face run.Face, card *pb.AgentCard, base string) (json.R
 	if err != nil {
 		return nil, err
 	}
-	var signatures []a2a.Signature
-	for _, of := range []json.RawMessage{today, both} {
-		s, err := signer.Sign(of, base+a2a.KeysPath)
-		if err != nil {
-			return nil, err
-		}
-		signatures = append(signatures, s)
+	signatures, err := signer.SignForAll(today, base+a2a.KeysPath)
+	if err != nil {
+		return nil, err
 	}
+	whole, err := signer.Sign(both, base+a2a.KeysPath)
+	if err != nil {
+		return nil, err
+	}
+	signatures = append(signatures, whole)
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(both, &members); err != nil {
 		return nil, err
