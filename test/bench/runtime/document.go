@@ -43,6 +43,9 @@ func (d *document) judge() {
 			d.goal("turn at many: CPU / floor's", a.CPU/f.CPU, "<= 2", a.CPU <= 2*f.CPU)
 		case "tool-many":
 			d.goal("with a tool at many: rps / floor's", a.RPS/f.RPS, ">= 0.5", a.RPS >= f.RPS/2)
+		case "a2a-many":
+			d.goal("A2A task at many: CPU, ms", a.CPU, "<= 0.7", a.CPU <= 0.7)
+			d.goal("A2A task at many: rps", a.RPS, ">= 2000", a.RPS >= 2000)
 		}
 	}
 	if i := d.Idle; i != nil {

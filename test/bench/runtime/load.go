@@ -17,9 +17,11 @@ type job struct {
 	url     string
 	body    []byte
 	stream  bool
-	session func(worker, n int) string // "", or nil: stateless
-	forget  func(worker, n int) bool   // after the n-th request its session is deleted at the REST door; nil: never
-	seen    func(http.Header)          // nil: nobody looks
+	session func(worker, n int) string                // "", or nil: stateless
+	forget  func(worker, n int) bool                  // after the n-th request its session is deleted at the REST door; nil: never
+	seen    func(http.Header)                         // nil: nobody looks
+	call    func(context.Context, *http.Client) error // asks otherwise than by a chat completion; nil: not
+	close   func()                                    // nil: nothing to close
 }
 
 // load is what a run of a job came to.
@@ -43,6 +45,9 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // drive runs c workers for a while. A worker keeps its connection.
 func drive(ctx context.Context, j job, c int, d time.Duration) load {
+	if j.close != nil {
+		defer j.close()
+	}
 	transport := &http.Transport{MaxIdleConnsPerHost: c}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
@@ -78,6 +83,9 @@ func drive(ctx context.Context, j job, c int, d time.Duration) load {
 }
 
 func (j job) ask(ctx context.Context, client *http.Client, worker, n int) error {
+	if j.call != nil {
+		return j.call(ctx, client)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, j.url+"/v1/chat/completions", bytes.NewReader(j.body))
 	if err != nil {
 		return err

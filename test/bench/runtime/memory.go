@@ -92,7 +92,11 @@ func (w *world) mixed(ctx context.Context, o options, d time.Duration, seen func
 	var mu sync.Mutex // guards all
 	var both sync.WaitGroup
 	for _, tools := range []bool{false, true} {
-		j, _ := scenario{tools: tools}.job(w, asAgent)
+		j, _, err := scenario{tools: tools}.job(w, asAgent)
+		if err != nil {
+			all.failed, all.fault = all.failed+1, err
+			continue
+		}
 		j.url, j.seen = w.agents[toolsAgent].URL(), seen
 		j.session = func(worker, n int) string {
 			if n%2 == 0 {

@@ -26,7 +26,8 @@ type scenario struct {
 	stream  bool
 	session bool // for agentd only: the floor keeps none
 	workers int
-	direct  bool // the model's own answer is the same, so a direct call means something
+	direct  bool   // the model's own answer is the same, so a direct call means something
+	binding string // of the A2A door, for agentd only: the floor's column is its plain turn; "": a chat completion
 }
 
 func scenarios(o options) []scenario {
@@ -37,6 +38,10 @@ func scenarios(o options) []scenario {
 		{name: "tool-many", workers: o.workers, tools: true},
 		{name: "stream-many", workers: o.workers, stream: true, direct: true},
 		{name: "session-many", workers: o.workers, session: true},
+		{name: "a2a-1", workers: 1, binding: byJSONRPC},
+		{name: "a2a-many", workers: o.workers, binding: byJSONRPC},
+		{name: "a2a-http-many", workers: o.workers, binding: byHTTP},
+		{name: "a2a-grpc-many", workers: o.workers, binding: byGRPC},
 	}
 }
 
@@ -70,7 +75,7 @@ func (s scenario) agent() string {
 }
 
 // job gives what is asked of a system, and the process that answers.
-func (s scenario) job(w *world, system string) (job, int) {
+func (s scenario) job(w *world, system string) (job, int, error) {
 	text := "Which configs are there in the namespace public?"
 	if s.tools {
 		text += " Please " + askTool + "."
@@ -79,21 +84,25 @@ func (s scenario) job(w *world, system string) (job, int) {
 	switch system {
 	case direct:
 		j.url = w.stubs.url
-		return j, w.stubs.cmd.Process.Pid
+		return j, w.stubs.cmd.Process.Pid, nil
 	case asFloor:
 		j.url = w.floor.url
 		if s.tools {
 			j.url += "/tools"
 		}
-		return j, w.floor.cmd.Process.Pid
+		return j, w.floor.cmd.Process.Pid, nil
 	}
 	a := w.agents[s.agent()]
+	if s.binding != "" {
+		j, err := a2aJob(a.URL(), s.binding, text)
+		return j, a.PID(), err
+	}
 	j.url = a.URL()
 	if s.session {
 		stamp := time.Now().UnixNano()
 		j.session = func(worker, n int) string { return fmt.Sprintf("bench-%d-%d-%d", stamp, worker, n/10) }
 	}
-	return j, a.PID()
+	return j, a.PID(), nil
 }
 
 func (s scenario) measure(ctx context.Context, o options, w *world) (row, error) {
@@ -101,7 +110,10 @@ func (s scenario) measure(ctx context.Context, o options, w *world) (row, error)
 	all := map[string][]measured{}
 	for round := range o.rounds + 1 {
 		for _, system := range s.systems() {
-			j, pid := s.job(w, system)
+			j, pid, err := s.job(w, system)
+			if err != nil {
+				return r, err
+			}
 			before, err := cpuOf(pid)
 			if err != nil {
 				return r, err
@@ -152,7 +164,10 @@ func (s scenario) profile(ctx context.Context, o options, w *world) error {
 		return err
 	}
 	base := "http://" + w.debug[s.agent()] + "/debug/pprof/"
-	j, _ := s.job(w, asAgent)
+	j, _, err := s.job(w, asAgent)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
 		done <- save(ctx, base+"profile?seconds=5", filepath.Join(o.profiles, s.name+".cpu.pb.gz"))
