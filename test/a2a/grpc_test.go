@@ -68,9 +68,9 @@ func (c caller) askGRPC(ctx context.Context, t *testing.T, op, request string) a
 	t.Helper()
 	in, out := messagesOf(t, op)
 	c.asProto(t, request, in)
-	var header metadata.MD
-	err := c.conn.Invoke(c.outgoing(ctx), service+op, in, out, grpc.Header(&header))
-	a := answer{header: asHeader(header)}
+	var header, trailer metadata.MD
+	err := c.conn.Invoke(c.outgoing(ctx), service+op, in, out, grpc.Header(&header), grpc.Trailer(&trailer))
+	a := answer{header: asHeader(metadata.Join(header, trailer))} // a refusal has but one of them
 	a.readGRPC(t, out, err)
 	return a
 }

@@ -3,6 +3,7 @@ package a2a
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func (c caller) ask(t *testing.T, op, request string) answer {
 	if streaming(op) {
 		t.Fatalf("%s answers by a stream", op)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := c.patient(t)
 	defer cancel()
 	switch c.binding {
 	case jsonrpc:
@@ -115,6 +116,18 @@ func (c caller) ask(t *testing.T, op, request string) answer {
 	default:
 		return c.askGRPC(ctx, t, op, request)
 	}
+}
+
+// patient bounds a call. Where one gets no answer, the tests that follow need not wait for theirs.
+func (c caller) patient(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.world.hung.Store(true)
+		}
+	})
+	return ctx, cancel
 }
 
 // try performs any operation, of a streaming one up to its first event.

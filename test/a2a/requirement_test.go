@@ -71,6 +71,9 @@ func TestRequirements(t *testing.T) {
 		for _, b := range r.runsOn() {
 			t.Run(r.id+"/"+string(b), func(t *testing.T) {
 				t.Parallel()
+				if w.hung.Load() {
+					t.Fatalf("another test's call got no answer within %s", patience)
+				}
 				r.test(t, w.main.by(b, w.alice))
 			})
 		}

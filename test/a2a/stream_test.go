@@ -12,6 +12,7 @@ import (
 
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -34,7 +35,7 @@ var errBroken = errors.New("the stream ended by a fault")
 // open begins a stream and reads its first event. A refusal before that is the answer, and the stream is nil.
 func (c caller) open(t *testing.T, op, request string) (*stream, answer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := c.patient(t)
 	s := &stream{caller: c, cancel: cancel, shut: func() {}}
 	var a answer
 	if c.binding == gRPC {
@@ -229,8 +230,13 @@ func (s *stream) openGRPC(ctx context.Context, t *testing.T, op, request string)
 		return event, nil
 	}
 	a := s.begin(t, answer{})
-	if md, err := out.Header(); err == nil {
-		a.header = asHeader(md)
+	md, err := out.Header()
+	if err != nil {
+		md = nil
 	}
+	if a.fault != nil { // then the stream is over, and may be asked for its end
+		md = metadata.Join(md, out.Trailer())
+	}
+	a.header = asHeader(md)
 	return a
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type world struct {
 	api   harness.API
 	model string // the model server, with /v1
 	asked *scriptmodel.Server
+	hung  atomic.Bool // a call got no answer
 
 	main  *agent // keys, a signed card, streams and notifications; it never answers by a lone message
 	open  *agent // no keys; it may answer by a lone message

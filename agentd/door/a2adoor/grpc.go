@@ -2,6 +2,7 @@ package a2adoor
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/agentry/agentry/internal/a2a"
@@ -124,5 +126,8 @@ func refuseGRPC(w http.ResponseWriter, fault *a2a.Error) {
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", strconv.Itoa(int(fault.Reason.Codes().GRPC)))
 	h.Set("Grpc-Message", url.PathEscape(fault.Message))
+	if details, err := proto.Marshal(fault.GRPC().Proto()); err == nil {
+		h.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
+	}
 	w.WriteHeader(http.StatusOK)
 }
