@@ -141,6 +141,9 @@ func TestSilenceMakesNoOrphans(t *testing.T) {
 	a, b := open(t, redistask.Config{Client: client(t, server, "a", "")}), open(t, redistask.Config{Client: client(t, server, "a", "")})
 	ref := create(t, a, begun(a, "t"))
 	create(t, b, begun(b, "u"))
+	if err := tell(t.Context(), a, ref, piece("be")); err != nil { // the script is known to the server from now on
+		t.Fatal(err)
+	}
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +178,7 @@ func TestSilenceMakesNoOrphans(t *testing.T) {
 		t.Error("nobody could look")
 	}
 	got, err := b.Get(t.Context(), ref)
-	if err != nil || len(got.Task.Artifacts) != 1 || got.Task.Artifacts[0].Parts[0].Text != "once" || got.Seq != 1 {
+	if err != nil || len(got.Task.Artifacts) != 1 || got.Task.Artifacts[0].Parts[0].Text != "beonce" || got.Seq != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -248,6 +251,13 @@ func TestLostStream(t *testing.T) {
 					p.XTrimMaxLen(ctx, key, 0)
 					p.XAdd(ctx, entry(key, epoch+"-*"))
 				}
+			})
+		},
+		"an entry before the next": func(ctx context.Context, server *harness.Redis) error {
+			return rewrite(ctx, server, func(p goredis.Pipeliner, key, epoch string) {
+				p.XAdd(ctx, entry(key, epoch+"-*"))
+				p.XAdd(ctx, entry(key, epoch+"-*"))
+				p.XDel(ctx, key, epoch+"-2") // 0 began the stream, 1 is read
 			})
 		},
 		"an entry, and its place is taken": func(ctx context.Context, server *harness.Redis) error {
