@@ -300,6 +300,10 @@ func TestLostStream(t *testing.T) {
 	}
 }
 
+func said(id string) task.Event {
+	return task.Event{Message: &task.Message{ID: id, Role: task.User}}
+}
+
 // A server that comes back with less than it had doesn't let a process write over what another one wrote meanwhile.
 func TestVersionsThatWereLost(t *testing.T) {
 	t.Parallel()
@@ -316,7 +320,7 @@ func TestVersionsThatWereLost(t *testing.T) {
 	for _, k := range keys {
 		before[k] = admin.Dump(t.Context(), k).Val()
 	}
-	if err := tell(t.Context(), a, ref, piece("lost")); err != nil {
+	if err := tell(t.Context(), a, ref, said("lost")); err != nil {
 		t.Fatal(err)
 	}
 	if err := admin.FlushAll(t.Context()).Err(); err != nil {
@@ -327,14 +331,15 @@ func TestVersionsThatWereLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := tell(t.Context(), b, ref, piece("kept")); err != nil {
+	if err := tell(t.Context(), b, ref, said("kept")); err != nil {
 		t.Fatal(err)
 	}
-	if err := tell(t.Context(), a, ref, piece(", too")); err != nil {
+	if err := tell(t.Context(), a, ref, said("too")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := b.Get(t.Context(), ref); err != nil || got.Task.Artifacts[0].Parts[0].Text != "kept, too" {
-		t.Errorf("%+v, %v", got.Task.Artifacts, err)
+	got, err := b.Get(t.Context(), ref)
+	if err != nil || len(got.Task.History) != 2 || got.Task.History[0].ID != "kept" || got.Task.History[1].ID != "too" {
+		t.Errorf("%+v, %v", got.Task.History, err)
 	}
 }
 

@@ -76,6 +76,17 @@ func together(t *testing.T, c Cluster) {
 	}); !errors.Is(err, boom) {
 		t.Errorf("an old record was believed: %v", err)
 	}
+	ref = kept(t, a, "t2", task.Working)
+	tell(t, a, ref, piece("one", false))
+	tell(t, b, ref, status(task.InputRequired))
+	if _, err := a.Update(t.Context(), ref, func(r *task.Record) ([]task.Event, error) {
+		if r.Task.Status.State == task.Working {
+			return nil, boom
+		}
+		return nil, nil
+	}); err != nil {
+		t.Errorf("an old record was refused: %v", err)
+	}
 }
 
 func everywhere(t *testing.T, c Cluster) {
