@@ -43,11 +43,15 @@ type answerDoc struct {
 
 func (c *cli) invokeCmd() *cobra.Command {
 	var in invocation
+	var far farAgent
 	var message, file string
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "invoke AGENT -m TEXT | -f FILE|-", Short: "Ask an agent, through the OpenAI-compatible door of one of its instances",
-		Example: "  agentctl invoke mse-nacos-helper -m \"which config sets the timeout?\"\n  echo hello | agentctl invoke mse-nacos-helper -f - --stream", Args: args(1, 1),
+		Use: "invoke AGENT | --a2a URL -m TEXT | -f FILE|-", Short: "Ask an agent, through the OpenAI-compatible door of one of its instances, or any agent by A2A",
+		Example: `  agentctl invoke mse-nacos-helper -m "which config sets the timeout?"
+  echo hello | agentctl invoke mse-nacos-helper -f - --stream
+  agentctl invoke --a2a https://agent.example.com -m "which day?"
+  agentctl invoke --a2a https://agent.example.com --task ID -m "on Monday"`, Args: args(0, 1),
 		ValidArgsFunction: c.completer(kindAgent),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := in.out.check(); err != nil {
@@ -62,8 +66,18 @@ func (c *cli) invokeCmd() *cobra.Command {
 					return err
 				}
 				message = string(b)
-			case message == "":
+			case message == "" && far.task == "":
 				return failf(exitUsage, "give -m TEXT, or -f - to read standard input", "nothing to ask")
+			}
+			if far.address != "" {
+				in.text = message
+				return c.invokeA2A(cmd.Context(), far, in, names, timeout)
+			}
+			if err := far.alone(cmd); err != nil {
+				return err
+			}
+			if len(names) == 0 {
+				return failf(exitUsage, "usage: "+cmd.UseLine(), "which agent? name it, or give its address with --a2a")
 			}
 			in.agent, in.text = strings.TrimPrefix(names[0], "agent/"), message
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -74,12 +88,13 @@ func (c *cli) invokeCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&message, "message", "m", "", "what to ask")
 	f.StringVarP(&file, "filename", "f", "", `file with what to ask; "-": standard input`)
-	f.StringVar(&in.session, "session", "", "go on with this session; without one the question stands alone")
+	f.StringVar(&in.session, "session", "", "go on with this session (with --a2a: context); without one the question stands alone")
 	f.Int64Var(&in.revision, "revision", 0, "ask an instance that runs this revision")
 	f.BoolVar(&in.stream, "stream", false, "print the answer as it comes (with -o json one chunk a line)")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "give up after it")
 	in.key.bind(cmd)
 	in.out.bind(cmd)
+	far.bind(cmd)
 	return cmd
 }
 

@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 //	securefake DIR      the same over TLS; its authority is in $WORK/ca.pem, and $SECURE is its HOST:PORT
 //	door DIR            an instance's HTTP door: DIR/answers.yaml, DIR/config.json, DIR/status; $DOOR names it. DIR/approvals.json is what
 //	                    waits there, what is decided is noted in DIR/decided.json, and DIR/key is what an approver must show
+//	a2a [stream] [key=KEY]   an A2A agent whose first interface doesn't answer; $AGENT names it, $AGENT_HOST is its HOST:PORT
+//	awaited WHAT        wait until that agent is polled about a slow task ("arrived"), or it was "canceled"
 //	code N COMMAND...   run COMMAND and insist on exit code N
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -49,7 +51,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fake": fake, "securefake": secureFake, "door": door, "code": code},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fake": fake, "securefake": secureFake, "door": door, "code": code, "a2a": a2aAgent, "awaited": awaited},
 	})
 }
 
