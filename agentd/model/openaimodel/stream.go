@@ -128,6 +128,7 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 			idle.Stop()
 		}
 	}()
+	var c wireChunk // one for all: what is taken of it is in slices of its own
 	for {
 		raw, err := events.next()
 		if err != nil {
@@ -138,7 +139,7 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 			}
 			return err
 		}
-		var c wireChunk
+		c = wireChunk{}
 		if err := json.Unmarshal(raw, &c); err != nil {
 			if a.finish != "" {
 				return m.end(a, io.EOF, false, r, out)

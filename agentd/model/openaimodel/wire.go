@@ -1,8 +1,10 @@
 package openaimodel
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 )
 
 // wireAnswer is what counts of a whole answer.
@@ -80,7 +82,11 @@ type wireContent struct{ text, thinking string }
 // UnmarshalJSON reads both, and null.
 func (c *wireContent) UnmarshalJSON(b []byte) error {
 	switch {
-	case len(b) > 0 && b[0] == '"':
+	case len(b) > 1 && b[0] == '"':
+		if plain := b[1 : len(b)-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) { // most pieces of a stream; b is valid JSON already
+			c.text = string(plain)
+			return nil
+		}
 		return json.Unmarshal(b, &c.text)
 	case string(b) == "null":
 		return nil

@@ -110,43 +110,56 @@ func (s scenario) measure(ctx context.Context, o options, w *world) (row, error)
 	all := map[string][]measured{}
 	for round := range o.rounds + 1 {
 		for _, system := range s.systems() {
-			j, pid, err := s.job(w, system)
-			if err != nil {
-				return r, err
-			}
-			before, err := cpuOf(pid)
-			if err != nil {
-				return r, err
-			}
 			d := o.each
 			if round == 0 {
 				d /= 3 // warms up: connections, heaps
 			}
-			l := drive(ctx, j, s.workers, d)
-			if err := ctx.Err(); err != nil {
-				return r, err
-			}
-			if l.failed > 0 || len(l.took) == 0 {
-				return r, fmt.Errorf("%s: %d of %d requests failed: %w", system, l.failed, l.failed+len(l.took), l.fault)
-			}
-			after, err := cpuOf(pid)
+			m, err := s.once(ctx, w, system, d)
 			if err != nil {
-				return r, err
+				return r, fmt.Errorf("%s: %w", system, err)
 			}
 			if round > 0 {
-				all[system] = append(all[system], measured{RPS: l.rps(), P50: l.quantile(0.5), P99: l.quantile(0.99), CPU: ms(after-before) / float64(len(l.took))})
+				all[system] = append(all[system], m)
 			}
 		}
 	}
 	for system, ms := range all {
-		r.Systems[system] = measured{
-			RPS: median(ms, func(m measured) float64 { return m.RPS }),
-			P50: median(ms, func(m measured) float64 { return m.P50 }),
-			P99: median(ms, func(m measured) float64 { return m.P99 }),
-			CPU: median(ms, func(m measured) float64 { return m.CPU }),
-		}
+		r.Systems[system] = medians(ms)
 	}
 	return r, nil
+}
+
+// once measures one system for a while.
+func (s scenario) once(ctx context.Context, w *world, system string, d time.Duration) (measured, error) {
+	j, pid, err := s.job(w, system)
+	if err != nil {
+		return measured{}, err
+	}
+	before, err := cpuOf(pid)
+	if err != nil {
+		return measured{}, err
+	}
+	l := drive(ctx, j, s.workers, d)
+	if err := ctx.Err(); err != nil {
+		return measured{}, err
+	}
+	if l.failed > 0 || len(l.took) == 0 {
+		return measured{}, fmt.Errorf("%d of %d requests failed: %w", l.failed, l.failed+len(l.took), l.fault)
+	}
+	after, err := cpuOf(pid)
+	if err != nil {
+		return measured{}, err
+	}
+	return measured{RPS: l.rps(), P50: l.quantile(0.5), P99: l.quantile(0.99), CPU: ms(after-before) / float64(len(l.took))}, nil
+}
+
+func medians(ms []measured) measured {
+	return measured{
+		RPS: median(ms, func(m measured) float64 { return m.RPS }),
+		P50: median(ms, func(m measured) float64 { return m.P50 }),
+		P99: median(ms, func(m measured) float64 { return m.P99 }),
+		CPU: median(ms, func(m measured) float64 { return m.CPU }),
+	}
 }
 
 func median(ms []measured, f func(measured) float64) float64 {
