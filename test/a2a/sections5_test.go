@@ -1,4 +1,8 @@
 package a2a
 
-// sections5 are the bindings, security, discovery, and what follows them in the specification.
-func sections5() []requirement { return nil }
+import "slices"
+
+// sections5 are push notifications and versions, and everything from section 5 on.
+func sections5() []requirement {
+	return slices.Concat(pushConfigs(), notifications(), versions(), extensions(), equivalence(), jsonConventions(), security(), discovery(), overJSONRPC(), overGRPC(), overREST(), scoping(), safety())
+}
