@@ -122,9 +122,7 @@ func frame(m proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := make([]byte, 5)
-	binary.BigEndian.PutUint32(head[1:], uint32(len(b))) // #nosec G115 -- a seed
-	return append(head, b...), nil
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...), nil // #nosec G115 -- a seed
 }
 
 // FuzzGRPC puts what comes in a request's body to the door as it is: the frames, their flags and lengths too.

@@ -128,7 +128,7 @@ func (c *crowd) join(t *testing.T, by client, op string, req proto.Message) *rea
 func TestAThousandStreams(t *testing.T) { //nolint:paralleltest // it reads the heap and the goroutines of the process
 	mine := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections() //nolint:forcetypeassert // it is one
+		http.DefaultClient.CloseIdleConnections()
 		goleak.VerifyNone(t, mine)
 	})
 	gate := make(chan struct{})
@@ -197,9 +197,8 @@ func TestAThousandStreams(t *testing.T) { //nolint:paralleltest // it reads the 
 	}
 	t.Logf("who stalled saw %d events of %d", len(late.events), len(began[0].events))
 	stalled.close()
-	began, groups, clients = nil, nil, nil
 
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections() //nolint:forcetypeassert // it is one
+	http.DefaultClient.CloseIdleConnections()
 	const streams = manyTasks + watched*watchersOf
 	perStream := (open - before) / streams
 	t.Logf("%d streams: %d KB of memory each, on both of their ends; %d MB before", streams, perStream>>10, before>>20)
