@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/agentry/agentry/agentd/door/heartbeat"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/internal/errs"
@@ -67,7 +68,9 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request) {
 	if asked.Stream {
 		s := newStream(w, id, turn.Agent, asked.StreamOptions != nil && asked.StreamOptions.IncludeUsage)
 		defer s.close()
-		res, err := turn.Do(ctx, s.delta)
+		heart := heartbeat.Start(d.cfg.KeepAlive, s.beat)
+		res, err := turn.Do(ctx, func(delta run.Delta) error { return heart.Say(func() error { return s.delta(delta) }) })
+		heart.Stop()
 		d.finish(w, s, turn, res, err)
 		return
 	}

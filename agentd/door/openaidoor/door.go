@@ -39,6 +39,7 @@ type Config struct {
 	Runner      *run.Runner
 	MaxBody     int64 // bytes of a request, beside the front's own bound; 0: none
 	BodyTimeout time.Duration
+	KeepAlive   time.Duration                 // how long a stream is silent at most; 0: heartbeat.Every
 	Propagator  propagation.TextMapPropagator // nil: W3C trace context
 }
 

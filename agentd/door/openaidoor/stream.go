@@ -63,6 +63,14 @@ func (s *stream) delta(d run.Delta) error {
 	return s.flush()
 }
 
+// beat shows that the stream lives, by a comment. It begins a stream that has not begun: an error that comes later is one of the stream then.
+func (s *stream) beat() {
+	s.buf = s.buf[:0]
+	s.begin()
+	s.buf = append(s.buf, ": keep-alive\n\n"...)
+	_ = s.flush() // whoever is gone is noticed by the request's end
+}
+
 func (s *stream) chunk(field, text string) {
 	quoted, err := json.Marshal(text)
 	if err != nil {

@@ -39,6 +39,7 @@ const storeTimeout = 10 * time.Second
 type Config struct {
 	Runner      *run.Runner
 	BodyTimeout time.Duration
+	KeepAlive   time.Duration                 // how long a stream is silent at most; 0: heartbeat.Every
 	Propagator  propagation.TextMapPropagator // nil: W3C trace context
 }
 

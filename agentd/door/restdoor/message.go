@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/agentry/agentry/agentd/door/heartbeat"
 	"github.com/agentry/agentry/agentd/engine"
 	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/agentd/run"
@@ -74,7 +75,9 @@ func (d *Door) message(w http.ResponseWriter, r *http.Request) {
 	if req.Stream {
 		s := &events{w: w, rc: http.NewResponseController(w)}
 		defer s.close()
-		res, err := turn.Do(ctx, s.delta)
+		heart := heartbeat.Start(d.cfg.KeepAlive, s.beat)
+		res, err := turn.Do(ctx, func(delta run.Delta) error { return heart.Say(func() error { return s.delta(delta) }) })
+		heart.Stop()
 		d.finish(w, s, turn, req.Session, res, err)
 		return
 	}
@@ -199,6 +202,21 @@ func (s *events) send(name string, v any) error {
 	if err != nil {
 		return err
 	}
+	s.buf.Reset()
+	s.buf.WriteString("event: " + name + "\ndata: ")
+	s.buf.Write(b)
+	s.buf.WriteString("\n\n")
+	return s.flush()
+}
+
+// beat shows that the stream lives, by a comment. It begins a stream that has not begun: an error that comes later is one of the stream then.
+func (s *events) beat() {
+	s.buf.Reset()
+	s.buf.WriteString(": keep-alive\n\n")
+	_ = s.flush() // whoever is gone is noticed by the request's end
+}
+
+func (s *events) flush() error {
 	if !s.begun {
 		s.begun = true
 		h := s.w.Header()
@@ -207,10 +225,6 @@ func (s *events) send(name string, v any) error {
 		h.Set("X-Accel-Buffering", "no")
 		s.w.WriteHeader(http.StatusOK)
 	}
-	s.buf.Reset()
-	s.buf.WriteString("event: " + name + "\ndata: ")
-	s.buf.Write(b)
-	s.buf.WriteString("\n\n")
 	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
 	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
 		return err
