@@ -275,7 +275,7 @@ func (p *farPrinter) stream(ev a2aclient.Event) {
 			shown = &strings.Builder{}
 			p.shown[id] = shown
 		}
-		fresh := ""
+		var fresh string
 		if about != nil && about.GetAppend() && shown.Len() > 0 {
 			fresh = partsText(about.GetArtifact().GetParts())
 		} else {

@@ -176,14 +176,14 @@ func (f *farAgent) sent(id, text string) string {
 	} else if f.tasks[id] == "" {
 		return ""
 	}
-	switch {
-	case text == "reply":
+	switch text {
+	case "reply":
 		return `{"message":{"messageId":"m1","contextId":"c","role":"ROLE_AGENT","parts":[{"text":"just a word"}]}}`
-	case text == "ask":
+	case "ask":
 		f.tasks[id] = task(id, "INPUT_REQUIRED", "", "Which day?")
-	case text == "fail":
+	case "fail":
 		f.tasks[id] = task(id, "FAILED", "", "out of luck")
-	case text == "slow":
+	case "slow":
 		f.tasks[id] = task(id, "WORKING", "", "")
 	default:
 		f.tasks[id] = task(id, "COMPLETED", "all done", "")

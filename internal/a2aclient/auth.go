@@ -3,6 +3,7 @@ package a2aclient
 import (
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -80,12 +81,10 @@ func (e *endpoint) placeKey(s *pb.APIKeySecurityScheme, value string) bool {
 		e.query = url.Values{name: {value}}
 		return true
 	case "cookie":
-		c := &http.Cookie{Name: name, Value: value}
-		if grpc || c.Valid() != nil {
+		if grpc || !httpguts.ValidHeaderFieldName(name) || strings.ContainsAny(value, " \";,\\") {
 			return false
 		}
-		e.header.Set("Cookie", c.Name+"="+c.Value)
-		return true
+		return e.set("Cookie", name+"="+value) == nil
 	default:
 		return false
 	}
@@ -99,7 +98,7 @@ func (e *endpoint) set(name, value string) error {
 	return nil
 }
 
-// link gives the URL of a path below the interface's own, with the key if it goes there. path is escaped.
+// url gives the URL of a path below the interface's own, with the key if it goes there. path is escaped.
 func (e *endpoint) url(path string, query url.Values) string {
 	u := *e.base
 	u.Fragment = ""
@@ -110,12 +109,8 @@ func (e *endpoint) url(path string, query url.Values) string {
 		}
 	}
 	q := u.Query()
-	for name, values := range query {
-		q[name] = values
-	}
-	for name, values := range e.query {
-		q[name] = values
-	}
+	maps.Copy(q, query)
+	maps.Copy(q, e.query)
 	u.RawQuery = q.Encode()
 	return u.String()
 }

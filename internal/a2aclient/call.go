@@ -152,26 +152,7 @@ func (a *Agent) stream(ctx context.Context, op operation, req message) events {
 	return func(yield func(*pb.StreamResponse, error) bool) {
 		var faults []error
 		for _, e := range a.order() {
-			t, err := a.transport(e)
-			if err != nil {
-				faults = append(faults, err)
-				continue
-			}
-			began := false
-			err = nil
-			for ev, fault := range t.stream(ctx, op, a.tenanted(req, e)) {
-				if fault != nil {
-					err = e.hinted(fault)
-					break
-				}
-				if !began {
-					began = true
-					a.stick(e)
-				}
-				if !yield(ev, nil) {
-					return
-				}
-			}
+			began, err := a.streamAt(ctx, e, op, req, yield)
 			if err == nil {
 				return
 			}
@@ -182,6 +163,27 @@ func (a *Agent) stream(ctx context.Context, op operation, req message) events {
 		}
 		yield(nil, joined(faults))
 	}
+}
+
+// streamAt reads a stream of one interface. No error: it ended, or its reader left.
+func (a *Agent) streamAt(ctx context.Context, e *endpoint, op operation, req message, yield func(*pb.StreamResponse, error) bool) (began bool, err error) {
+	t, err := a.transport(e)
+	if err != nil {
+		return false, err
+	}
+	for ev, err := range t.stream(ctx, op, a.tenanted(req, e)) {
+		if err != nil {
+			return began, e.hinted(err)
+		}
+		if !began {
+			began = true
+			a.stick(e)
+		}
+		if !yield(ev, nil) {
+			return began, nil
+		}
+	}
+	return began, nil
 }
 
 // joined gives several faults as one; where any of them may have been performed, the whole may.

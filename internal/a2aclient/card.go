@@ -67,22 +67,29 @@ func bare(u *url.URL) string {
 }
 
 func (w *web) fetchCard(ctx context.Context, u *url.URL, etag string) (fetched, error) {
-	b, resp, err := w.get(ctx, u, etag)
+	b, from, err := w.get(ctx, u, etag)
 	if err != nil {
 		return fetched{}, err
 	}
-	got := fetched{body: b, at: resp.Request.URL, etag: resp.Header.Get("ETag"), maxAge: maxAge(resp.Header), same: resp.StatusCode == http.StatusNotModified}
+	got := fetched{body: b, at: from.url, etag: from.header.Get("ETag"), maxAge: maxAge(from.header), same: from.same}
 	if len(got.etag) > 256 {
 		got.etag = ""
 	}
 	return got, nil
 }
 
+// origin is where a document came from.
+type origin struct {
+	url    *url.URL // after redirects
+	header http.Header
+	same   bool // as the one with the ETag
+}
+
 // get reads a small public document.
-func (w *web) get(ctx context.Context, u *url.URL, etag string) ([]byte, *http.Response, error) {
+func (w *web) get(ctx context.Context, u *url.URL, etag string) ([]byte, origin, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
-		return nil, nil, errs.New(errs.Invalid, "%s is no URL", bare(u))
+		return nil, origin{}, errs.New(errs.Invalid, "%s is no URL", bare(u))
 	}
 	req.Header.Set("Accept", a2a.MediaJSON)
 	req.Header.Set(a2a.HeaderVersion, a2a.Version)
@@ -91,25 +98,25 @@ func (w *web) get(ctx context.Context, u *url.URL, etag string) ([]byte, *http.R
 	}
 	resp, err := w.cards.Do(req)
 	if err != nil {
-		return nil, nil, link(false, bare(u), err)
+		return nil, origin{}, link(false, bare(u), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch {
 	case resp.StatusCode == http.StatusNotModified && etag != "":
-		return nil, resp, nil
+		return nil, origin{resp.Request.URL, resp.Header, true}, nil
 	case missing(resp.StatusCode):
-		return nil, nil, errs.New(errs.NotFound, "%s: %s", bare(u), resp.Status)
+		return nil, origin{}, errs.New(errs.NotFound, "%s: %s", bare(u), resp.Status)
 	case resp.StatusCode != http.StatusOK:
-		return nil, nil, errs.New(kindOf(ofHTTP(resp.StatusCode)), "%s: %s", bare(u), clip(resp.Status))
+		return nil, origin{}, errs.New(kindOf(ofHTTP(resp.StatusCode)), "%s: %s", bare(u), clip(resp.Status))
 	}
 	b, err := io.ReadAll(resp.Body)
 	if errors.Is(err, egress.ErrTooLarge) {
-		return nil, nil, errs.New(errs.Invalid, "%s: larger than %d bytes", bare(u), a2a.MaxCard)
+		return nil, origin{}, errs.New(errs.Invalid, "%s: larger than %d bytes", bare(u), a2a.MaxCard)
 	}
 	if err != nil {
-		return nil, nil, link(false, bare(u), err)
+		return nil, origin{}, link(false, bare(u), err)
 	}
-	return b, resp, nil
+	return b, origin{url: resp.Request.URL, header: resp.Header}, nil
 }
 
 // maxAge reads Cache-Control.

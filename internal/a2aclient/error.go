@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -137,12 +138,7 @@ func isReason(err error, reasons ...a2a.Reason) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	for _, r := range reasons {
-		if e.Reason == r {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(reasons, e.Reason)
 }
 
 // known are the reasons that a code of JSON-RPC stands for.

@@ -137,26 +137,13 @@ func (t *jsonrpc) stream(ctx context.Context, op operation, req message) events 
 			yield(one, nil)
 			return
 		}
-		for data, err := range sse(resp, t.limit) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			ev := &pb.StreamResponse{}
+		each(resp, t.limit, func(data []byte, ev *pb.StreamResponse) error {
 			var a rpcAnswer
 			if json.Unmarshal(data, &a) != nil {
-				err = invalid("an event can't be read")
-			} else {
-				err = a.read(ev)
+				return invalid("an event can't be read")
 			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(ev, nil) {
-				return
-			}
-		}
+			return a.read(ev)
+		}, yield)
 	}
 }
 

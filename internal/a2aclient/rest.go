@@ -30,7 +30,7 @@ type route struct {
 // routeOf gives an operation's request, without the tenant in its body.
 func routeOf(op operation, req message) (route, error) {
 	out := route{method: http.MethodGet, query: url.Values{}}
-	tenant := ""
+	var tenant string
 	task := func(id string) string { return "/tasks/" + url.PathEscape(id) }
 	switch r := req.(type) {
 	case *pb.SendMessageRequest:
@@ -174,13 +174,7 @@ func (t *rest) stream(ctx context.Context, op operation, req message) events {
 			yield(nil, err)
 			return
 		}
-		resp, err := t.send(ctx, r, true)
-		if err == nil && op == opSubscribe && (resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusNotFound) {
-			// The proto has it at GET, the text at POST: who serves one of them only is asked by the other.
-			if again, fault := t.again(ctx, r, resp); again != nil || fault != nil {
-				resp, err = again, fault
-			}
-		}
+		resp, err := t.open(ctx, op, r)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -195,20 +189,25 @@ func (t *rest) stream(ctx context.Context, op operation, req message) events {
 			yield(one, nil)
 			return
 		}
-		for data, err := range sse(resp, t.limit) {
-			ev := &pb.StreamResponse{}
-			if err == nil && a2a.Unmarshal(data, ev) != nil {
-				err = invalid("an event can't be read")
+		each(resp, t.limit, func(data []byte, ev *pb.StreamResponse) error {
+			if a2a.Unmarshal(data, ev) != nil {
+				return invalid("an event can't be read")
 			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(ev, nil) {
-				return
-			}
-		}
+			return nil
+		}, yield)
 	}
+}
+
+// open asks for a stream. The proto has subscriptions at GET, the text at POST: who serves one of them only is asked by the other.
+func (t *rest) open(ctx context.Context, op operation, r route) (*http.Response, error) {
+	resp, err := t.send(ctx, r, true)
+	if err != nil || op != opSubscribe || (resp.StatusCode != http.StatusMethodNotAllowed && resp.StatusCode != http.StatusNotFound) {
+		return resp, err
+	}
+	if again, err := t.again(ctx, r, resp); again != nil || err != nil {
+		return again, err
+	}
+	return resp, nil
 }
 
 // again asks for a subscription by POST. The answer to GET stays open where nothing more is known by POST.

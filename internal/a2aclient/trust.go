@@ -208,8 +208,8 @@ func (w *web) named(ctx context.Context, signed []header, card *url.URL) (keys [
 			continue
 		}
 		asked = append(asked, h.JKU)
-		b, resp, err := w.get(ctx, u, "")
-		if err != nil || egress.Origin(resp.Request.URL) != egress.Origin(card) {
+		b, from, err := w.get(ctx, u, "")
+		if err != nil || egress.Origin(from.url) != egress.Origin(card) {
 			why = "the card's key can't be fetched"
 			continue
 		}
