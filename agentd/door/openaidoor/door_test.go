@@ -86,7 +86,7 @@ type door struct {
 	source *source
 }
 
-func open(t *testing.T) *door {
+func open(t *testing.T, change ...func(*openaidoor.Config)) *door {
 	t.Helper()
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
@@ -102,7 +102,11 @@ func open(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := openaidoor.New(openaidoor.Config{Runner: r, MaxBody: 64 << 10})
+	cfg := openaidoor.Config{Runner: r, MaxBody: 64 << 10}
+	for _, f := range change {
+		f(&cfg)
+	}
+	h, err := openaidoor.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

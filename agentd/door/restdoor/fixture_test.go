@@ -116,7 +116,7 @@ type world struct {
 	router routers.Router
 }
 
-func open(tb testing.TB) *world {
+func open(tb testing.TB, change ...func(*restdoor.Config)) *world {
 	tb.Helper()
 	store, err := inmemory.NewStore(inmemory.StoreConfig{})
 	if err != nil {
@@ -149,7 +149,11 @@ func open(tb testing.TB) *world {
 			tb.Error(err)
 		}
 	})
-	door, err := restdoor.New(restdoor.Config{Runner: r, BodyTimeout: 2 * time.Second})
+	cfg := restdoor.Config{Runner: r, BodyTimeout: 2 * time.Second}
+	for _, f := range change {
+		f(&cfg)
+	}
+	door, err := restdoor.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
