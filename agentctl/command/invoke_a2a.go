@@ -196,6 +196,8 @@ func (f farAgent) failed(err error) error {
 	switch errs.KindOf(err) {
 	case errs.Unauthenticated:
 		return failf(exitPermission, "give the agent's key by AGENTCTL_AGENT_KEY or --key; --key-origin where its interface isn't at the card's origin", "%s: %w", f.address, err)
+	case errs.Denied: // logging in at the control plane doesn't help
+		return failf(exitPermission, "", "%s: %w", f.address, err)
 	case errs.Invalid, errs.Unsupported: // what is there, not how it was asked
 		return failf(exitFailure, "", "%s: %w", f.address, err)
 	default:
