@@ -68,7 +68,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// Every requirement is complete, and the MUSTs are at least as many as those of the protocol's own kit.
+// Every requirement is complete, and the MUSTs that have a test are at least as many as those of the protocol's own kit.
 func TestTable(t *testing.T) {
 	t.Parallel()
 	const kit = 114
@@ -78,7 +78,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s comes twice", r.id)
 		}
 		seen[r.id] = true
-		if r.level == must {
+		if r.level == must && (r.test != nil || r.once != nil || r.elsewhere != "") {
 			musts++
 		}
 		if err := r.check(); err != nil {
@@ -86,7 +86,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	if musts < kit {
-		t.Errorf("%d MUSTs, want %d or more", musts, kit)
+		t.Errorf("%d MUSTs have a test, want %d or more", musts, kit)
 	}
 }
 
@@ -108,8 +108,6 @@ func (r requirement) check() error {
 		return fmt.Errorf("neither a test nor a reason")
 	case partly && r.without == "" && r.elsewhere == "":
 		return fmt.Errorf("say why it is not tested on every binding")
-	case r.level == must && r.without == "" && r.test == nil && r.once == nil && r.elsewhere == "":
-		return fmt.Errorf("a MUST without a test")
 	}
 	return r.elsewhereIs()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -123,11 +124,11 @@ func anyJSON() object {
 
 // textOf joins the texts of parts.
 func textOf(parts []*pb.Part) string {
-	out := ""
+	var out strings.Builder
 	for _, p := range parts {
-		out += p.GetText()
+		out.WriteString(p.GetText())
 	}
-	return out
+	return out.String()
 }
 
 // until waits for a task to be in a state.
@@ -231,6 +232,9 @@ func modes() []requirement {
 			id: "MODE-8", section: "3.2.2", level: should, what: "the agent goes by acceptedOutputModes",
 			without: "not done: an answer is text, and what its model attaches; the field is read and has no effect",
 		},
-		onClients("MODE-9", "3.2.2", must, "who does not wait polls, subscribes, or has himself told"),
+		{
+			id: "MODE-9", section: "3.2.2", level: must, what: "a client that does not wait follows the task itself",
+			elsewhere: "agentd/door/a2adoor: TestFollowEndsAsTheTaskDoes, TestFollowOutlivesCutConnections",
+		},
 	}
 }

@@ -410,7 +410,10 @@ func extendedCards() []requirement {
 				c.at(c.world.open).refused(t, extendedCard, `{}`, "UNSUPPORTED_OPERATION")
 			},
 		},
-		onClients("XCARD-4", "3.1.11", must, "show credentials of a scheme that the public card declares"),
+		{
+			id: "XCARD-4", section: "3.1.11", level: must, what: "a client shows credentials of a scheme that the public card declares",
+			elsewhere: "agentd/door/a2adoor: TestTheClientShowsItsKey",
+		},
 		onClients("XCARD-5", "3.1.11", should, "let the extended card take the place of the public one"),
 	}
 }

@@ -90,9 +90,9 @@ func (c caller) waiting(t *testing.T, more ...any) *pb.Task {
 }
 
 // working makes a task that works for a minute; it is canceled when the test ends.
-func (c caller) working(t *testing.T, more ...any) *pb.Task {
+func (c caller) working(t *testing.T) *pb.Task {
 	t.Helper()
-	task := c.send(t, message(t, "hang", append([]any{"configuration.returnImmediately", true}, more...)...))
+	task := c.send(t, message(t, "hang", "configuration.returnImmediately", true))
 	if state := task.GetStatus().GetState(); over(state) {
 		t.Fatalf("the task is %s already", state)
 	}

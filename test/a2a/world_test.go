@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -262,10 +263,9 @@ func (c caller) at(a *agent) caller {
 // seen gives the model's last request for a message. The message's id is its name among all.
 func (a *agent) seen(t *testing.T, messageID string) scriptmodel.Seen {
 	t.Helper()
-	all := a.world.asked.Requests()
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Metadata["message_id"] == messageID {
-			return all[i]
+	for _, seen := range slices.Backward(a.world.asked.Requests()) {
+		if seen.Metadata["message_id"] == messageID {
+			return seen
 		}
 	}
 	t.Fatalf("the model was not asked about %s", messageID)
