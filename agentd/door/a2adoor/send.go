@@ -133,7 +133,9 @@ func (d *Door) open(c call, a asked, x *execution) {
 	x.ref, x.begin, x.turn = rec.Ref(), rec, 1
 	x.lonely = slices.Contains(c.face.Builtins, toolReply)
 	x.start = func(ctx context.Context) (*run.Turn, error) {
-		return d.cfg.Runner.Start(ctx, d.request(ctx, c, a, rec))
+		req := d.request(ctx, c, a, rec)
+		req.Stream = x.watched || a.config.GetReturnImmediately() // else the caller gets the task's ID with its end: nobody waits for pieces
+		return d.cfg.Runner.Start(ctx, req)
 	}
 }
 
