@@ -1,5 +1,6 @@
 // A stream that says nothing for longer than a proxy waits, as npm's openai reads it. BASE_URL is the door, CLIENTS are the clients' packages. The model answers
 // after 17 seconds, or not at all where it is asked to break.
+import assert from 'node:assert/strict';
 
 const baseURL = process.env.BASE_URL;
 

@@ -16,7 +16,7 @@ func TestHeart(t *testing.T) {
 		h := heartbeat.Start(0, func() { beats++ })
 		said := func(after time.Duration, want int) {
 			t.Helper()
-			time.Sleep(after) // the bubble's clock
+			<-time.After(after) // by the bubble's clock
 			synctest.Wait()
 			if beats != want {
 				t.Errorf("%d beats, want %d", beats, want)
