@@ -9,6 +9,7 @@ import (
 
 	"github.com/agentry/agentry/agentd/assembler"
 	"github.com/agentry/agentry/agentd/tool/mcptool"
+	"github.com/agentry/agentry/internal/a2a"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
@@ -106,4 +107,10 @@ func value(v spec.Value, c assembler.Credentials) func() secret.Value {
 		s, _ := c(v.Ref)
 		return s
 	}
+}
+
+// signingKey judges the key of the A2A card.
+func signingKey(key secret.Value) error {
+	_, err := a2a.NewSigner([]byte(key.Reveal()))
+	return err
 }

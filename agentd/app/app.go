@@ -131,7 +131,7 @@ func (d *daemon) build() (err error) {
 	}
 	d.assembler, err = assembler.New(assembler.Config{
 		Namespace: d.cfg.Namespace, Capabilities: spec.ThisRelease(), ModelBaseURL: d.cfg.ModelBaseURL,
-		Permit: guard.CheckURL,
+		Permit: guard.CheckURL, SigningKey: signingKey,
 		Models: models{openaimodel.NewTransports(guard), d.log}, Servers: servers{guard, d.tracing.Propagator, d.log}, Storages: storage, Log: d.log,
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/agentry/agentry/internal/errs"
 	"github.com/agentry/agentry/internal/manifest"
 	"github.com/agentry/agentry/internal/phase"
+	"github.com/agentry/agentry/internal/secret"
 )
 
 const (
@@ -39,11 +40,13 @@ type Config struct {
 	ModelBaseURL string
 	// Permit judges a model's endpoint, which isn't probed, without connecting to it; it may look a name up for a moment, unless ctx has
 	// ended. nil: all are fine.
-	Permit   func(ctx context.Context, url string) error
-	Models   ModelFactory
-	Servers  ServerFactory
-	Storages StorageFactory
-	Log      *slog.Logger
+	Permit func(ctx context.Context, url string) error
+	// SigningKey says what is wrong with the key (PEM) of the A2A card; nil: every key is fine.
+	SigningKey func(key secret.Value) error
+	Models     ModelFactory
+	Servers    ServerFactory
+	Storages   StorageFactory
+	Log        *slog.Logger
 }
 
 // Assembler holds the running set. Apply is called by one goroutine at a time, everything else by any.

@@ -56,6 +56,7 @@ func (b *build) run(ctx context.Context) (v configclient.Verdict, ok bool) {
 	b.makeServers()
 	b.makeStorage()
 	b.makeApproval()
+	b.judgeSigning()
 	if b.refused() {
 		return b.rejection(), false
 	}

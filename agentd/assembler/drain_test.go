@@ -89,6 +89,12 @@ func TestConcurrencyLimit(t *testing.T) {
 	if _, _, err := a.Acquire(); !errs.Is(err, errs.Exhausted) {
 		t.Errorf("the second request: %v", err)
 	}
+	_, looked, err := a.Look()
+	if err != nil || a.InFlight() != 1 {
+		t.Errorf("who only looks is refused, or counted: %v", err)
+	} else {
+		looked()
+	}
 	release()
 	release()
 	if a.InFlight() != 0 {

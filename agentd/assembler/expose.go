@@ -2,6 +2,7 @@ package assembler
 
 import (
 	"github.com/agentry/agentry/agentd/run"
+	"github.com/agentry/agentry/internal/phase"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 )
@@ -44,6 +45,17 @@ func (b *build) expose(rt *run.Runtime) {
 	}
 	if e.CORS != nil {
 		rt.Inbound.Origins = e.CORS.Origins
+	}
+}
+
+// judgeSigning warns of a key that can't sign the card, which is then given unsigned.
+func (b *build) judgeSigning() {
+	settings, open := b.agent.Expose.A2ASettings()
+	if !open || settings.SigningKey.IsZero() || b.a.cfg.SigningKey == nil {
+		return
+	}
+	if err := b.a.cfg.SigningKey(b.valueOf(settings.SigningKey)()); err != nil {
+		b.fault(b.self, "expose.a2a.signingKey", phase.Invalid, phase.Warning, "the card is not signed: "+err.Error())
 	}
 }
 

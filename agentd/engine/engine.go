@@ -105,6 +105,7 @@ type (
 		State     State
 		Decisions []Decision
 		Answer    string
+		Images    []Image // of the answer
 	}
 	// Deadline says that the request's wall time is over. Usage is of the model call that it cut off.
 	Deadline struct{ Usage Usage }

@@ -22,7 +22,8 @@ type Loop struct {
 	same    map[string]int // calls by callKey; nil where nobody counts
 
 	round
-	mending  bool // the round before had malformed arguments
+	images   []Image // of a caller's answer, which the model has not seen yet
+	mending  bool    // the round before had malformed arguments
 	finished bool
 }
 

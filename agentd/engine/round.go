@@ -163,6 +163,10 @@ func (l *Loop) note() {
 		}
 		l.messages = append(l.messages, Message{Role: Tool, CallID: c.ID, Text: text})
 	}
+	if len(l.images) > 0 { // a tool's result has none on the wire
+		l.messages = append(l.messages, Message{Role: User, Text: "(the images of the answer)", Images: l.images})
+		l.images = nil
+	}
 }
 
 // conclude ends the request by a built-in tool's outcome.

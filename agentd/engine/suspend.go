@@ -134,7 +134,7 @@ func (l *Loop) resume(r Resume) []Effect {
 		return l.finish(ByFault, "the suspended request's state is broken")
 	}
 	if s.Kind != ForApproval {
-		return l.told(s, r.Answer)
+		return l.told(s, r.Answer, r.Images)
 	}
 	return l.decided(s, r.Decisions)
 }
@@ -152,7 +152,7 @@ func (s State) whole() bool {
 }
 
 // told goes on with the caller's answer. What was said so far becomes a turn of its own: the question belongs to it, the answer follows.
-func (l *Loop) told(s State, answer string) []Effect {
+func (l *Loop) told(s State, answer string, images []Image) []Effect {
 	for _, c := range l.calls {
 		if _, ok := l.results[c.ID]; !ok {
 			l.results[c.ID] = ToolResult{CallID: c.ID, Text: answer}
@@ -162,7 +162,8 @@ func (l *Loop) told(s State, answer string) []Effect {
 	if s.Text != "" {
 		said = s.Text + "\n\n" + s.Question
 	}
-	l.input = append(slices.Clip(l.input), Message{Role: Assistant, Text: said}, Message{Role: User, Text: answer})
+	l.input = append(slices.Clip(l.input), Message{Role: Assistant, Text: said}, Message{Role: User, Text: answer, Images: images})
+	l.images = images
 	l.text.Reset()
 	return l.observe()
 }

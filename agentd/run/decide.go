@@ -72,6 +72,7 @@ func (r *Runner) DecideAndRun(ctx context.Context, id string, d Decision) error 
 // Resume takes a run that waits for its caller (kinds input and auth) and gives a Turn that goes on with the newest user message of req as
 // the answer. req must be of the run's principal, else the run is errs.NotFound; its Session, if any, must be the run's.
 func (r *Runner) Resume(ctx context.Context, id string, req Request) (*Turn, error) {
+	answer := answerOf(req.Messages)
 	return r.take(ctx, id, taking{
 		check: func(w pending.Run) *Error {
 			switch {
@@ -79,7 +80,7 @@ func (r *Runner) Resume(ctx context.Context, id string, req Request) (*Turn, err
 				return noRun(id)
 			case w.Kind == pending.Approval:
 				return fail(errs.Precondition, CodeInvalid, "the run "+w.ID+" waits for approval, not for its caller")
-			case newest(req.Messages) == "":
+			case answer.Text == "":
 				return fail(errs.Invalid, CodeInvalid, "messages: no answer to the question of the run "+w.ID)
 			}
 			return nil
@@ -87,6 +88,19 @@ func (r *Runner) Resume(ctx context.Context, id string, req Request) (*Turn, err
 		decision: pending.Decision{By: req.Principal, Approved: true},
 		req:      req,
 	})
+}
+
+// answerOf gives the newest user message; one that has only images has words that say so.
+func answerOf(messages []engine.Message) engine.Message {
+	for _, m := range slices.Backward(messages) {
+		if m.Role == engine.User {
+			if m.Text == "" && len(m.Images) > 0 {
+				m.Text = "(an image)"
+			}
+			return m
+		}
+	}
+	return engine.Message{}
 }
 
 // taking is how a run is taken.
@@ -138,7 +152,8 @@ func (r *Runner) take(ctx context.Context, id string, how taking) (*Turn, error)
 		}
 		return t, t.drop(asError(err))
 	}
-	t.resume = &engine.Resume{State: k.State, Decisions: decisions(w, d), Answer: newest(how.req.Messages)}
+	answer := answerOf(how.req.Messages)
+	t.resume = &engine.Resume{State: k.State, Decisions: decisions(w, d), Answer: answer.Text, Images: answer.Images}
 	r.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "run resumed", slog.String("run", id), slog.String("kind", string(w.Kind)), slog.String("by", d.By), slog.Bool("approved", d.Approved),
 		slog.String("config", w.Config), slog.String("resumed_config", t.Config))
 	return t, nil

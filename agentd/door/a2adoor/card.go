@@ -167,19 +167,9 @@ func (k *keyCache) signer(face run.Face) *a2a.Signer {
 	defer k.mu.Unlock()
 	if k.key != sum {
 		k.key = sum
-		k.signed, _ = a2a.NewSigner(text) // SigningFault says what is wrong
+		k.signed, _ = a2a.NewSigner(text) // the config's status says what is wrong
 	}
 	return k.signed
-}
-
-// SigningFault says what is wrong with the configured signing key; nil: nothing, or there is none.
-func (d *Door) SigningFault() error {
-	settings, serves := d.cfg.Runner.A2A()
-	if serves != nil || settings.SigningKey == nil {
-		return nil //nolint:nilerr // where nothing serves nothing is signed
-	}
-	_, err := a2a.NewSigner([]byte(settings.SigningKey().Reveal()))
-	return err
 }
 
 // publicCard gives the bytes of the public card and their tag.

@@ -119,7 +119,4 @@ func TestSignedCard(t *testing.T) {
 	if err != nil || asked == "" {
 		t.Errorf("the card does not verify: %v", err)
 	}
-	if err := r.door.SigningFault(); err != nil {
-		t.Error(err)
-	}
 }

@@ -35,9 +35,6 @@ const (
 	writeTimeout = 30 * time.Second // one write to a reader who is slow
 	storeTimeout = 5 * time.Second  // a write into the store that the caller's leaving does not stop
 	lookAgain    = 500 * time.Millisecond
-	// tryOn is how long a piece of an answer is written again where the store is gone, endOn how long a task's end is.
-	tryOn = 10 * time.Second
-	endOn = 30 * time.Second
 	// holdTask is how long a task is not told of while the model may still answer by a lone message; startTask while it may still be refused.
 	holdTask  = time.Second
 	startTask = 100 * time.Millisecond
@@ -62,6 +59,15 @@ type Config struct {
 	Propagator propagation.TextMapPropagator // nil: W3C trace context
 	Log        *slog.Logger                  // nil: none
 	Now        func() time.Time              // nil: the wall clock; of the states' timestamps
+
+	patience patience
+}
+
+// patience is how long the door goes on where the store of tasks is gone.
+type patience struct {
+	try   time.Duration // to write a piece of an answer
+	end   time.Duration // to write a task's end
+	loose time.Duration // to see that a task should be worked on and isn't: more than any step of its beginning or end takes
 }
 
 // Extension is a protocol extension that the agent supports.
@@ -117,6 +123,9 @@ func New(cfg Config) (*Door, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.patience == (patience{}) {
+		cfg.patience = patience{try: 10 * time.Second, end: 30 * time.Second, loose: 15 * time.Second}
 	}
 	d := &Door{cfg: cfg, running: map[task.Ref]*execution{}, waiting: map[task.Ref]waits{}, loose: map[task.Ref]time.Time{}, closing: make(chan struct{})}
 	d.own = &place{store: cfg.Store, stop: func() {}}

@@ -233,10 +233,10 @@ var errEnded = errs.New(errs.Precondition, "the task has ended")
 // write writes events, and what beside changes of the record, into the task. x.mu is held. Where the store is gone it is tried again for a while, and
 // an attempt whose answer was lost is not made twice: nobody else tells anything of a task that is worked on but its end.
 func (x *execution) write(events []task.Event, beside func(*task.Record)) error {
-	limit := tryOn
+	limit := x.door.cfg.patience.try
 	for _, e := range events {
 		if e.Status != nil && (e.Status.State.Terminal() || e.Status.State.Interrupted()) {
-			limit = endOn
+			limit = x.door.cfg.patience.end
 		}
 	}
 	over := time.Now().Add(limit)

@@ -14,8 +14,6 @@ const (
 	maxInherit = 100 // tasks of the dead at a time
 	maxKept    = 1000
 	sweepEvery = 6 // looks of Run
-	// looseAfter is how long a task that should be worked on is seen not to be before it fails: more than any step of its beginning or end takes.
-	looseAfter = 15 * time.Second
 	hearAgain  = time.Second
 )
 
@@ -138,7 +136,7 @@ func (d *Door) sweep(ctx context.Context) {
 			d.await(p, rec)
 		case since.IsZero():
 			loose[ref] = now
-		case now.Sub(since) < looseAfter:
+		case now.Sub(since) < d.cfg.patience.loose:
 			loose[ref] = since
 		default:
 			d.takeOver(p, rec, "the agent lost the task: what came of it could not be written down")
