@@ -77,6 +77,9 @@ func (d *Door) lookAtWaiting(ctx context.Context) {
 	waiting := make(map[task.Ref]waits, maxLooks)
 	d.mu.Lock()
 	for ref, w := range d.waiting {
+		if w.place.shared != nil && w.place != d.current {
+			continue // its run is in a storage that is asked no more here, and may go on elsewhere
+		}
 		if waiting[ref] = w; len(waiting) == maxLooks {
 			break
 		}
