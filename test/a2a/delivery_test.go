@@ -27,7 +27,7 @@ func payloads() []requirement {
 			test: func(t *testing.T, c caller) {
 				h := newHook(t, nil)
 				task := c.completed(t, "configuration.taskPushNotificationConfig", object{"url": h.URL})
-				for _, n := range h.until(t, pb.TaskState_TASK_STATE_COMPLETED) { // the hook reads them strictly
+				for _, n := range h.completed(t) { // the hook reads them strictly
 					if n.method != http.MethodPost || n.header.Get("Content-Type") != "application/a2a+json" || len(plainJSON(t, n.body)) != 1 {
 						t.Errorf("%s %v %s", n.method, n.header, n.body)
 					}
@@ -43,7 +43,7 @@ func payloads() []requirement {
 				for scheme, credentials := range map[string]string{"Bearer": "tok-123", "Basic": "dXNlcjpwYXNz"} {
 					h := newHook(t, nil)
 					c.completed(t, "configuration.taskPushNotificationConfig", object{"url": h.URL, "authentication": object{"scheme": scheme, "credentials": credentials}})
-					for _, n := range h.until(t, pb.TaskState_TASK_STATE_COMPLETED) {
+					for _, n := range h.completed(t) {
 						if n.header.Get("Authorization") != scheme+" "+credentials {
 							t.Errorf("%s: %v", scheme, n.header)
 						}
@@ -56,7 +56,7 @@ func payloads() []requirement {
 			test: func(t *testing.T, c caller) {
 				h := newHook(t, nil)
 				c.completed(t, "configuration.taskPushNotificationConfig", object{"url": h.URL, "token": "tok-456"})
-				for _, n := range h.until(t, pb.TaskState_TASK_STATE_COMPLETED) {
+				for _, n := range h.completed(t) {
 					if n.header.Get("X-A2A-Notification-Token") != "tok-456" || n.header.Get("Authorization") != "" {
 						t.Errorf("%v", n.header)
 					}
@@ -72,7 +72,7 @@ func payloads() []requirement {
 				}
 				c.answerTo(t, task)
 				for _, h := range hooks {
-					h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+					h.completed(t)
 					if have := slices.Compact(h.states()); !slices.Equal(have, []pb.TaskState{pb.TaskState_TASK_STATE_WORKING, pb.TaskState_TASK_STATE_COMPLETED}) {
 						t.Errorf("it was told %v", have)
 					}
@@ -84,11 +84,11 @@ func payloads() []requirement {
 			test: func(t *testing.T, c caller) {
 				h := newHook(t, nil)
 				c.completed(t, "configuration.taskPushNotificationConfig", object{"url": h.URL})
-				said := ""
-				for _, n := range h.until(t, pb.TaskState_TASK_STATE_COMPLETED) {
-					said += textOf(n.event.GetArtifactUpdate().GetArtifact().GetParts())
+				var parts []*pb.Part
+				for _, n := range h.completed(t) {
+					parts = append(parts, n.event.GetArtifactUpdate().GetArtifact().GetParts()...)
 				}
-				if said != "Hello from TCK" {
+				if said := textOf(parts); said != "Hello from TCK" {
 					t.Errorf("it was told %q", said)
 				}
 			},
@@ -109,7 +109,7 @@ func retries() []requirement {
 				})
 				c := w.main.by(jsonrpc, w.alice)
 				c.completed(t, "configuration.taskPushNotificationConfig", object{"url": h.URL})
-				told := h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				told := h.completed(t)
 				if len(told) < 3 || string(told[0].body) != string(told[1].body) || string(told[0].body) != string(told[2].body) {
 					t.Errorf("%d notifications; the first was not tried again", len(told))
 				}
@@ -186,7 +186,7 @@ func retries() []requirement {
 				if s := c.answerTo(t, task).GetStatus().GetState(); s != pb.TaskState_TASK_STATE_COMPLETED {
 					t.Errorf("the task is %s", s)
 				}
-				h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				h.completed(t)
 			},
 		},
 	}

@@ -60,12 +60,18 @@ func sameness() []requirement {
 				for i, one := range []struct{ op, request string }{
 					{getTask, text(t, object{"id": "no-such-task"})},
 					{getTask, text(t, object{"id": task, "historyLength": -1})},
-					{listTasks, `{"pageSize": 0}`}, {listTasks, `{"pageSize": 101}`}, {listTasks, `{"pageToken": "nonsense"}`},
-					{cancelTask, text(t, object{"id": task})}, {subscribeTask, text(t, object{"id": task})},
-					{sendMessage, message(t, "x", "message.parts", []any{})}, {sendMessage, message(t, "x", "message.role", "ROLE_AGENT")},
-					{sendMessage, message(t, "x", "message.messageId", nil)}, {sendMessage, message(t, "x", "message.taskId", task)},
+					{listTasks, `{"pageSize": 0}`},
+					{listTasks, `{"pageSize": 101}`},
+					{listTasks, `{"pageToken": "nonsense"}`},
+					{cancelTask, text(t, object{"id": task})},
+					{subscribeTask, text(t, object{"id": task})},
+					{sendMessage, message(t, "x", "message.parts", []any{})},
+					{sendMessage, message(t, "x", "message.role", "ROLE_AGENT")},
+					{sendMessage, message(t, "x", "message.messageId", nil)},
+					{sendMessage, message(t, "x", "message.taskId", task)},
 					{sendMessage, message(t, "x", "message.parts", []any{object{"raw": "AAAA", "mediaType": "application/x-unknown"}})},
-					{createPush, config(t, task, "c", "nowhere")}, {getPush, text(t, object{"taskId": task, "id": "none"})},
+					{createPush, config(t, task, "c", "nowhere")},
+					{getPush, text(t, object{"taskId": task, "id": "none"})},
 				} {
 					want := c.try(t, one.op, one.request).fault
 					for _, b := range bindings() {

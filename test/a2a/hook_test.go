@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -70,16 +71,14 @@ func (h *hook) states() []pb.TaskState {
 	return out
 }
 
-// until waits until a state was told.
-func (h *hook) until(t *testing.T, want pb.TaskState) []notice {
+// completed waits until the task's end was told.
+func (h *hook) completed(t *testing.T) []notice {
 	t.Helper()
 	eventually(t, func(context.Context) error {
-		for _, s := range h.states() {
-			if s == want {
-				return nil
-			}
+		if !slices.Contains(h.states(), pb.TaskState_TASK_STATE_COMPLETED) {
+			return errors.New("the task's end was not told")
 		}
-		return errors.New(want.String() + " was not told")
+		return nil
 	})
 	return h.all()
 }

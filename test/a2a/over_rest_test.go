@@ -97,10 +97,14 @@ func restProtocol() []requirement {
 			test: func(t *testing.T, c caller) {
 				task := c.waiting(t).GetId()
 				for _, one := range []struct{ method, path, body string }{
-					{http.MethodPost, "/message:send", message(t, "tck-complete-task")}, {http.MethodGet, "/tasks/" + task, ""}, {http.MethodGet, "/tasks", ""},
+					{http.MethodPost, "/message:send", message(t, "tck-complete-task")},
+					{http.MethodGet, "/tasks/" + task, ""},
+					{http.MethodGet, "/tasks", ""},
 					{http.MethodPost, "/tasks/" + task + "/pushNotificationConfigs", `{"id": "c", "url": "https://example.com/hook"}`},
-					{http.MethodGet, "/tasks/" + task + "/pushNotificationConfigs/c", ""}, {http.MethodGet, "/tasks/" + task + "/pushNotificationConfigs", ""},
-					{http.MethodDelete, "/tasks/" + task + "/pushNotificationConfigs/c", ""}, {http.MethodGet, "/extendedAgentCard", ""},
+					{http.MethodGet, "/tasks/" + task + "/pushNotificationConfigs/c", ""},
+					{http.MethodGet, "/tasks/" + task + "/pushNotificationConfigs", ""},
+					{http.MethodDelete, "/tasks/" + task + "/pushNotificationConfigs/c", ""},
+					{http.MethodGet, "/extendedAgentCard", ""},
 				} {
 					if a := c.to(t, one.method, one.path, one.body); a.fault != nil {
 						t.Errorf("%s %s: %+v", one.method, one.path, a.fault)
@@ -317,11 +321,11 @@ func restStreams() []requirement {
 		{
 			id: "REST-23", section: "11.7", level: should, what: "events are not reordered: pieces come in the order of the answer",
 			test: func(t *testing.T, c caller) {
-				said := ""
+				var parts []*pb.Part
 				for _, e := range c.stream(t, streamMessage, message(t, "tck-stream")).all(t) {
-					said += textOf(e.GetArtifactUpdate().GetArtifact().GetParts())
+					parts = append(parts, e.GetArtifactUpdate().GetArtifact().GetParts()...)
 				}
-				if said != "Stream hello from TCK, in several pieces" {
+				if said := textOf(parts); said != "Stream hello from TCK, in several pieces" {
 					t.Errorf("they say %q", said)
 				}
 			},

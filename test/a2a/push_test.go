@@ -49,7 +49,7 @@ func pushCreation() []requirement {
 					t.Errorf("it is %v", made)
 				}
 				c.answerTo(t, task)
-				h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				h.completed(t)
 			},
 		},
 		{
@@ -64,7 +64,7 @@ func pushCreation() []requirement {
 					}
 				}
 				c.answerTo(t, task)
-				h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				h.completed(t)
 			},
 		},
 		ofNoTask("PUSH-3", "3.1.7", createPush),
@@ -74,7 +74,7 @@ func pushCreation() []requirement {
 			test: func(t *testing.T, c caller) {
 				h := newHook(t, nil)
 				task := c.completed(t, "configuration.taskPushNotificationConfig", object{"id": "mine", "url": h.URL})
-				h.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				h.completed(t)
 				if have := c.configsOf(t, task.GetId()); len(have) != 1 || have[0].GetId() != "mine" {
 					t.Errorf("the task has %v", have)
 				}
@@ -184,7 +184,7 @@ func pushRemoval() []requirement {
 					t.Errorf("the task has %v", have)
 				}
 				c.answerTo(t, task)
-				stays.until(t, pb.TaskState_TASK_STATE_COMPLETED)
+				stays.completed(t)
 				if told := gone.all(); len(told) != 0 {
 					t.Errorf("it was told %s", told[0].body)
 				}

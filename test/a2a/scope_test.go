@@ -116,11 +116,11 @@ func likewise(id string) string {
 	for i, b := range out {
 		switch {
 		case b >= '0' && b <= '9':
-			out[i] = '0' + byte(rand.IntN(10)) //nolint:gosec // G404: any other ID does
+			out[i] = '0' + byte(rand.IntN(10))
 		case b >= 'a' && b <= 'f':
-			out[i] = 'a' + byte(rand.IntN(6)) //nolint:gosec // G404: any other ID does
+			out[i] = 'a' + byte(rand.IntN(6))
 		case b >= 'A' && b <= 'Z':
-			out[i] = 'A' + byte(rand.IntN(26)) //nolint:gosec // G404: any other ID does
+			out[i] = 'A' + byte(rand.IntN(26))
 		}
 	}
 	return string(out)
