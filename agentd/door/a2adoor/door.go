@@ -145,21 +145,32 @@ func orElse[T int | int64 | time.Duration](v, def T) T {
 	return v
 }
 
-// Run looks after tasks until ctx ends: those that wait for somebody's decision, and those that other processes left behind.
+// Run looks after tasks until ctx ends: those that wait for somebody's decision, and those that other processes left behind. Neither delays
+// the other.
 func (d *Door) Run(ctx context.Context) error {
+	var looks sync.WaitGroup
+	looks.Go(func() { every(ctx, func(int) { d.lookAtWaiting(ctx) }) })
+	every(ctx, func(n int) {
+		d.inherit(ctx)
+		if n%sweepEvery == 0 {
+			d.sweep(ctx)
+			d.vacate()
+		}
+	})
+	looks.Wait()
+	return nil
+}
+
+// every looks again and again until ctx ends.
+func every(ctx context.Context, look func(n int)) {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
-			d.lookAtWaiting(ctx)
-			d.inherit(ctx)
-			if n%sweepEvery == 0 {
-				d.sweep(ctx)
-				d.vacate()
-			}
+			look(n)
 		}
 	}
 }
