@@ -40,7 +40,7 @@ func (s *sharedTasks) release() {
 	last := s.users == 0
 	s.mu.Unlock()
 	if last {
-		_ = s.Store.Close() // it says goodbye, and nothing depends on that
+		_ = s.Close() // it says goodbye, and nothing depends on that
 		s.end()
 	}
 }

@@ -132,14 +132,14 @@ func (d *Door) find(ctx context.Context, c call, id string) (*place, task.Record
 }
 
 // change alters a task of the caller's, wherever it is.
-func (d *Door) change(ctx context.Context, c call, id string, f func(*task.Record) ([]task.Event, error)) (*place, task.Record, error) {
+func (d *Door) change(ctx context.Context, c call, id string, f func(*task.Record) ([]task.Event, error)) (task.Record, error) {
 	ref := task.Ref{Owner: c.owner, ID: id}
 	rec, err := c.place.store.Update(ctx, ref, f)
 	if err == nil || c.place == d.own || !errs.Is(err, errs.NotFound) {
-		return c.place, rec, missing(err, id)
+		return rec, missing(err, id)
 	}
 	rec, err = d.own.store.Update(ctx, ref, f)
-	return d.own, rec, missing(err, id)
+	return rec, missing(err, id)
 }
 
 // watch gives a task of the caller's and what follows.

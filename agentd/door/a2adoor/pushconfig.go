@@ -91,7 +91,7 @@ func (d *Door) createPush(ctx context.Context, c call, req *pb.TaskPushNotificat
 		return nil, err
 	}
 	p.Legacy = c.legacy
-	_, _, err = d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
+	_, err = d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		var err error
 		r.Push, err = put(r.Push, p)
 		return nil, err
@@ -147,7 +147,7 @@ func (d *Door) deletePush(ctx context.Context, c call, req *pb.DeleteTaskPushNot
 		return nil, err
 	}
 	ref := task.Ref{Owner: c.owner, ID: req.GetTaskId()}
-	_, _, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
+	_, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		r.Push = slices.DeleteFunc(r.Push, func(p task.Push) bool { return p.ID == req.GetId() })
 		return nil, nil
 	})

@@ -109,7 +109,7 @@ func (d *Door) cancelTask(ctx context.Context, c call, req *pb.CancelTaskRequest
 	ref := task.Ref{Owner: c.owner, ID: req.GetId()}
 	waited, canceled := "", false
 	var events []task.Event
-	_, rec, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
+	rec, err := d.change(ctx, c, ref.ID, func(r *task.Record) ([]task.Event, error) {
 		switch state := r.Task.Status.State; {
 		case state == task.Canceled:
 			waited, canceled = "", true
