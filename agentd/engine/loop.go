@@ -18,6 +18,7 @@ type Loop struct {
 	text    strings.Builder // everything emitted
 	message strings.Builder // of the model message that streams now
 	res     Result
+	earlier int            // model calls that don't count against MaxIterations: before the caller answered last
 	tools   []Use          // to be remembered
 	same    map[string]int // calls by callKey; nil where nobody counts
 
@@ -88,9 +89,12 @@ func (l *Loop) rest() []Message {
 	return l.messages
 }
 
+// exhausted reports whether the model may not be called once more.
+func (l *Loop) exhausted() bool { return l.res.Iterations-l.earlier >= l.cfg.MaxIterations }
+
 func (l *Loop) think() []Effect {
-	if l.res.Iterations >= l.cfg.MaxIterations {
-		return l.finish(ByMaxIterations, fmt.Sprintf("no answer after %d model calls (maxIterations); %s", l.res.Iterations, l.done()))
+	if l.exhausted() {
+		return l.finish(ByMaxIterations, fmt.Sprintf("no answer after %d model calls (maxIterations); %s", l.res.Iterations-l.earlier, l.done()))
 	}
 	l.res.Iterations++
 	l.message.Reset()
@@ -116,7 +120,7 @@ func (l *Loop) answered(a Answered) []Effect {
 	if len(a.Calls) == 0 {
 		return l.answer()
 	}
-	if l.res.Iterations >= l.cfg.MaxIterations { // nobody would read the results
+	if l.exhausted() { // nobody would read the results
 		return l.think()
 	}
 	if end, why := l.spent(len(a.Calls)); end != "" {

@@ -32,6 +32,7 @@ type State struct {
 	Text       string         `json:"text,omitempty"`
 	Usage      Usage          `json:"usage"`
 	Iterations int            `json:"iterations"`
+	Earlier    int            `json:"earlier,omitempty"` // of Iterations: before the caller answered last
 	Steps      []Step         `json:"steps,omitempty"`
 	Tools      []Use          `json:"tools,omitempty"`
 	Same       map[string]int `json:"same,omitempty"`
@@ -104,7 +105,7 @@ func (l *Loop) ask(first *Outcome) []Effect {
 func (l *Loop) suspend(kind Interrupt, question string, asked []Asked) []Effect {
 	s := State{
 		Kind: kind, Question: question, Messages: slices.Clip(l.rest()), Input: l.input, Remember: l.remember, Calls: asked, Text: l.text.String(),
-		Usage: l.res.Usage, Iterations: l.res.Iterations, Steps: l.res.Steps, Tools: l.tools, Same: l.same, Mending: l.mending, Changed: l.changed,
+		Usage: l.res.Usage, Iterations: l.res.Iterations, Earlier: l.earlier, Steps: l.res.Steps, Tools: l.tools, Same: l.same, Mending: l.mending, Changed: l.changed,
 	}
 	for _, c := range l.calls {
 		if r, ok := l.results[c.ID]; ok {
@@ -120,7 +121,7 @@ func (l *Loop) resume(r Resume) []Effect {
 	l.prompt()
 	l.messages = append(l.messages, s.Messages...)
 	l.input, l.remember, l.tools, l.same, l.mending = s.Input, s.Remember, slices.Clone(s.Tools), maps.Clone(s.Same), s.Mending
-	l.res.Usage, l.res.Iterations, l.res.Steps = s.Usage, s.Iterations, slices.Clone(s.Steps)
+	l.res.Usage, l.res.Iterations, l.res.Steps, l.earlier = s.Usage, s.Iterations, slices.Clone(s.Steps), s.Earlier
 	l.text.WriteString(s.Text)
 	l.round = round{results: make(map[string]ToolResult, len(s.Calls)), changed: maps.Clone(s.Changed)}
 	for _, c := range s.Calls {
@@ -151,7 +152,8 @@ func (s State) whole() bool {
 	return true
 }
 
-// told goes on with the caller's answer. What was said so far becomes a turn of its own: the question belongs to it, the answer follows.
+// told goes on with the caller's answer. What was said so far becomes a turn of its own: the question belongs to it, the answer follows, with
+// as many model calls as a request has, and calls may repeat those before it; what is spent counts on.
 func (l *Loop) told(s State, answer string, images []Image) []Effect {
 	for _, c := range l.calls {
 		if _, ok := l.results[c.ID]; !ok {
@@ -164,6 +166,8 @@ func (l *Loop) told(s State, answer string, images []Image) []Effect {
 	}
 	l.input = append(slices.Clip(l.input), Message{Role: Assistant, Text: said}, Message{Role: User, Text: answer, Images: images})
 	l.images = images
+	l.earlier = s.Iterations
+	clear(l.same)
 	l.text.Reset()
 	return l.observe()
 }
