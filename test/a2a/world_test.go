@@ -72,12 +72,6 @@ const ourRules = `
   - name: a minute, which is always canceled
     when: {metadata: {message_id: "/^hang/"}}
     reply: {text: "late", delay: 60s}
-  - name: fail after an answer
-    when: {metadata: {message_id: "/^tck-fail/"}, toolResult: true}
-    reply: {toolCalls: [{name: give_up, arguments: {reason: "failed on purpose"}}]}
-  - name: reject after an answer
-    when: {metadata: {message_id: "/^tck-reject/"}, toolResult: true}
-    reply: {toolCalls: [{name: reject, arguments: {reason: "rejected"}}]}
   - name: a model that fails
     when: {metadata: {message_id: "/^broken-model/"}}
     fault: {status: 400, message: "broken on purpose"}
