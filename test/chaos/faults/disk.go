@@ -193,6 +193,9 @@ func waitFault(ctx context.Context, n *world.Node, code string, d time.Duration)
 	})
 }
 
+// catchUp is the room, in MiB, in which an etcd member that was down makes up for what grow wrote: log segments and the database that grew by it.
+const catchUp = 600
+
 // etcdFull fills the disk of an etcd member, which ends; the others go on. With room it takes part again.
 type etcdFull struct{}
 
@@ -216,7 +219,7 @@ func (etcdFull) Inject(ctx context.Context, w *world.World, r *rand.Rand) (world
 	if err != nil {
 		return world.Injected{}, errors.Join(err, n.Up(ctx, upWait))
 	}
-	m, err := mount(ctx, n, fmt.Sprintf("%dm", max(300, used>>20+100)))
+	m, err := mount(ctx, n, fmt.Sprintf("%dm", used>>20+catchUp))
 	if err != nil {
 		return world.Injected{}, errors.Join(err, n.Up(ctx, upWait))
 	}
