@@ -127,17 +127,15 @@ func a2aGet(ctx context.Context, a *harness.Agent, id string) (a2aTask, error) {
 }
 
 // a2aUntil waits for a task's state as an instance knows it.
-func a2aUntil(t *testing.T, a *harness.Agent, id, state string, limit time.Duration) a2aTask {
+func a2aUntil(t *testing.T, a *harness.Agent, id, state string, limit time.Duration) {
 	t.Helper()
-	var out a2aTask
 	eventually(t, limit, func(ctx context.Context) error {
-		var err error
-		if out, err = a2aGet(ctx, a, id); err == nil && out.Status.State != "TASK_STATE_"+state {
+		out, err := a2aGet(ctx, a, id)
+		if err == nil && out.Status.State != "TASK_STATE_"+state {
 			err = fmt.Errorf("the task is %s (%s), want %s", out.Status.State, out.Status.said(), state)
 		}
 		return err
 	})
-	return out
 }
 
 // a2aEvent is one event of a stream.
@@ -151,7 +149,7 @@ type a2aEvent struct {
 func a2aSubscribe(t *testing.T, a *harness.Agent, id string) <-chan a2aEvent {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	resp, err := a2aPost(ctx, a, "SubscribeToTask", map[string]any{"id": id})
+	resp, err := a2aPost(ctx, a, "SubscribeToTask", map[string]any{"id": id}) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -161,6 +159,7 @@ func a2aSubscribe(t *testing.T, a *harness.Agent, id string) <-chan a2aEvent {
 	go func() {
 		defer close(done)
 		defer close(out)
+		defer func() { _ = resp.Body.Close() }()
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
 			data, ok := strings.CutPrefix(lines.Text(), "data: ")
@@ -174,7 +173,7 @@ func a2aSubscribe(t *testing.T, a *harness.Agent, id string) <-chan a2aEvent {
 			}
 		}
 	}()
-	t.Cleanup(func() { cancel(); _ = resp.Body.Close(); <-done })
+	t.Cleanup(func() { cancel(); <-done })
 	return out
 }
 

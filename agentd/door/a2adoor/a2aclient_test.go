@@ -165,6 +165,7 @@ func TestTheClientDoesEveryOperation(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	eachOutside(t, r.URL, nil, func(t *testing.T, a *a2aclient.Agent) {
+		t.Helper()
 		got, err := a.Send(t.Context(), say("hello-1"))
 		if err != nil || got.GetTask().GetStatus().GetState() != pb.TaskState_TASK_STATE_COMPLETED {
 			t.Fatalf("send: %v, %v", got, err)
@@ -226,6 +227,7 @@ func TestFollowEndsAsTheTaskDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachOutside(t, r.URL, nil, func(t *testing.T, a *a2aclient.Agent) {
+				t.Helper()
 				if last, text := followed(t, a, say("drip-1"), nil); last.Task.GetStatus().GetState() != pb.TaskState_TASK_STATE_COMPLETED || text != "01234" {
 					t.Errorf("drip: %v, %q", last.Task, text)
 				}
@@ -413,6 +415,7 @@ func TestTheClientShowsItsKey(t *testing.T) {
 	r := newRig(t, func(rt *run.Runtime, _ *a2adoor.Config) { rt.Inbound.Keys = keyed("shop") })
 	shows := []func(*a2aclient.Config){func(c *a2aclient.Config) { c.Credential = secret.NewValue("key-of-shop") }}
 	eachOutside(t, r.URL, shows, func(t *testing.T, a *a2aclient.Agent) {
+		t.Helper()
 		if _, err := a.Send(t.Context(), say("hello")); err != nil {
 			t.Error(err)
 		}
@@ -421,6 +424,7 @@ func TestTheClientShowsItsKey(t *testing.T) {
 		}
 	})
 	eachOutside(t, r.URL, nil, func(t *testing.T, a *a2aclient.Agent) {
+		t.Helper()
 		if _, err := a.Send(t.Context(), say("hello")); !errs.Is(err, errs.Unauthenticated) {
 			t.Errorf("without a key: %v", err)
 		}
