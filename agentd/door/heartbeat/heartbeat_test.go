@@ -2,6 +2,7 @@ package heartbeat_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +13,14 @@ import (
 func TestHeart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		beats := 0
-		h := heartbeat.Start(0, func() { beats++ })
-		said := func(after time.Duration, want int) {
+		var beats atomic.Int32
+		h := heartbeat.Start(0, func() { beats.Add(1) })
+		said := func(after time.Duration, want int32) {
 			t.Helper()
 			<-time.After(after) // by the bubble's clock
 			synctest.Wait()
-			if beats != want {
-				t.Errorf("%d beats, want %d", beats, want)
+			if got := beats.Load(); got != want {
+				t.Errorf("%d beats, want %d", got, want)
 			}
 		}
 		said(14*time.Second, 0)
