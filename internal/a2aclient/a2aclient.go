@@ -34,7 +34,7 @@ type Config struct {
 	Egress egress.Config
 	// Credential is shown as the card's security schemes ask for it: bearer token, API key, or USER:PASSWORD of basic.
 	Credential secret.Value
-	// CredentialOrigins are origins (https://api.example.com) beyond the card's own that the credential may go to.
+	// CredentialOrigins are origins (https://api.example.com) beyond the card's own that the credential may go to. A card that a redirect to another host led to has none of its own.
 	CredentialOrigins []string
 	// Trust says what a card's signature has to be; the zero Trust is Verify without keys.
 	Trust Trust
@@ -76,7 +76,7 @@ type Agent struct {
 	cfg     Config
 	card    *pb.AgentCard
 	raw     json.RawMessage
-	at      *url.URL // where the card was
+	asked   *url.URL // where the card was looked for
 	etag    string
 	maxAge  time.Duration
 	verdict Verdict
@@ -120,8 +120,8 @@ func newAgent(ctx context.Context, cfg Config, w *web, got fetched) (*Agent, err
 			return nil, errs.New(errs.Unsupported, "the agent requires the extension %q, which this caller doesn't know", x.GetUri())
 		}
 	}
-	a := &Agent{cfg: cfg, card: card, raw: got.body, at: got.at, etag: got.etag, maxAge: got.maxAge, verdict: verdict, web: w}
-	if a.endpoints, err = pick(cfg, card, got.at); err != nil {
+	a := &Agent{cfg: cfg, card: card, raw: got.body, asked: got.asked, etag: got.etag, maxAge: got.maxAge, verdict: verdict, web: w}
+	if a.endpoints, err = pick(cfg, card, got); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -155,7 +155,7 @@ func (a *Agent) Refresh(ctx context.Context) (*Agent, error) {
 	w := newWeb(a.cfg)
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CardTimeout)
 	defer cancel()
-	got, err := w.fetchCard(ctx, a.at, a.etag)
+	got, err := w.fetchCard(ctx, a.asked, a.etag)
 	if err != nil || got.same || string(got.body) == string(a.raw) {
 		w.close()
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 // fetched is a card as it came.
 type fetched struct {
 	body   []byte
+	asked  *url.URL // before them
 	at     *url.URL // after redirects
 	etag   string
 	maxAge time.Duration
@@ -71,7 +72,7 @@ func (w *web) fetchCard(ctx context.Context, u *url.URL, etag string) (fetched, 
 	if err != nil {
 		return fetched{}, err
 	}
-	got := fetched{body: b, at: from.url, etag: from.header.Get("ETag"), maxAge: maxAge(from.header), same: from.same}
+	got := fetched{body: b, asked: u, at: from.url, etag: from.header.Get("ETag"), maxAge: maxAge(from.header), same: from.same}
 	if len(got.etag) > 256 {
 		got.etag = ""
 	}

@@ -40,14 +40,14 @@ type transport interface {
 const maxInterfaces = 16
 
 // pick gives the interfaces of a card that can be used, in its order.
-func pick(cfg Config, card *pb.AgentCard, at *url.URL) ([]*endpoint, error) {
+func pick(cfg Config, card *pb.AgentCard, from fetched) ([]*endpoint, error) {
 	var out []*endpoint
 	var why []string
 	for i, face := range card.GetSupportedInterfaces() {
 		if i >= maxInterfaces {
 			break
 		}
-		e, err := newEndpoint(cfg, card, face, at)
+		e, err := newEndpoint(cfg, card, face, from)
 		if err != nil {
 			why = append(why, fmt.Sprintf("%s %s: %v", clip(face.GetProtocolBinding()), clip(face.GetProtocolVersion()), err))
 			continue
@@ -60,7 +60,7 @@ func pick(cfg Config, card *pb.AgentCard, at *url.URL) ([]*endpoint, error) {
 	return out, nil
 }
 
-func newEndpoint(cfg Config, card *pb.AgentCard, face *pb.AgentInterface, at *url.URL) (*endpoint, error) {
+func newEndpoint(cfg Config, card *pb.AgentCard, face *pb.AgentInterface, from fetched) (*endpoint, error) {
 	e := &endpoint{face: face, header: http.Header{}}
 	binding := face.GetProtocolBinding()
 	switch {
@@ -72,7 +72,7 @@ func newEndpoint(cfg Config, card *pb.AgentCard, face *pb.AgentInterface, at *ur
 		return nil, errors.New("the binding is not wanted")
 	}
 	var err error
-	if e.base, err = baseOf(face, at); err != nil {
+	if e.base, err = baseOf(face, from.at); err != nil {
 		return nil, err
 	}
 	e.header.Set(a2a.HeaderVersion, a2a.Version)
@@ -82,7 +82,7 @@ func newEndpoint(cfg Config, card *pb.AgentCard, face *pb.AgentInterface, at *ur
 	if cfg.Credential.IsZero() {
 		return e, nil
 	}
-	if !mayHave(cfg, e.base, at) {
+	if !mayHave(cfg, e.base, from) {
 		e.kept = true
 		return e, nil
 	}
@@ -130,16 +130,25 @@ func hostPort(u *url.URL) string {
 	return at
 }
 
-// mayHave reports whether the credential may go to u: to the card's own origin, or one that was allowed.
-func mayHave(cfg Config, u, card *url.URL) bool {
+// mayHave reports whether the credential may go to u: to the card's own origin, or one that was allowed. A card that a redirect led to elsewhere has no origin
+// of its own here: who can make the agent's server redirect (an open redirect is enough, or plain HTTP on the way) would name where the credential goes.
+func mayHave(cfg Config, u *url.URL, from fetched) bool {
 	to := egress.Origin(u)
-	if to == egress.Origin(card) {
+	if to == egress.Origin(from.at) && stayed(from) {
 		return true
 	}
 	return slices.ContainsFunc(cfg.CredentialOrigins, func(text string) bool {
 		allowed, err := url.Parse(text)
 		return err == nil && egress.Origin(allowed) == to
 	})
+}
+
+// stayed reports whether a card came from the origin that was asked, or by HTTPS from the same host.
+func stayed(card fetched) bool {
+	if egress.Origin(card.at) == egress.Origin(card.asked) {
+		return true
+	}
+	return card.asked.Scheme == "http" && card.at.Scheme == "https" && strings.EqualFold(card.at.Hostname(), card.asked.Hostname())
 }
 
 // transport gives an interface's transport, opened once.
@@ -197,7 +206,7 @@ func passes(err error, again bool) bool {
 // hinted adds to an agent's refusal that it didn't see the credential.
 func (e *endpoint) hinted(err error) error {
 	if err != nil && e.kept && isReason(err, a2a.Unauthenticated, a2a.PermissionDenied) {
-		return fmt.Errorf("%w (the credential was not shown: %s is not the card's origin)", err, egress.Origin(e.base))
+		return fmt.Errorf("%w (the credential was not shown: %s is not the origin that was asked for the card)", err, egress.Origin(e.base))
 	}
 	return err
 }

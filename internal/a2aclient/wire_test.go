@@ -223,6 +223,30 @@ func TestWhereTheCredentialGoes(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a card that a redirect led to", func(t *testing.T) {
+		t.Parallel()
+		other := serve(t, card(restFace, ""), func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			ok(w, r)
+		})
+		s := httptest.NewServer(http.RedirectHandler(other.URL+a2a.CardPath, http.StatusFound))
+		t.Cleanup(s.Close)
+		credential := func(cfg *a2aclient.Config) { cfg.Credential = secret.NewValue("top:secret") }
+		_, err := open(t, s.URL, credential).Send(t.Context(), hello())
+		if !errs.Is(err, errs.Unauthenticated) || !strings.Contains(err.Error(), "was not shown") {
+			t.Errorf("error is %v", err)
+		}
+		if got := other.requests(); len(got) != 1 || got[0].header.Get("Authorization") != "" {
+			t.Errorf("it saw %v", got)
+		}
+		a := open(t, s.URL, func(cfg *a2aclient.Config) { credential(cfg); cfg.CredentialOrigins = []string{other.URL} })
+		if _, err := a.Send(t.Context(), hello()); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("a scheme that nobody here has", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, scheme(`{"mtlsSecurityScheme":{}}`), ok)
