@@ -216,7 +216,7 @@ func (c *cli) answer(resp *http.Response, in invocation, i instanceDoc) error {
 	if in.out.machine() {
 		return printDoc(c.env.Stdout, in.out, doc)
 	}
-	_, err := fmt.Fprintln(c.env.Stdout, doc.Text)
+	_, err := fmt.Fprintln(c.env.Stdout, c.spoken(doc.Text))
 	return err
 }
 
@@ -254,7 +254,7 @@ func (c *cli) answerStream(body io.Reader, in invocation, doc answerDoc) error {
 			continue
 		}
 		for _, ch := range chunk.Choices {
-			_, _ = io.WriteString(c.env.Stdout, ch.Delta.Content)
+			_, _ = io.WriteString(c.env.Stdout, c.spoken(ch.Delta.Content))
 		}
 	}
 	if err := lines.Err(); err != nil {

@@ -209,7 +209,7 @@ func (f farAgent) failed(err error) error {
 func (c *cli) farBroken(ctx context.Context, agent *a2aclient.Agent, f farAgent, task string, err error) error {
 	hint := ""
 	if task != "" {
-		hint = "the task goes on; see it with agentctl invoke --a2a " + f.address + " --task " + task
+		hint = "the task goes on; see it with agentctl invoke --a2a " + f.address + " --task " + shellWord(task)
 	}
 	switch {
 	case ctx.Err() != nil && task != "":
@@ -304,7 +304,7 @@ func (p *farPrinter) put(id, text string) {
 		_, _ = fmt.Fprintln(p.cli.env.Stdout)
 	}
 	p.open = id
-	_, _ = fmt.Fprint(p.cli.env.Stdout, text)
+	_, _ = fmt.Fprint(p.cli.env.Stdout, p.cli.spoken(text))
 }
 
 // end prints the outcome and gives the exit code.
@@ -320,7 +320,7 @@ func (p *farPrinter) end(agent *a2aclient.Agent, f farAgent) error {
 	case p.in.out.machine():
 		err = p.document(agent)
 	case t == nil:
-		_, err = fmt.Fprintln(c.env.Stdout, partsText(p.last.Update.GetMessage().GetParts()))
+		_, err = fmt.Fprintln(c.env.Stdout, c.spoken(partsText(p.last.Update.GetMessage().GetParts())))
 	case p.in.stream:
 		if p.open != "" {
 			_, err = fmt.Fprintln(c.env.Stdout)
@@ -328,7 +328,7 @@ func (p *farPrinter) end(agent *a2aclient.Agent, f farAgent) error {
 		p.say(said)
 	default:
 		for _, a := range t.GetArtifacts() {
-			_, err = fmt.Fprintln(c.env.Stdout, partsText(a.GetParts()))
+			_, err = fmt.Fprintln(c.env.Stdout, c.spoken(partsText(a.GetParts())))
 		}
 		p.say(said)
 	}
@@ -341,7 +341,7 @@ func (p *farPrinter) end(agent *a2aclient.Agent, f farAgent) error {
 		if s == pb.TaskState_TASK_STATE_AUTH_REQUIRED {
 			what = `-m "done", once you did what it asks for`
 		}
-		c.note("the agent waits; go on with: agentctl invoke --a2a %s --task %s %s", f.address, t.GetId(), what)
+		c.note("the agent waits; go on with: agentctl invoke --a2a %s --task %s %s", f.address, shellWord(t.GetId()), what)
 		return nil
 	case s == pb.TaskState_TASK_STATE_COMPLETED:
 		return nil
@@ -354,7 +354,7 @@ func (p *farPrinter) end(agent *a2aclient.Agent, f farAgent) error {
 func (p *farPrinter) say(text string) {
 	s := p.last.Task.GetStatus().GetState()
 	if text != "" && (s == pb.TaskState_TASK_STATE_COMPLETED || a2aclient.Interrupted(s)) {
-		_, _ = fmt.Fprintln(p.cli.env.Stdout, text)
+		_, _ = fmt.Fprintln(p.cli.env.Stdout, p.cli.spoken(text))
 	}
 }
 
@@ -415,4 +415,24 @@ func partsText(parts []*pb.Part) string {
 		}
 	}
 	return b.String()
+}
+
+// spoken gives an agent's text as a terminal may have it: agents repeat what others told them, and that must not steer the terminal. What isn't read by a
+// terminal stays as it came.
+func (c *cli) spoken(text string) string {
+	if !isTTY(c.env.Stdout) {
+		return text
+	}
+	return prose(text)
+}
+
+// shellWord gives what another side named such that it is one word of a command that a person copies.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:/@", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

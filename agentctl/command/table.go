@@ -133,6 +133,13 @@ func lines(s string) string {
 	return shown(s, func(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) })
 }
 
+// prose is lines for text in people's languages, which have more spaces than one, and joiners.
+func prose(s string) string {
+	return shown(s, func(r rune) bool {
+		return r == '\n' || r == '\t' || r == '\u200c' || r == '\u200d' || unicode.IsPrint(r) || unicode.Is(unicode.Zs, r)
+	})
+}
+
 func shown(s string, prints func(rune) bool) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !prints(r) }) {
 		return s

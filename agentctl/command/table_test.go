@@ -48,6 +48,24 @@ func TestOthersTextStaysInItsCell(t *testing.T) {
 	}
 }
 
+func TestAnAgentsTextDoesNotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"a\x1b]52;c;ZXZpbA==\a\r\u009b2J\u202eb\x7f": `a\x1b]52;c;ZXZpbA==\a\r\u009b2J\u202eb\x7f`,
+		"two\n\tlines": "two\n\tlines",
+		"à 5\u00a0€ \u3000配置 \u0645\u06cc\u200c\u062e 👩\u200d🔬": "à 5\u00a0€ \u3000配置 \u0645\u06cc\u200c\u062e 👩\u200d🔬",
+	} {
+		if got := prose(in); got != want {
+			t.Errorf("%q became %q", in, got)
+		}
+	}
+	for in, want := range map[string]string{"t-1.a_B:c": "t-1.a_B:c", "": "''", "x; rm -rf ~": "'x; rm -rf ~'", "it's": `'it'\''s'`} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q became %s", in, got)
+		}
+	}
+}
+
 func TestShort(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[time.Duration]string{
