@@ -29,6 +29,7 @@ import (
 	"github.com/agentry/agentry/agentd/task/intask"
 	"github.com/agentry/agentry/internal/egress"
 	"github.com/agentry/agentry/internal/errs"
+	"github.com/agentry/agentry/internal/rpc"
 	"github.com/agentry/agentry/internal/secret"
 	"github.com/agentry/agentry/internal/spec"
 	"github.com/agentry/agentry/internal/telemetry"
@@ -117,6 +118,7 @@ type daemon struct {
 	runner    *run.Runner
 	a2a       *a2adoor.Door
 	tasks     *intask.Store
+	certs     atomic.Pointer[rpc.CertFile] // of the door, where it speaks TLS
 	identity  *identity.Keeper
 	client    *configclient.Client
 	draining  atomic.Bool // not ready any more; still answers

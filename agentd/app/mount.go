@@ -43,8 +43,12 @@ func (d *daemon) newA2A() (*a2adoor.Door, error) {
 		policy = nil // what may be connected to by the spec's word may not be by a caller's
 	}
 	d.tasks = intask.New(intask.Config{})
+	var names func(host string) bool
+	if d.cfg.TLSCert != "" {
+		names = d.names
+	}
 	return a2adoor.New(a2adoor.Config{
-		Runner: d.runner, Store: d.tasks, Base: d.base, Guard: egress.New(egress.Config{Policy: policy}),
+		Runner: d.runner, Store: d.tasks, Base: d.base, Names: names, Guard: egress.New(egress.Config{Policy: policy}),
 		Propagator: d.tracing.Propagator, Log: d.log,
 	})
 }

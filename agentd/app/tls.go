@@ -17,7 +17,14 @@ func (d *daemon) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
+	d.certs.Store(file)
 	return file.Config(), nil
+}
+
+// names reports whether a host is this instance's: one that its certificate is for.
+func (d *daemon) names(host string) bool {
+	file := d.certs.Load()
+	return file != nil && file.Names(host)
 }
 
 // endpoint is where others reach the door, as the control plane tells it.

@@ -47,6 +47,12 @@ func (f *CertFile) Config() *tls.Config {
 	}
 }
 
+// Names reports whether the certificate is for a host.
+func (f *CertFile) Names(host string) bool {
+	leaf := f.current().Leaf
+	return leaf != nil && leaf.VerifyHostname(host) == nil
+}
+
 // current reads the files again where they changed. Files that can't be read, as in the middle of a renewal, leave what there is.
 func (f *CertFile) current() *tls.Certificate {
 	f.mu.Lock()

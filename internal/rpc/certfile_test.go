@@ -54,6 +54,11 @@ func TestARenewedCertificateCountsWithoutARestart(t *testing.T) {
 	if f, err = NewCertFile(cert, key, func() time.Time { return now }); err != nil {
 		t.Fatal(err)
 	}
+	for host, want := range map[string]bool{"localhost": true, "evil.example.com": false, "127.0.0.1": false, "": false} {
+		if f.Names(host) != want {
+			t.Errorf("names %q: %t", host, !want)
+		}
+	}
 	serial := func() int64 {
 		t.Helper()
 		c, err := f.Config().GetCertificate(&tls.ClientHelloInfo{})

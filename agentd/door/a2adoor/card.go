@@ -116,7 +116,7 @@ func (d *Door) extendedCard(_ context.Context, c call) (*pb.AgentCard, error) {
 
 // sign signs a card, where a key is configured. A key that is none is a fault of the spec that the card's readers are not told.
 func (d *Door) sign(face run.Face, card *pb.AgentCard, base string) error {
-	signer := d.keys.signer(face)
+	signer := d.signer(face, base)
 	if signer == nil {
 		return nil
 	}
@@ -180,7 +180,7 @@ func (d *Door) publicCard(face run.Face, base string, both bool) (servedCard, er
 		return servedCard{}, err
 	}
 	key := cardKey{plain: sha256.Sum256(plain), both: both}
-	if s := d.keys.signer(face); s != nil {
+	if s := d.signer(face, base); s != nil {
 		key.key = s.KeyID()
 	}
 	if have, ok := d.keys.served(key); ok {

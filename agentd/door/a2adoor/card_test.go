@@ -119,4 +119,26 @@ func TestSignedCard(t *testing.T) {
 	if err != nil || asked == "" {
 		t.Errorf("the card does not verify: %v", err)
 	}
+	for host, want := range map[string]bool{
+		"evil.example.com": false, "203.0.113.7:8800": false, "localhost.evil.com": false, "[2001:db8::1]:80": false,
+		"agent:8800": true, "localhost": true, "10.0.0.7:8800": true, "[::1]:80": true,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+"/.well-known/agent-card.json", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Signatures []a2a.Signature `json:"signatures"`
+		}
+		err = json.NewDecoder(resp.Body).Decode(&got)
+		_ = resp.Body.Close()
+		if err != nil || (len(got.Signatures) > 0) != want {
+			t.Errorf("asked as %s: %d signatures, %v", host, len(got.Signatures), err)
+		}
+	}
 }

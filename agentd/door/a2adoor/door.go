@@ -49,6 +49,9 @@ type Config struct {
 	// Base gives the address at which callers reach the door, such as "https://agents.example.com"; "" (or a nil Base): the one that the
 	// request was sent to.
 	Base func() string
+	// Names reports whether a host that a request was sent to is this agent's, where Base says nothing; nil: this machine, by an address of its own or a name
+	// that nobody can register. Cards are signed for no other: whoever asks chooses the Host, and would take home a signed card that leads to them.
+	Names func(host string) bool
 	// Guard makes the connections of push notifications; nil: one that reaches public addresses only.
 	Guard      *egress.Guard
 	Extensions []Extension // that the card names
@@ -111,6 +114,9 @@ func New(cfg Config) (*Door, error) {
 	cfg.KeepAlive = orElse(cfg.KeepAlive, DefaultKeepAlive)
 	if cfg.Base == nil {
 		cfg.Base = func() string { return "" }
+	}
+	if cfg.Names == nil {
+		cfg.Names = inside
 	}
 	if cfg.Guard == nil {
 		cfg.Guard = egress.New(egress.Config{})

@@ -23,7 +23,7 @@ func (d *Door) bothCards(face run.Face, card *pb.AgentCard, base string) (json.R
 	if err != nil {
 		return nil, err
 	}
-	signer := d.keys.signer(face)
+	signer := d.signer(face, base)
 	if signer == nil {
 		return both, nil
 	}
