@@ -13,6 +13,7 @@ import (
 	"github.com/agentry/agentry/agentd/pending"
 	"github.com/agentry/agentry/agentd/run"
 	"github.com/agentry/agentry/agentd/task"
+	"github.com/agentry/agentry/internal/a2a"
 	"github.com/agentry/agentry/internal/errs"
 )
 
@@ -232,8 +233,14 @@ func (x *execution) refuse(ctx context.Context, err error) {
 	case x.turn > 1 && (errs.Is(err, errs.Unavailable) || errs.Is(err, errs.Exhausted) || errs.Is(err, errs.Timeout)):
 		x.refused = err
 		x.giveBack()
+	case x.turn > 1 && errs.Is(err, errs.Conflict): // what became of the run is told as soon as it's looked at
+		x.refused = a2a.Fail(a2a.UnsupportedOperation, "somebody else decided about the task meanwhile", "taskId", x.ref.ID)
+		x.giveBack()
 	default:
 		x.tell(task.Event{Status: x.status(failState(ctx), text(err.Error()))})
+		if x.turn > 1 { // its run still waits, and would keep the context closed
+			x.door.abandon(x.ref.Owner.Principal, x.begin.Pending)
+		}
 	}
 }
 
@@ -330,7 +337,8 @@ func (x *execution) suspend(turn *run.Turn) {
 		x.flush()
 	}
 	x.gathered = nil
-	if x.lost != nil {
+	if x.lost != nil { // nobody will answer
+		x.door.abandon(x.ref.Owner.Principal, turn.Pending.ID)
 		return
 	}
 	state, words := asks(*turn.Pending)

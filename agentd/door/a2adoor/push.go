@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -223,7 +224,12 @@ func (p *pusher) post(to task.Push, payload []byte) (again bool, err error) {
 	resp, err := p.client.Do(req)
 	if err != nil {
 		var denied *egress.DeniedError
-		return !errors.As(err, &denied), err
+		again = !errors.As(err, &denied)
+		var told *url.Error
+		if errors.As(err, &told) {
+			err = told.Err // without the address, which may hold a secret
+		}
+		return again, err
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	_ = resp.Body.Close()

@@ -54,6 +54,9 @@ func (d *Door) sendStream(ctx context.Context, c call, req *pb.SendMessageReques
 	x.mu.Unlock()
 	switch {
 	case refused != nil:
+		if feed != nil {
+			feed.Close()
+		}
 		return d.refusal(refused)
 	case lone != nil:
 		return tell(&pb.StreamResponse{Payload: &pb.StreamResponse_Message{Message: wireMessage(*lone, "", x.begin.Task.ContextID)}})
