@@ -107,6 +107,10 @@ const maxLooks = 256
 
 // goOn tells a task what became of the run that it waited for.
 func (d *Door) goOn(ref task.Ref, w waits, p pending.Run) {
+	again, err := d.following(p)
+	if err != nil {
+		return // later
+	}
 	next := ""
 	var events []task.Event
 	rec, err := w.place.update(ref, func(r *task.Record) ([]task.Event, error) {
@@ -121,18 +125,19 @@ func (d *Door) goOn(ref task.Ref, w waits, p pending.Run) {
 				events = []task.Event{{Status: d.status(task.Working, nil)}}
 			}
 			return events, nil
-		case p.Next != "":
-			next = p.Next
-			r.Pending = next
-			return nil, nil
+		case again.State == pending.Expired:
+			p = again
+		case again.ID != "": // it asks again: said together with what it waits for now
+			next = again.ID
+			state, words := asks(again)
+			r.Pending, r.Approval = again.ID, again.Kind == pending.Approval
+			events = []task.Event{{Status: d.status(state, words)}}
+			return events, nil
 		}
 		r.Pending, r.Approval = "", false
 		events = d.outcome(p, r.Turns)
 		return events, nil
 	})
-	if err == nil && p.Next != "" && next == p.Next {
-		rec, events, err = d.asksAgain(w.place, ref, p.Next)
-	}
 	switch {
 	case errs.Is(err, errs.Unavailable) || errs.Is(err, errs.Timeout): // later
 	case next == "" || err != nil:
@@ -145,22 +150,18 @@ func (d *Door) goOn(ref task.Ref, w waits, p pending.Run) {
 	}
 }
 
-// asksAgain tells what the run asks that follows the one that was decided about.
-func (d *Door) asksAgain(at *place, ref task.Ref, id string) (task.Record, []task.Event, error) {
+// following gives the run that p suspended again as; one that is there no more has expired.
+func (d *Door) following(p pending.Run) (pending.Run, error) {
+	if p.Next == "" {
+		return pending.Run{}, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	p, err := d.cfg.Runner.PendingRun(ctx, id)
-	if err != nil {
-		return task.Record{}, nil, err
+	again, err := d.cfg.Runner.PendingRun(ctx, p.Next)
+	if errs.Is(err, errs.NotFound) {
+		return pending.Run{ID: p.Next, State: pending.Expired}, nil
 	}
-	var events []task.Event
-	rec, err := at.update(ref, func(r *task.Record) ([]task.Event, error) {
-		state, words := asks(p)
-		r.Approval = p.Kind == pending.Approval
-		events = []task.Event{{Status: d.status(state, words)}}
-		return events, nil
-	})
-	return rec, events, err
+	return again, err
 }
 
 // outcome gives the events of a task whose run ended elsewhere.
