@@ -165,6 +165,18 @@ func callAll(ctx context.Context, doors []string) *caller {
 	return c
 }
 
+// more waits until n questions have been answered, or have failed, that were not yet when it was called.
+func (c *caller) more(t *testing.T, n int64) {
+	t.Helper()
+	want := c.asked.Load() + n
+	eventually(t, 20*time.Second, func() error {
+		if now := c.asked.Load(); now < want {
+			return fmt.Errorf("%d questions asked, waiting for %d", now, want)
+		}
+		return nil
+	})
+}
+
 // stop gives how many were asked, and what failed.
 func (c *caller) stop() (int64, []string) {
 	c.cancel()
