@@ -117,7 +117,7 @@ func (c *conn) compose() (m proto.Message, nonce uint64) {
 			return nil, 0
 		}
 	}
-	// Only this goroutine sends, and answers only free the slot, so what next allowed is still allowed.
+	// One sends at a time, and answers only free the slot, so what next allowed is still allowed.
 	c.mu.Lock()
 	resent := o.kind == snapshots && c.slot.last.kind == snapshots && c.slot.last.token.Hash == o.token.Hash
 	nonce = c.slot.sent(o)

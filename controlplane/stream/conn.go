@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,7 +25,8 @@ import (
 
 type serverStream = grpc.BidiStreamingServer[pushv1.StreamRequest, pushv1.StreamResponse]
 
-// conn is one stream. The handler's goroutine sends, one reader takes what the instance says; both end with the stream.
+// conn is one stream. The handler's goroutine sends, or a worker of the line for it; one reader takes what the instance says. Both
+// goroutines end with the stream.
 // Memory is constant: a slot, a wake-up token, and a share in what publish rendered.
 type conn struct {
 	hub    *Hub
@@ -39,15 +42,17 @@ type conn struct {
 	gone  chan struct{}      // closed when the handler returns
 
 	puzzled bool                     // something unknown was logged; the reader's own
-	handed  map[string]int64         // the version of each credential that was handed out; the sender's own
 	refused func(manifest.Hash) bool // whether the instance remembers having refused a config
 
 	lined   bool          // stands in the line; guarded by its mutex
 	writing atomic.Bool   // write runs and isn't held up by a slow reader
-	turn    atomic.Bool   // it is its turn
 	aged    atomic.Bool   // its age's timer has run out
 	old     atomic.Bool   // it ends as soon as nothing is unanswered
 	epoch   atomic.Uint64 // by which Welcome; 0: not welcomed yet
+
+	sending sync.Mutex       // held by who composes and sends; guards the two that follow
+	handed  map[string]int64 // the version of each credential that was handed out
+	over    bool             // the handler says goodbye: no worker sends any more
 
 	mu       sync.Mutex // guards what follows; not held while building or sending
 	slot     slot
@@ -165,7 +170,7 @@ func (h *Hub) serve(c *conn, in introduction) error {
 // reader tells when the stream's context ends.
 func (c *conn) write() end {
 	c.hub.line.begins(c)
-	defer c.hub.line.ends(c)
+	defer c.ends()
 	age := time.AfterFunc(c.left(c.hub.age()), func() {
 		c.aged.Store(true)
 		c.poke()
@@ -186,22 +191,74 @@ func (c *conn) write() end {
 			late = c.old.Swap(true)
 			age.Reset(c.left(ageGrace))
 		}
-		for m, nonce := c.compose(); m != nil; m, nonce = c.compose() {
-			if err := c.send(m, nonce); err != nil {
-				return end{err: err}
-			}
-			// gofail: var betweenSendAndAck struct{}
-			// go panic("failpoint betweenSendAndAck")
-			// select {}
-
-			if nonce != 0 {
-				break // its answer wakes, and so does any change from here on
-			}
+		c.sending.Lock()
+		err := c.turn(false)
+		c.sending.Unlock()
+		if err != nil {
+			return end{err: err}
 		}
 		if c.old.Load() && c.retires(late) {
 			return end{goaway: goaway("rebalance", rebalanceSpread)}
 		}
-		c.hub.line.done(c)
+	}
+}
+
+// ends keeps the line's workers away from here on.
+func (c *conn) ends() {
+	c.hub.line.ends(c)
+	c.sending.Lock()
+	c.over = true
+	c.sending.Unlock()
+}
+
+// push is a turn that a worker of the line takes. It never waits for the instance: whatever takes longer is the handler's.
+func (c *conn) push() {
+	if len(c.stops) > 0 || c.old.Load() || !c.sending.TryLock() {
+		c.poke() // who sends now looks again
+		return
+	}
+	defer c.sending.Unlock()
+	if c.over {
+		return
+	}
+	defer c.broke()
+	if err := c.turn(true); err != nil {
+		c.stop(end{err: err})
+	}
+}
+
+// broke ends this one stream, as the door does where a handler panics.
+func (c *conn) broke() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	c.hub.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "panic while sending; the stream ends", c.who(),
+		slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	c.stop(end{err: errs.New(errs.Internal, "sending broke")})
+}
+
+// turn sends what there is to send. sending is held. A worker leaves the rest to the handler where a send could block.
+func (c *conn) turn(worker bool) error {
+	for {
+		if worker && c.full() {
+			c.poke()
+			return nil
+		}
+		m, nonce := c.compose()
+		if m == nil {
+			return nil
+		}
+		if err := c.send(m, nonce); err != nil {
+			return err
+		}
+		// gofail: var betweenSendAndAck struct{}
+		// go panic("failpoint betweenSendAndAck")
+		// select {}
+
+		if nonce != 0 {
+			return nil // its answer wakes, and so does any change from here on
+		}
 	}
 }
 
@@ -407,6 +464,13 @@ func (c *conn) drop() bool {
 // ample is what a stream's reader may leave unread before a send could block: gRPC takes messages of a stream as long
 // as less than 64 KiB of it wait.
 const ample = 32 << 10
+
+// full reports whether a send could block now. Only who sends makes it so.
+func (c *conn) full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unread >= ample
+}
 
 // send puts one message on the wire. While little is unread it can't block; else it gets a goroutine of its own, so that
 // a stuck reader ends its own stream and nothing else.

@@ -127,7 +127,9 @@ func New(cfg Config) (*Hub, error) {
 	cfg.OpenRate = cmp.Or(cfg.OpenRate, 1000)
 	cfg.OpenBurst = cmp.Or(cfg.OpenBurst, cfg.OpenRate)
 	cfg.MaxAge = cmp.Or(cfg.MaxAge, 30*time.Minute)
-	return &Hub{cfg: cfg, gate: gate{bucket: newBucket(cfg.OpenRate, cfg.OpenBurst)}, agents: map[fleet.AgentKey]map[string]*conn{}, early: map[introducing]*conn{}, ahead: map[string]bool{}}, nil
+	h := &Hub{cfg: cfg, gate: gate{bucket: newBucket(cfg.OpenRate, cfg.OpenBurst)}, agents: map[fleet.AgentKey]map[string]*conn{}, early: map[introducing]*conn{}, ahead: map[string]bool{}}
+	h.line.start = h.children.Go
+	return h, nil
 }
 
 // Run lets time pass for the fleet table until ctx ends.
