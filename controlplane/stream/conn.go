@@ -25,8 +25,8 @@ import (
 
 type serverStream = grpc.BidiStreamingServer[pushv1.StreamRequest, pushv1.StreamResponse]
 
-// conn is one stream. The handler's goroutine sends, or a worker of the line for it; one reader takes what the instance says. Both
-// goroutines end with the stream.
+// conn is one stream. The handler's goroutine has what there is to send sent, or a worker of the line does; one reader takes what the
+// instance says. Both goroutines end with the stream.
 // Memory is constant: a slot, a wake-up token, and a share in what publish rendered.
 type conn struct {
 	hub    *Hub
@@ -191,16 +191,25 @@ func (c *conn) write() end {
 			late = c.old.Swap(true)
 			age.Reset(c.left(ageGrace))
 		}
-		c.sending.Lock()
-		err := c.turn(false)
-		c.sending.Unlock()
-		if err != nil {
+		if err := c.apart(); err != nil {
 			return end{err: err}
 		}
 		if c.old.Load() && c.retires(late) {
 			return end{goaway: goaway("rebalance", rebalanceSpread)}
 		}
 	}
+}
+
+// apart takes a turn on another goroutine's stack. To build a config and to marshal it needs 16 KB of one, and a stack that waits as
+// deep as a handler's doesn't shrink below that again: a third of what an instance costs.
+func (c *conn) apart() error {
+	done := make(chan error, 1)
+	c.hub.children.Go(func() {
+		c.sending.Lock()
+		defer c.sending.Unlock()
+		done <- c.guarded(false)
+	})
+	return <-done
 }
 
 // ends keeps the line's workers away from here on.
@@ -221,21 +230,21 @@ func (c *conn) push() {
 	if c.over {
 		return
 	}
-	defer c.broke()
-	if err := c.turn(true); err != nil {
+	if err := c.guarded(true); err != nil {
 		c.stop(end{err: err})
 	}
 }
 
-// broke ends this one stream, as the door does where a handler panics.
-func (c *conn) broke() {
-	v := recover()
-	if v == nil {
-		return
-	}
-	c.hub.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "panic while sending; the stream ends", c.who(),
-		slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	c.stop(end{err: errs.New(errs.Internal, "sending broke")})
+// guarded is turn, but a panic is an error that ends this one stream, as the door does where a handler panics.
+func (c *conn) guarded(worker bool) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.hub.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "panic while sending; the stream ends", c.who(),
+				slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			err = errs.New(errs.Internal, "sending broke")
+		}
+	}()
+	return c.turn(worker)
 }
 
 // turn sends what there is to send. sending is held. A worker leaves the rest to the handler where a send could block.

@@ -73,18 +73,21 @@ func NewServer(cfg Config) (*grpc.Server, error) {
 		// Long streams with small messages: large buffers per connection cost more than they save.
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
-		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 		grpc.ChainUnaryInterceptor(unaryGuard(cfg.Logger, cfg.Auth)),
 		grpc.ChainStreamInterceptor(streamGuard(cfg.Logger, cfg.Auth)),
 		// A stream's handler runs until its calls have returned, so a stop waits for all of them.
 		grpc.WaitForHandlers(true),
 	}
+	buffer := 0 // crypto/tls holds what it decrypted: one more buffer is one more copy, and 4 KB for each connection
 	switch {
 	case cfg.Credentials != nil:
 		opts = append(opts, grpc.Creds(cfg.Credentials))
 	case cfg.TLS != nil:
 		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+	default:
+		buffer = 4 << 10
 	}
+	opts = append(opts, grpc.ReadBufferSize(buffer))
 	return grpc.NewServer(append(opts, cfg.Options...)...), nil
 }
