@@ -50,6 +50,8 @@ type result struct {
 	singleWrite  float64
 	rounds       []float64
 	live, stacks float64 // KB of heap and stacks per instance after a garbage collection
+	// What a change to all takes of the clients' process, µs per instance: the part of the time that no server answers for.
+	clientCPU float64
 }
 
 // apart keeps single changes from counting as churn, which our control plane merges (push-protocol.md rule 11).
@@ -166,9 +168,13 @@ func (r *result) fanOut(ctx context.Context, o options, srv server, clients *cli
 	if err != nil {
 		return err
 	}
-	var last, p50, p99, cpu, write []float64
+	var last, p50, p99, cpu, clientCPU, write []float64
 	for range o.rounds {
 		before, err := cpuOf(srv.process())
+		if err != nil {
+			return err
+		}
+		idle, err := cpuOf(clients.process())
 		if err != nil {
 			return err
 		}
@@ -183,11 +189,17 @@ func (r *result) fanOut(ctx context.Context, o options, srv server, clients *cli
 		if err != nil {
 			return err
 		}
+		busy, err := cpuOf(clients.process())
+		if err != nil {
+			return err
+		}
 		last, p50, p99 = append(last, t.last), append(p50, t.p50), append(p99, t.p99)
 		write, cpu = append(write, t.write), append(cpu, float64((after-before).Nanoseconds())/1e3/float64(o.n))
+		clientCPU = append(clientCPU, float64((busy-idle).Nanoseconds())/1e3/float64(o.n))
 	}
 	r.rounds = slices.Clone(last)
 	r.LastACK, r.P50, r.P99, r.CPU, r.write = median(last), median(p50), median(p99), median(cpu), median(write)
+	r.clientCPU = median(clientCPU)
 	return profile()
 }
 

@@ -89,6 +89,8 @@ func startClients(o options, name string, srv server) (*clients, error) {
 	return &clients{child: c}, nil
 }
 
+func (c *clients) process() int { return c.cmd.Process.Pid }
+
 // times is one change in milliseconds from the start of the write. write: until the write was answered.
 type times struct{ last, p50, p99, write float64 }
 

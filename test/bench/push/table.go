@@ -36,6 +36,7 @@ func table(out io.Writer, o options, content int, results []result) {
 	row("ACK p50, ms", func(r result) float64 { return r.P50 })
 	row("ACK p99, ms", func(r result) float64 { return r.P99 })
 	row("server CPU, us/instance", func(r result) float64 { return r.CPU })
+	row("clients CPU, us/instance", func(r result) float64 { return r.clientCPU })
 	row("server RSS, KB/instance", func(r result) float64 { return r.RSS })
 	row("  live heap, KB/instance", func(r result) float64 { return r.live })
 	row("  stacks, KB/instance", func(r result) float64 { return r.stacks })
