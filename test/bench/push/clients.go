@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,8 +11,9 @@ import (
 	"time"
 
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
+	"github.com/agentry/agentry/test/bench/push/h2"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 )
 
 // The two instances beside the n: one whose agent has no other instance, and one that refuses when told to.
@@ -20,15 +22,13 @@ const (
 	refuserAgent = "refuser"
 )
 
-// window is that of internal/rpc.Dial, by which agentd connects.
-const window = 256 << 10
-
 func agentName(i int) string { return fmt.Sprintf("agent-%05d", i) }
 
 // crowd is the process of the simulated instances: one TCP connection and one stream each.
 type crowd struct {
 	system  string
 	target  string
+	header  []byte // of every stream
 	members []*member
 	creds   *clientCreds
 
@@ -49,21 +49,22 @@ type round struct {
 	done chan struct{}
 }
 
-// member is one instance. Its stream's goroutine owns what follows stop.
+// member is one instance. The goroutine that run starts owns what follows done.
 type member struct {
 	crowd *crowd
 	index int
 	agent string
 
-	conn *grpc.ClientConn
 	stop context.CancelFunc
 	done chan struct{}
 
-	version string        // acknowledged last
-	running *pushv1.Token // push
-	first   []byte        // push: the first whole content, of member 0
-	last    []byte        // push: the newest content
-	refuses string        // version that it refuses
+	conn    *h2.Conn // nil: none
+	version []byte   // acknowledged last
+	running []byte   // push: a marshalled token; nil: nothing
+	first   []byte   // push: the first whole content, of member 0
+	last    []byte   // push: the newest content
+	out     []byte   // room for an answer
+	refuses string   // version that it refuses
 }
 
 func runClients(ctx context.Context, system, target string, n, agents int) error {
@@ -72,6 +73,13 @@ func runClients(ctx context.Context, system, target string, n, agents int) error
 		return err
 	}
 	c := &crowd{system: system, target: target, creds: creds}
+	method := pushv1.ConfigService_Stream_FullMethodName
+	if system == nameXDS {
+		method = discovery.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName
+	}
+	if c.header, err = h2.Header(target, method, creds.secure()); err != nil {
+		return err
+	}
 	for i := range n {
 		c.members = append(c.members, &member{crowd: c, index: i, agent: agentName(i % agents)})
 	}
@@ -160,7 +168,6 @@ func (c *crowd) open(ctx context.Context) error {
 func (c *crowd) close() {
 	for _, m := range c.members {
 		m.stop()
-		_ = m.conn.Close()
 	}
 	for _, m := range c.members {
 		<-m.done
@@ -184,22 +191,14 @@ func (c *crowd) wait(ctx context.Context) (reply, error) {
 	return reply{Last: at[len(at)-1], P50: at[len(at)/2], P99: at[len(at)*99/100]}, nil
 }
 
+// open starts the instance and waits until its connection, with its handshake, and its stream are open.
 func (m *member) open(ctx context.Context) error {
-	creds, err := m.crowd.creds.of(m.agent)
-	if err != nil {
-		return err
-	}
-	conn, err := grpc.NewClient("passthrough:///"+m.crowd.target, grpc.WithTransportCredentials(creds),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig(),
-		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
-	if err != nil {
-		return err
-	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	m.conn, m.stop, m.done = conn, stop, make(chan struct{})
+	m.stop, m.done = stop, make(chan struct{})
 	started := make(chan error, 1)
 	go func() {
 		defer close(m.done)
+		defer m.hangUp()
 		var err error
 		if m.crowd.system == nameXDS {
 			err = m.runXDS(run, started)
@@ -219,6 +218,27 @@ func (m *member) open(ctx context.Context) error {
 	}
 }
 
+// call opens a stream with its first message, on the connection that is there or on a new one, which ends with ctx.
+func (m *member) call(ctx context.Context, first []byte) error {
+	if m.conn == nil {
+		cfg, err := m.crowd.creds.of(m.agent)
+		if err != nil {
+			return err
+		}
+		if m.conn, err = h2.Dial(ctx, h2.Config{Target: m.crowd.target, TLS: cfg, Header: m.crowd.header}); err != nil {
+			return err
+		}
+	}
+	return m.conn.Open(first)
+}
+
+func (m *member) hangUp() {
+	if m.conn != nil {
+		_ = m.conn.Close()
+		m.conn = nil
+	}
+}
+
 // answered counts the first answer on a stream.
 func (c *crowd) answered() {
 	c.last.Store(int64(now()))
@@ -226,15 +246,15 @@ func (c *crowd) answered() {
 }
 
 // acked records the acknowledgement of a version.
-func (m *member) acked(version string) {
-	if m.version == "" {
-		m.version = version
-	}
-	if version == m.version {
+func (m *member) acked(version []byte) {
+	first := len(m.version) == 0
+	if bytes.Equal(version, m.version) {
 		return
 	}
-	m.version = version
-	m.record()
+	m.version = append(m.version[:0], version...)
+	if !first {
+		m.record()
+	}
 }
 
 func (m *member) record() {

@@ -5,8 +5,6 @@ import (
 	"sync"
 
 	"github.com/agentry/agentry/test/harness/pki"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // authority signs for every instance and for the servers to compare with; agentry is given it as files.
@@ -68,11 +66,11 @@ type clientCreds struct {
 	mu      sync.Mutex // guards what follows
 	leaves  map[string]pki.Leaf
 	resume  bool
-	byAgent map[string]credentials.TransportCredentials
+	byAgent map[string]*tls.Config
 }
 
 func newClientCreds(env func(string) string) (*clientCreds, error) {
-	c := &clientCreds{leaves: map[string]pki.Leaf{}, byAgent: map[string]credentials.TransportCredentials{}, resume: true}
+	c := &clientCreds{leaves: map[string]pki.Leaf{}, byAgent: map[string]*tls.Config{}, resume: true}
 	if env(envCert) == "" {
 		return c, nil
 	}
@@ -91,14 +89,18 @@ func (c *clientCreds) way(way string) {
 	}
 }
 
-func (c *clientCreds) of(agent string) (credentials.TransportCredentials, error) {
-	if c.ca == nil {
-		return insecure.NewCredentials(), nil
+// secure reports whether connections are by TLS at all.
+func (c *clientCreds) secure() bool { return c.ca != nil }
+
+// of gives the settings of an agent's connections; nil: plaintext.
+func (c *clientCreds) of(agent string) (*tls.Config, error) {
+	if !c.secure() {
+		return nil, nil //nolint:nilnil // plaintext was asked for
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if creds := c.byAgent[agent]; creds != nil {
-		return creds, nil
+	if cfg := c.byAgent[agent]; cfg != nil {
+		return cfg, nil
 	}
 	leaf, ok := c.leaves[agent]
 	if !ok {
@@ -112,6 +114,9 @@ func (c *clientCreds) of(agent string) (credentials.TransportCredentials, error)
 	if c.resume {
 		sessions = tls.NewLRUClientSessionCache(1)
 	}
-	c.byAgent[agent] = credentials.NewTLS(c.ca.Client(leaf, sessions))
-	return c.byAgent[agent], nil
+	cfg := c.ca.Client(leaf, sessions)
+	// Sessions are kept by the server's name, and there is one server.
+	cfg.NextProtos, cfg.ServerName = []string{"h2"}, "bench"
+	c.byAgent[agent] = cfg
+	return cfg, nil
 }
