@@ -59,6 +59,10 @@ func (t *Turn) callTools(ctx context.Context, calls []engine.Call) []engine.Effe
 			t.send(Delta{Tool: &ToolEvent{Name: c.Name, CallID: c.ID, Arguments: c.Arguments}})
 		}
 	}
+	if over := t.over(ctx, engine.Usage{}); over != nil { // nothing is called for who has left, or for what was canceled
+		clear(t.cleared)
+		return t.loop.Step(over)
+	}
 	results := make([]engine.ToolResult, len(calls))
 	if len(calls) == 1 {
 		results[0] = t.callTool(ctx, calls[0])

@@ -21,6 +21,7 @@ import (
 var (
 	errCanceled = errors.New("the task was canceled")
 	errClosing  = errors.New("this instance is shutting down")
+	errPanic    = errors.New("the agent failed internally")
 )
 
 // toolReply is the name of the built-in tool by which the model answers without a task (package builtin).
@@ -92,12 +93,17 @@ func (x *execution) alsoStop(cancel context.CancelCauseFunc) {
 func (x *execution) run(ctx context.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			x.door.cfg.Log.LogAttrs(ctx, slog.LevelError, "panic in a task", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
-			x.finish(task.Failed, text("the agent failed internally"))
+			x.panicked(p)
 		}
 		x.cancel(nil)
 		x.end()
 	}()
+	if x.turn > 1 { // else nobody knew of the task before
+		if err := x.still(ctx); err != nil {
+			x.refuse(ctx, err)
+			return
+		}
+	}
 	turn, err := x.start(ctx)
 	if err != nil {
 		x.refuse(ctx, err)
@@ -115,6 +121,32 @@ func (x *execution) run(ctx context.Context) {
 	x.mu.Unlock()
 	res, err := turn.Do(ctx, x.emit)
 	x.conclude(ctx, turn, res, err)
+}
+
+// still looks, once the execution can be stopped, whether its task was ended between the message's claim and that: nobody was told then.
+func (x *execution) still(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	rec, err := x.place.store.Get(ctx, x.ref)
+	if err == nil && rec.Task.Status.State.Terminal() {
+		return errEnded
+	}
+	return err
+}
+
+// panicked ends the task of an execution that panicked, whatever else goes wrong.
+func (x *execution) panicked(p any) {
+	report := func(p any) {
+		x.door.cfg.Log.LogAttrs(context.Background(), slog.LevelError, "panic in a task", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			report(p)
+		}
+	}()
+	report(p)
+	x.stop(errPanic)
+	x.finish(task.Failed, text(errPanic.Error()))
 }
 
 // emit gets the run's output. Its error stops the run.
@@ -147,6 +179,11 @@ func (x *execution) gather(s string) {
 
 // later tells what gathered. A reply, or the closing words beside artifacts, is told at the end.
 func (x *execution) later() {
+	defer func() { // it has a goroutine of its own
+		if p := recover(); p != nil {
+			x.panicked(p)
+		}
+	}()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.timer = nil
@@ -201,6 +238,7 @@ func (x *execution) commit() {
 	}
 	if err != nil {
 		x.refused, x.lost = err, err
+		x.stop(err)
 		return
 	}
 	x.first, x.seq = rec, rec.Seq
@@ -247,12 +285,15 @@ func (x *execution) refuse(ctx context.Context, err error) {
 // giveBack lets the task wait as it did before the message of this turn.
 func (x *execution) giveBack() {
 	old := x.begin
+	var events []task.Event
 	rec, err := x.place.update(x.ref, func(r *task.Record) ([]task.Event, error) {
 		r.Pending, r.Approval = old.Pending, old.Approval
-		return []task.Event{{Status: &task.Status{State: old.Task.Status.State, Message: old.Task.Status.Message, At: x.door.now()}}}, nil
+		events = []task.Event{{Status: &task.Status{State: old.Task.Status.State, Message: old.Task.Status.Message, At: x.door.now()}}}
+		return events, nil
 	})
 	if err == nil {
 		x.door.await(x.place, rec)
+		x.door.push.changed(rec, events)
 	}
 }
 

@@ -18,8 +18,14 @@ import (
 var errElse = errors.New("nobody waits for the run")
 
 // follow makes a run that goes on, decided at another door of this instance, the execution of its task: what it makes is told, canceling the
-// task ends it, and this instance is the task's keeper. nil: there is no such task, or it is the door itself that goes on with it.
-func (d *Door) follow(g run.Going) run.Follower {
+// task ends it, and this instance is the task's keeper. nil: there is no such task, or it is the door itself that goes on with it. It never panics.
+func (d *Door) follow(g run.Going) (f run.Follower) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Log.LogAttrs(context.Background(), slog.LevelError, "panic before a task was followed", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+			f = nil
+		}
+	}()
 	ref, ok := taskOf(g)
 	if !ok {
 		return nil
@@ -61,7 +67,8 @@ func taskOf(g run.Going) (task.Ref, bool) {
 }
 
 // join claims a task that waits for a run, and begins to tell of it.
-func (d *Door) join(p *place, ref task.Ref, g run.Going) (*following, error) {
+// A task that was canceled between the claim and this process's knowing of its run is noticed.
+func (d *Door) join(p *place, ref task.Ref, g run.Going) (follower *following, failed error) {
 	var events []task.Event
 	var before task.Record
 	claimed, err := p.update(ref, func(r *task.Record) ([]task.Event, error) {
@@ -81,8 +88,6 @@ func (d *Door) join(p *place, ref task.Ref, g run.Going) (*following, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.forget(ref)
-	d.push.changed(claimed, events)
 	x := &execution{
 		door: d, place: p, leave: d.use(p), ref: ref, begin: before, turn: claimed.Turns, committed: true, started: true, seq: claimed.Seq, first: claimed,
 		settled: make(chan struct{}), done: make(chan struct{}),
@@ -91,15 +96,27 @@ func (d *Door) join(p *place, ref task.Ref, g run.Going) (*following, error) {
 	close(x.settled)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	x.cancel = func(why error) { cancel(why); g.Cancel(why) }
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.running[ref] = x
 	f := &following{execution: x, ctx: ctx, left: func() {}}
+	d.mu.Lock()
+	d.running[ref] = x
 	if d.closed {
 		x.stop(errClosing)
 	} else {
 		d.work.Add(1)
 		f.left = d.work.Done
+	}
+	d.mu.Unlock()
+	defer func() { // from here on somebody has to end the task
+		if p := recover(); p != nil {
+			f.panicked(p)
+			f.close()
+			follower, failed = nil, errElse
+		}
+	}()
+	d.forget(ref)
+	d.push.changed(claimed, events)
+	if errors.Is(x.still(ctx), errEnded) { // it was canceled meanwhile, and nobody told this process
+		x.stop(errCanceled)
 	}
 	return f, nil
 }
@@ -129,13 +146,18 @@ func (f *following) Emit(d run.Delta) { _ = f.emit(d) }
 
 // Ended implements run.Follower.
 func (f *following) Ended(t *run.Turn, res engine.Result, err error) {
-	defer f.left()
 	defer func() {
 		if p := recover(); p != nil {
-			f.door.cfg.Log.LogAttrs(f.ctx, slog.LevelError, "panic in a task", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+			f.panicked(p)
 		}
-		f.cancel(nil)
-		f.end()
+		f.close()
 	}()
 	f.conclude(f.ctx, t, res, err)
+}
+
+// close lets go of the execution.
+func (f *following) close() {
+	defer f.left()
+	f.cancel(nil)
+	f.end()
 }

@@ -31,6 +31,13 @@ type scripted struct {
 	left chan string // the message whose call was cancelled
 }
 
+// requests are what it was asked.
+func (s *scripted) requests() []model.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]model.Request(nil), s.seen...)
+}
+
 func call(name, args string) model.Chunk {
 	return model.Chunk{ToolCalls: []model.ToolCall{{ID: "c1", Name: name, Arguments: args}}, FinishReason: "tool_calls", Usage: &model.Usage{InputTokens: 1, OutputTokens: 1}}
 }

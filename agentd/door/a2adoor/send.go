@@ -165,12 +165,13 @@ func requestID(rec task.Record) string {
 	return id
 }
 
-// session names a context's session; contexts of tenants are apart.
+// session names a context's session. Contexts of tenants are apart, from each other's and from those without a tenant: neither a tenant nor a context
+// has control characters (checkID), so the one between them is where both end.
 func session(tenant, contextID string) string {
 	if tenant == "" {
 		return contextID
 	}
-	return tenant + "/" + contextID
+	return tenant + "\x1f" + contextID
 }
 
 // resume prepares the next turn of a task that waits.
@@ -225,7 +226,9 @@ func (d *Door) resume(ctx context.Context, c call, a asked, x *execution) error 
 		if rec.Approval {
 			return d.cfg.Runner.Decide(ctx, rec.Pending, decision)
 		}
-		return d.cfg.Runner.Resume(ctx, rec.Pending, d.request(ctx, c, a, claimed))
+		req := d.request(ctx, c, a, claimed)
+		req.Session = "" // the run's own, whatever sessions were called when it began
+		return d.cfg.Runner.Resume(ctx, rec.Pending, req)
 	}
 	return nil
 }
