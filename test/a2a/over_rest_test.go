@@ -186,7 +186,9 @@ func restQueries() []requirement {
 			id: "REST-11", section: "11.5", level: must, what: "query parameters are camelCase: contextId, pageSize, pageToken, historyLength, includeArtifacts, statusTimestampAfter",
 			test: func(t *testing.T, c caller) {
 				c = c.in("query-" + uuid())
-				first, second := c.completed(t), c.waiting(t)
+				first := c.completed(t)
+				past(first)
+				second := c.waiting(t)
 				if have := c.queries(t, "contextId", first.GetContextId(), "includeArtifacts", "true", "historyLength", "0"); len(have.GetTasks()) != 1 || len(have.GetTasks()[0].GetArtifacts()) == 0 || len(have.GetTasks()[0].GetHistory()) != 0 {
 					t.Errorf("%v", have)
 				}

@@ -242,14 +242,23 @@ func histories() []requirement {
 	}
 }
 
-// several makes n tasks that are over, and gives their ids, latest first.
+// several makes n tasks that are over, and gives their ids, latest first. No two of them are of one millisecond, whose order is that of their ids.
 func (c caller) several(t *testing.T, n int) []string {
 	t.Helper()
 	out := make([]string, n)
 	for i := range n {
-		out[n-1-i] = c.completed(t).GetId()
+		task := c.completed(t)
+		out[n-1-i] = task.GetId()
+		past(task)
 	}
 	return out
+}
+
+// past waits until a status of now has a later time than that of task.
+func past(task *pb.Task) {
+	for next := task.GetStatus().GetTimestamp().AsTime().Add(time.Millisecond); time.Now().Before(next); {
+		time.Sleep(100 * time.Microsecond) // the agents' clock is ours
+	}
 }
 
 func idsOf(tasks []*pb.Task) []string {
