@@ -187,6 +187,9 @@ func (i *caller) explain(err error) error {
 			"what answers at %s is no control plane: %w", i.servers, err)
 	case errors.As(err, &op): // refused, or cut off in the middle
 		cause = op
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF): // accepted and cut off: it died, or speaks something else
+		return failf(exitUnreachable, "is it alive? see its log; an agent's door and the runtime door have other ports than the people door",
+			"%s cut the connection off", i.servers)
 	case connect.CodeOf(err) != connect.CodeUnavailable:
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -28,11 +29,13 @@ func TestExplain(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
+	closed := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	cases := map[string]struct {
 		door http.HandlerFunc
 		want int
 	}{
 		"cut off":        {cutOff, exitUnreachable},
+		"closed":         {closed, exitUnreachable},
 		"another server": {http.NotFound, exitUnreachable},
 	}
 	for name, tc := range cases {
@@ -48,6 +51,26 @@ func TestExplain(t *testing.T) {
 				t.Errorf("exit %d, want %d, with a hint: %v", got, tc.want, err)
 			}
 		})
+	}
+}
+
+// A watch whose control plane died was told as a protocol error, with exit code 2 and no way out.
+func TestAWatchThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/connect+proto")
+		w.WriteHeader(http.StatusOK)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	for _, args := range [][]string{{"status", "helper", "-w"}, {"get", "agents", "-w", "-o", "json"}, {"events", "-f"}, {"audit", "-f"}} {
+		_, told, code := ctl(t, args, &replica{url: srv.URL})
+		if code != exitUnreachable || !strings.Contains(told, srv.URL+" cut the connection off\nhint: ") || strings.Contains(told, "protocol") {
+			t.Errorf("%v: exit %d, %q", args, code, told)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 func (c *cli) completionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish|powershell", Short: "A script that completes commands and names in a shell",
-		Example: "  source <(agentctl completion bash)\n  agentctl completion zsh > \"${fpath[1]}/_agentctl\"", Args: args(1, 1),
+		Example: "  source <(agentctl completion bash)\n  agentctl completion zsh > \"${fpath[1]}/_agentctl\"\n  agentctl completion fish > ~/.config/fish/completions/agentctl.fish", Args: args(1, 1),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, shells []string) error {
 			root, w := cmd.Root(), c.env.Stdout

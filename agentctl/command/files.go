@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
@@ -33,13 +34,18 @@ func bindFiles(cmd *cobra.Command, names *[]string) {
 // readFiles reads everything that -f names.
 func (c *cli) readFiles(names []string) (fileSet, error) {
 	set := fileSet{shown: map[string]string{}}
+	var below *fs.PathError // of a file or folder below the named one
 	for _, name := range names {
 		files, err := specfile.ReadTree(name, c.env.Stdin)
 		switch {
+		case errors.Is(err, fs.ErrNotExist) && errs.Is(err, errs.NotFound):
+			return set, failf(exitUsage, "", "%s: no such file or folder", name)
 		case errs.Is(err, errs.NotFound):
 			return set, failf(exitUsage, "", "-f %s: %w", name, err)
 		case errs.Is(err, errs.Invalid):
 			return set, failf(exitData, "", "-f %s: %w", name, err)
+		case errors.As(err, &below):
+			return set, failf(exitFailure, "", "read %s: %w", below.Path, below.Err)
 		case err != nil:
 			return set, fmt.Errorf("-f %s: %w", name, err)
 		}
@@ -49,7 +55,10 @@ func (c *cli) readFiles(names []string) (fileSet, error) {
 		set.files = append(set.files, files...)
 	}
 	if len(set.files) == 0 {
-		return set, failf(exitUsage, "agentctl apply -f DIR", "no file to read")
+		if len(names) == 0 {
+			return set, failf(exitUsage, "name a file or folder with -f", "no file to read")
+		}
+		return set, failf(exitUsage, "spec files end in .json, .jsonc, .yaml or .yml; agentctl explain lists their fields", "%s: no spec file in it", strings.Join(names, ", "))
 	}
 	return set, nil
 }
@@ -120,7 +129,7 @@ func (c *cli) refuse(out output, set fileSet, faults []spec.Fault, after string)
 	}
 	for _, f := range faults {
 		_, _ = fmt.Fprintln(c.env.Stderr, set.line(f))
-		if f.Snippet != "" {
+		if source, _, _ := strings.Cut(f.Snippet, "\n"); strings.TrimSpace(source) != "" { // a caret below an empty line shows nothing
 			_, _ = fmt.Fprintf(c.env.Stderr, "    %s\n", strings.ReplaceAll(strings.TrimRight(f.Snippet, "\n"), "\n", "\n    "))
 		}
 	}

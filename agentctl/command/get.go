@@ -166,9 +166,13 @@ func sortObjects(items []objectDoc, by string) {
 // objectTable shows things of one kind; hash, author and labels in the wide form.
 func (c *cli) objectTable(kind, namespace string, all bool, items []objectDoc) table {
 	plural := map[string]string{kindAgent: "agents", kindPrompt: "prompts", kindMCP: "MCP entries", kindCredential: "credentials"}[kind]
-	t := table{empty: "No " + plural + " in namespace " + namespace + ". Apply a folder: agentctl apply -f DIR"}
+	way := " Apply a folder: agentctl apply -f DIR"
+	if kind == kindCredential {
+		way = " Make one: agentctl credential create NAME --from-file FILE"
+	}
+	t := table{empty: "No " + plural + " in namespace " + namespace + "." + way}
 	if all {
-		t.empty = "No " + plural + ". Apply a folder: agentctl apply -f DIR"
+		t.empty = "No " + plural + "." + way
 		t.head = []string{"NAMESPACE"}
 	}
 	switch kind {

@@ -70,7 +70,7 @@ func parseRef(text, otherwise string) (ref, error) {
 		switch {
 		case err == nil:
 			r.kind, r.name = kind, tail
-		case otherwise == "":
+		case otherwise == "" || otherwise == kindAgent: // an agent's name has no slash
 			return r, err
 		}
 	}
