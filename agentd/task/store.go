@@ -105,6 +105,7 @@ type Page struct {
 	Records []Record
 	Total   int // of all pages
 	More    bool
+	Next    Cursor // where More: the After of the page that follows
 }
 
 // ErrLagged ends a Feed whose reader fell too far behind; its reader may watch again.

@@ -380,6 +380,7 @@ func listing() []requirement {
 				c = c.in(uuid())
 				c.several(t, 2)
 				first := c.completed(t)
+				past(first)
 				second := c.completed(t, "message.contextId", first.GetContextId())
 				if have := idsOf(c.list(t, "contextId", first.GetContextId()).GetTasks()); !slices.Equal(have, []string{second.GetId(), first.GetId()}) {
 					t.Errorf("have %v", have)

@@ -71,6 +71,7 @@ type patience struct {
 	try   time.Duration // to write a piece of an answer
 	end   time.Duration // to write a task's end
 	loose time.Duration // to see that a task should be worked on and isn't: more than any step of its beginning or end takes
+	sweep int           // how many tasks of this process are looked at at a time
 }
 
 // Extension is a protocol extension that the agent supports.
@@ -90,9 +91,10 @@ type Door struct {
 	running map[task.Ref]*execution
 	waiting map[task.Ref]waits     // tasks that wait for an answer or for somebody's consent
 	loose   map[task.Ref]time.Time // tasks that should be worked on, and aren't, with when that was seen first
-	own     *place                 // the process's
-	current *place                 // where the config keeps tasks
-	places  []*place               // all but own
+	swept   round
+	own     *place   // the process's
+	current *place   // where the config keeps tasks
+	places  []*place // all but own
 	streams int
 	closed  bool
 	work    sync.WaitGroup // executions
@@ -131,7 +133,7 @@ func New(cfg Config) (*Door, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.patience == (patience{}) {
-		cfg.patience = patience{try: 10 * time.Second, end: 30 * time.Second, loose: 15 * time.Second}
+		cfg.patience = patience{try: 10 * time.Second, end: 30 * time.Second, loose: 15 * time.Second, sweep: 1000}
 	}
 	d := &Door{cfg: cfg, running: map[task.Ref]*execution{}, waiting: map[task.Ref]waits{}, loose: map[task.Ref]time.Time{}, closing: make(chan struct{})}
 	d.own = &place{store: cfg.Store, stop: func() {}}

@@ -12,8 +12,7 @@ import (
 // How tasks are looked for that nobody works on.
 const (
 	maxInherit = 100 // tasks of the dead at a time
-	maxKept    = 1000
-	sweepEvery = 6 // looks of Run
+	sweepEvery = 6   // looks of Run
 	hearAgain  = time.Second
 )
 
@@ -22,7 +21,7 @@ var errOver = errs.New(errs.Precondition, "the task is somebody else's, or over"
 
 // lister gives the open tasks whose Keeper this process is.
 type lister interface {
-	Kept(ctx context.Context, limit int) ([]task.Record, error)
+	Kept(ctx context.Context, after string, limit int) (list []task.Record, next string, err error)
 }
 
 // hear ends the work on tasks of this process that another one ended.
@@ -106,7 +105,7 @@ func (d *Door) takeOver(p *place, seen task.Record, why string) {
 }
 
 // sweep looks for tasks of this process that it doesn't work on: their end couldn't be written as the store was gone. They fail, so that none
-// works for ever.
+// works for ever. Each time it looks at some of them, and goes on with the others the next time.
 func (d *Door) sweep(ctx context.Context) {
 	p := d.dwelling()
 	if p == nil {
@@ -118,11 +117,17 @@ func (d *Door) sweep(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	open, err := kept.Kept(ctx, maxKept)
+	d.mu.Lock()
+	if d.swept.place != p {
+		d.swept = round{place: p, loose: map[task.Ref]time.Time{}}
+	}
+	at := d.swept
+	d.mu.Unlock()
+	open, next, err := kept.Kept(ctx, at.next, d.cfg.patience.sweep)
 	if err != nil {
 		return
 	}
-	now, loose := time.Now(), map[task.Ref]time.Time{}
+	now, loose := time.Now(), at.loose
 	for _, rec := range open {
 		ref := rec.Ref()
 		d.mu.Lock()
@@ -143,6 +148,16 @@ func (d *Door) sweep(ctx context.Context) {
 		}
 	}
 	d.mu.Lock()
-	d.loose = loose
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	if at.next, at.loose = next, loose; next == "" { // all were seen: what isn't loose any more is forgotten
+		at.loose, d.loose = map[task.Ref]time.Time{}, loose
+	}
+	d.swept = at
+}
+
+// round is a look at all tasks that this process keeps, page by page.
+type round struct {
+	place *place
+	next  string                 // where it goes on
+	loose map[task.Ref]time.Time // what it saw, for the round that follows
 }

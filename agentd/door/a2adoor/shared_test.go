@@ -189,6 +189,9 @@ func TestTheStoreIsGoneAsATaskEnds(t *testing.T) {
 				}
 			})
 			c := r.bindings(t, "")["JSONRPC"]
+			for range 5 { // more than are looked at at a time, and all before it
+				sent(t, c, say("ask-1"))
+			}
 			id := sent(t, c, say("hello", configured(&pb.SendMessageConfiguration{ReturnImmediately: true}))).GetId()
 			for end := time.Now().Add(30 * time.Second); state(t, c, id) != want; {
 				if time.Now().After(end) {

@@ -74,8 +74,8 @@ func (d *Door) listTasks(ctx context.Context, c call, req *pb.ListTasksRequest) 
 	for _, r := range page.Records {
 		out.Tasks = append(out.Tasks, wireTask(r.Task, view{history: req.HistoryLength, artifacts: req.GetIncludeArtifacts()}))
 	}
-	if n := len(page.Records); page.More && n > 0 {
-		out.NextPageToken = writeCursor(page.Records[n-1].Place())
+	if page.More {
+		out.NextPageToken = writeCursor(page.Next)
 	}
 	return out, nil
 }

@@ -31,6 +31,7 @@ func (s *Store) List(_ context.Context, f task.Filter) (task.Page, error) {
 	if limit := max(f.Limit, 1); len(all) > limit {
 		page.More = true
 		all = all[:limit]
+		page.Next = all[limit-1].Place()
 	}
 	page.Records = all
 	return page, nil

@@ -149,25 +149,31 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]task.Record, error) {
 	if len(dead) == 0 {
 		return nil, nil
 	}
-	return s.kept(ctx, limit, silence, dead)
+	list, _, err := s.kept(ctx, "", limit, silence, dead) // whoever is taken over is on the list no more
+	return list, err
 }
 
-// Kept gives tasks that aren't terminal and whose Keeper this process is, at most limit.
-func (s *Store) Kept(ctx context.Context, limit int) ([]task.Record, error) {
-	return s.kept(ctx, limit, 0, []any{s.self})
+// Kept gives tasks that aren't terminal and whose Keeper this process is, at most limit, those that were changed longest ago first. after goes on
+// behind a call before: it is that one's next, which is "" where nothing more follows; "": from the start.
+func (s *Store) Kept(ctx context.Context, after string, limit int) (list []task.Record, next string, err error) {
+	return s.kept(ctx, after, limit, 0, []any{s.self})
 }
 
-func (s *Store) kept(ctx context.Context, limit int, silent time.Duration, keepers []any) ([]task.Record, error) {
-	answer, err := s.eval(ctx, s.run.kept, append([]any{max(limit, 1), silent.Milliseconds()}, keepers...)...)
+func (s *Store) kept(ctx context.Context, after string, limit int, silent time.Duration, keepers []any) (open []task.Record, next string, err error) {
+	answer, err := s.eval(ctx, s.run.kept, append([]any{max(limit, 1), silent.Milliseconds(), after}, keepers...)...)
 	if err != nil {
-		return nil, fmt.Errorf("read whose tasks are kept: %w", err)
+		return nil, "", fmt.Errorf("read whose tasks are kept: %w", err)
 	}
 	list, _ := answer.([]any)
-	hs, err := s.loadAll(ctx, texts(list))
-	if err != nil {
-		return nil, err
+	if len(list) == 0 {
+		return nil, "", errs.New(errs.Internal, "read whose tasks are kept: no place")
 	}
-	return records(hs), nil
+	next, _ = list[0].(string)
+	hs, err := s.loadAll(ctx, texts(list[1:]))
+	if err != nil {
+		return nil, "", err
+	}
+	return records(hs), next, nil
 }
 
 // Ended implements task.Shared.

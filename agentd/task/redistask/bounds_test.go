@@ -72,7 +72,7 @@ func everything(ctx context.Context, s *redistask.Store, id string) error {
 	if listed == nil && page.Total == 0 {
 		return errors.New("nothing is listed")
 	}
-	_, kept := s.Kept(ctx, 10)
+	_, _, kept := s.Kept(ctx, "", 10)
 	_, orphans := s.Orphans(ctx, 10)
 	return errors.Join(read, listed, kept, orphans, tell(ctx, s, r.Ref(), status(task.Completed)))
 }
@@ -163,7 +163,7 @@ func TestForgottenTasks(t *testing.T) {
 	if err := tell(t.Context(), s, ref, status(task.Working)); !errs.Is(err, errs.NotFound) {
 		t.Errorf("a change: %v", err)
 	}
-	if got, err := s.Kept(t.Context(), 10); err != nil || len(got) != 0 {
+	if got, _, err := s.Kept(t.Context(), "", 10); err != nil || len(got) != 0 {
 		t.Errorf("kept: %v, %v", got, err)
 	}
 }

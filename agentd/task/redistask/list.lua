@@ -1,5 +1,5 @@
 -- ARGV 2 index, 3 greatest score or '+inf', 4 score of the last one before the page or '', 5 its ID, 6 limit
--- Gives {total, names...}; one name more than limit where more follow.
+-- Gives {total, score, ID, names...}; one name more than limit where more follow. score and ID are those of the last name but that one.
 for _ = 1, 20 do
   if sweep(100) < 100 then
     break
@@ -15,10 +15,15 @@ if ARGV[4] ~= '' then -- the place behind it, whether it is still there or not
   redis.call('ZREM', index, mark)
 end
 local last = math.min(from + tonumber(ARGV[6]), total - 1)
-local out = {total}
+local out = {total, ARGV[4], ARGV[5]}
 if last >= from then
-  for _, m in ipairs(redis.call('ZRANGE', index, from, last)) do
-    out[#out + 1] = string.match(m, '%z(%x+)$')
+  local found = redis.call('ZRANGE', index, from, last, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local id, name = string.match(found[i], '^(.*)%z(%x+)$')
+    out[#out + 1] = name
+    if i <= 2 * tonumber(ARGV[6]) then
+      out[2], out[3] = num(found[i + 1]), id
+    end
   end
 end
 return out

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/agentry/agentry/agentd/task"
 	"github.com/agentry/agentry/internal/errs"
@@ -64,7 +66,7 @@ func records(hs []held) []task.Record {
 	return out
 }
 
-// List implements task.Store.
+// List implements task.Store. A task that is gone, or another one's, by the time that it is read is left out, and the page goes on behind it.
 func (s *Store) List(ctx context.Context, f task.Filter) (task.Page, error) {
 	limit := max(f.Limit, 1)
 	oldest, from, id := "+inf", "", ""
@@ -74,23 +76,58 @@ func (s *Store) List(ctx context.Context, f task.Filter) (task.Page, error) {
 	if f.After != (task.Cursor{}) {
 		from, id = score(f.After.At), f.After.ID
 	}
-	answer, err := s.eval(ctx, s.run.list, indexOf(f), oldest, from, id, limit)
+	var page task.Page
+	for {
+		at, err := s.listed(ctx, indexOf(f), oldest, from, id, limit-len(page.Records))
+		if err != nil {
+			return task.Page{}, err
+		}
+		if page.Records == nil {
+			page.Total = at.total
+		}
+		hs, err := s.loadAll(ctx, at.names)
+		if err != nil {
+			return task.Page{}, err
+		}
+		page.Records = append(page.Records, slices.DeleteFunc(records(hs), func(r task.Record) bool { return !f.Matches(r) })...)
+		page.More, page.Next = at.more, at.last
+		if !page.More || len(page.Records) >= limit {
+			return page, nil
+		}
+		from, id = score(at.last.At), at.last.ID
+	}
+}
+
+// listing is a piece of an index.
+type listing struct {
+	total int
+	names []string
+	last  task.Cursor // where the last of the names stands
+	more  bool
+}
+
+func (s *Store) listed(ctx context.Context, index, oldest, from, id string, limit int) (listing, error) {
+	answer, err := s.eval(ctx, s.run.list, index, oldest, from, id, limit)
 	if err != nil {
-		return task.Page{}, fmt.Errorf("list tasks: %w", err)
+		return listing{}, fmt.Errorf("list tasks: %w", err)
 	}
 	list, _ := answer.([]any)
-	if len(list) == 0 {
-		return task.Page{}, errs.New(errs.Internal, "list tasks: no total")
+	if len(list) < 3 {
+		return listing{}, errs.New(errs.Internal, "list tasks: an answer of %d parts", len(list))
 	}
 	total, _ := list[0].(int64)
-	names := texts(list[1:])
-	page := task.Page{Total: int(total), More: len(names) > limit}
-	hs, err := s.loadAll(ctx, names[:min(limit, len(names))])
-	if err != nil {
-		return task.Page{}, err
+	place, _ := list[1].(string)
+	names := texts(list[3:])
+	out := listing{total: int(total), names: names[:min(limit, len(names))], more: len(names) > limit}
+	out.last.ID, _ = list[2].(string)
+	if out.more {
+		ms, err := strconv.ParseInt(place, 10, 64)
+		if err != nil {
+			return listing{}, errs.New(errs.Internal, "list tasks: a place %q", place)
+		}
+		out.last.At = time.UnixMilli(-ms).UTC()
 	}
-	page.Records = slices.DeleteFunc(records(hs), func(r task.Record) bool { return !f.Matches(r) }) // changed meanwhile
-	return page, nil
+	return out, nil
 }
 
 func texts(list []any) []string {

@@ -296,7 +296,7 @@ func lists(t *testing.T, s task.Store) {
 			if !p.More {
 				break
 			}
-			f.After = p.Records[len(p.Records)-1].Place()
+			f.After = p.Next
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("pages of %d: %s", size, diff)
