@@ -99,12 +99,12 @@ type response struct {
 func readResponse(b []byte) (r response, err error) {
 	var inner error
 	err = walk(b, func(n protowire.Number, _ uint64, data []byte) {
-		switch n {
-		case fieldVersion:
+		switch {
+		case n == fieldVersion:
 			r.version = data
-		case fieldNonceOut:
+		case n == fieldNonceOut:
 			r.nonce = data
-		case fieldResources:
+		case n == fieldResources:
 			if err := walk(data, func(n protowire.Number, _ uint64, data []byte) {
 				if n == fieldValue {
 					r.bytes += len(data)
@@ -130,7 +130,7 @@ func appendACK(b, version, nonce []byte) []byte {
 	return protowire.AppendBytes(b, nonce)
 }
 
-// walk calls f for each field of a message that is a number or bytes, in the order that they come. Bytes are never nil.
+// walk calls f for each field of a message that is a number or bytes, in the order that they come.
 func walk(b []byte, f func(n protowire.Number, v uint64, data []byte)) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)

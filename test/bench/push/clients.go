@@ -11,9 +11,10 @@ import (
 	"time"
 
 	pushv1 "github.com/agentry/agentry/gen/agentry/push/v1"
-	"github.com/agentry/agentry/test/bench/push/h2"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/agentry/agentry/test/bench/push/h2"
 )
 
 // The two instances beside the n: one whose agent has no other instance, and one that refuses when told to.
