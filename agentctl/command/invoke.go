@@ -189,8 +189,11 @@ func (c *cli) answer(resp *http.Response, in invocation, i instanceDoc) error {
 			text = e.Error.Message
 		}
 		hint := "agentctl status " + in.agent
-		if resp.StatusCode == http.StatusUnauthorized {
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized:
 			hint = hintKey
+		case resp.StatusCode == http.StatusConflict && doc.Pending != "":
+			hint = "agentctl approvals list " + in.agent + " says what waits; then agentctl approvals approve, or deny"
 		}
 		return failf(codeOfHTTP(resp.StatusCode), hint, "agent %q (instance %s): %s: %s", in.agent, i.ID, resp.Status, text)
 	}
