@@ -29,6 +29,7 @@ type params struct {
 	tenant     string
 	base       string
 	legacy     bool // the request is one of 0.3
+	versions   int  // how often the request names a version
 }
 
 // enter looks whether the request may be answered at all.
@@ -36,6 +37,9 @@ func (d *Door) enter(ctx context.Context, p params) (call, error) {
 	face, err := d.face()
 	if err != nil {
 		return call{}, err
+	}
+	if p.versions > 1 { // another program on the way may have looked at another one
+		return call{}, a2a.Fail(a2a.InvalidRequest, "the request has more than one "+a2a.HeaderVersion+": send one")
 	}
 	if err := spoken(face, p); err != nil {
 		return call{}, err

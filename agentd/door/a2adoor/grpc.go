@@ -10,6 +10,7 @@ import (
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -28,12 +29,24 @@ func (g *grpcDoor) enter(ctx context.Context, tenant string) (call, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	p := params{extensions: a2a.Extensions(md.Get(a2a.HeaderExtensions)), tenant: tenant, base: g.door.cfg.Base()}
 	if v := md.Get(a2a.HeaderVersion); len(v) > 0 {
-		p.version = v[0]
+		p.version, p.versions = v[0], len(v)
 	}
-	if authority := md.Get(":authority"); p.base == "" && len(authority) > 0 {
-		p.base = "http://" + authority[0]
+	if p.base == "" {
+		p.base = reached(ctx, md)
 	}
 	return g.door.enter(ctx, p)
+}
+
+// reached gives the address at which a call reached the door.
+func reached(ctx context.Context, md metadata.MD) string {
+	authority := md.Get(":authority")
+	if len(authority) == 0 {
+		return ""
+	}
+	if p, ok := peer.FromContext(ctx); ok && p.AuthInfo != nil && p.AuthInfo.AuthType() == "tls" {
+		return "https://" + authority[0]
+	}
+	return "http://" + authority[0]
 }
 
 func answer[M interface{ GetTenant() string }, R any](ctx context.Context, g *grpcDoor, m M, op func(context.Context, call, M) (R, error)) (R, error) {

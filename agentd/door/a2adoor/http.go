@@ -95,11 +95,15 @@ func (d *Door) Refuse(w http.ResponseWriter, r *http.Request, refusal front.Refu
 
 // service reads the service parameters of an HTTP request.
 func (d *Door) service(r *http.Request) params {
-	version := r.Header.Get(a2a.HeaderVersion)
-	if version == "" {
-		version = r.URL.Query().Get(a2a.HeaderVersion)
+	versions := r.Header.Values(a2a.HeaderVersion)
+	if r.Header.Get(a2a.HeaderVersion) == "" && len(versions) < 2 {
+		versions = r.URL.Query()[a2a.HeaderVersion]
 	}
-	return params{version: version, extensions: a2a.Extensions(r.Header.Values(a2a.HeaderExtensions)), base: d.base(r)}
+	version := ""
+	if len(versions) > 0 {
+		version = versions[0]
+	}
+	return params{version: version, versions: len(versions), extensions: a2a.Extensions(r.Header.Values(a2a.HeaderExtensions)), base: d.base(r)}
 }
 
 // answering sets what every answer to a request says.

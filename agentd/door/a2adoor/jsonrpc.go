@@ -72,11 +72,14 @@ func (d *Door) readJSONRPC(w http.ResponseWriter, r *http.Request) (rpcRequest, 
 	if json.Unmarshal(body, &req) != nil { // a batch, a word, or a field of a wrong kind
 		return rpcRequest{}, a2a.Fail(a2a.InvalidRequest, "Request payload validation error: want one JSON-RPC 2.0 request object")
 	}
-	if !validID(req.ID) {
+	twice := repeated(body)
+	if !validID(req.ID) || strings.EqualFold(twice, "id") {
 		req.ID = nil
-		return req, a2a.Fail(a2a.InvalidRequest, "Request payload validation error: id: want a string, a number or null")
+		return req, a2a.Fail(a2a.InvalidRequest, "Request payload validation error: id: want one string, number or null of at most "+strconv.Itoa(maxRPCID)+" bytes")
 	}
 	switch {
+	case twice != "":
+		return req, a2a.Fail(a2a.InvalidRequest, "Request payload validation error: "+strconv.Quote(clip(twice))+" is there twice")
 	case req.JSONRPC != "2.0":
 		return req, a2a.Fail(a2a.InvalidRequest, `Request payload validation error: jsonrpc: want "2.0"`)
 	case req.Method == "":
@@ -87,9 +90,38 @@ func (d *Door) readJSONRPC(w http.ResponseWriter, r *http.Request) (rpcRequest, 
 	return req, nil
 }
 
+// maxRPCID bounds a request's id, which stands in every answer of a stream.
+const maxRPCID = 1024
+
+// repeated gives a member that a request has twice, whatever the case of its letters (the decoder takes either for it); "": there is none.
+func repeated(body []byte) string {
+	in := json.NewDecoder(bytes.NewReader(body))
+	if _, err := in.Token(); err != nil {
+		return ""
+	}
+	seen := map[string]bool{}
+	for in.More() {
+		key, err := in.Token()
+		name, ok := key.(string)
+		if err != nil || !ok {
+			return ""
+		}
+		small := strings.ToLower(name)
+		if seen[small] {
+			return name
+		}
+		seen[small] = true
+		var value json.RawMessage
+		if in.Decode(&value) != nil {
+			return ""
+		}
+	}
+	return ""
+}
+
 // validID: A2A's operations all answer, so there are no notifications.
 func validID(id json.RawMessage) bool {
-	return len(id) > 0 && (id[0] == '"' || id[0] == '-' || id[0] >= '0' && id[0] <= '9' || bytes.Equal(id, []byte("null")))
+	return len(id) > 0 && len(id) <= maxRPCID && (id[0] == '"' || id[0] == '-' || id[0] >= '0' && id[0] <= '9' || bytes.Equal(id, []byte("null")))
 }
 
 // decode reads params, whose tenant the call then has.

@@ -3,6 +3,7 @@ package a2adoor
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -37,6 +38,8 @@ func (d *Door) readPush(path string, p *pb.TaskPushNotificationConfig) (task.Pus
 		return task.Push{}, a2a.Bad(path+".url", "is required")
 	case len(out.URL) > maxURL:
 		return task.Push{}, a2a.Bad(path+".url", fmt.Sprintf("at most %d bytes", maxURL))
+	case secretive(out.URL):
+		return task.Push{}, a2a.Bad(path+".url", "it must not hold a user or a password: give those as authentication")
 	case p.GetAuthentication() != nil && !token(out.Scheme):
 		return task.Push{}, a2a.Bad(path+".authentication.scheme", "want the name of an HTTP authentication scheme, such as Bearer")
 	case !fieldValue(out.Credentials):
@@ -48,6 +51,12 @@ func (d *Door) readPush(path string, p *pb.TaskPushNotificationConfig) (task.Pus
 		return task.Push{}, a2a.Bad(path+".url", err.Error())
 	}
 	return out, nil
+}
+
+// secretive reports whether an address has a user or a password in it, which nobody would treat as a secret.
+func secretive(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.User != nil
 }
 
 // token reports whether s is a token of RFC 9110.

@@ -154,7 +154,10 @@ func (d *Door) callREST(w http.ResponseWriter, r *http.Request, p params, at rou
 		if err := d.bodyInto(w, r, req); err != nil {
 			return nil, err
 		}
-		return d.send(ctx, tenanted(c, req.GetTenant()), req)
+		if c, err = tenanted(c, req.GetTenant()); err != nil {
+			return nil, err
+		}
+		return d.send(ctx, c, req)
 	case "list":
 		req, err := q.list()
 		if err != nil {
@@ -172,6 +175,9 @@ func (d *Door) callREST(w http.ResponseWriter, r *http.Request, p params, at rou
 		if err := d.bodyInto(w, r, req); err != nil {
 			return nil, err
 		}
+		if c, err = tenanted(c, req.GetTenant()); err != nil {
+			return nil, err
+		}
 		req.Id = at.task
 		return d.cancelTask(ctx, c, req)
 	case "card":
@@ -181,12 +187,16 @@ func (d *Door) callREST(w http.ResponseWriter, r *http.Request, p params, at rou
 	}
 }
 
-// tenanted lets a body name the tenant where the path doesn't.
-func tenanted(c call, tenant string) call {
-	if c.owner.Tenant == "" {
-		c.owner.Tenant = tenant
+// tenanted lets a body name the tenant where the path doesn't. They may not name two.
+func tenanted(c call, tenant string) (call, error) {
+	switch {
+	case tenant == "" || tenant == c.owner.Tenant:
+		return c, nil
+	case c.owner.Tenant != "":
+		return c, a2a.Bad("tenant", "it is not that of the path")
 	}
-	return c
+	c.owner.Tenant = tenant
+	return c, checkID("tenant", tenant)
 }
 
 func (d *Door) pushREST(ctx context.Context, w http.ResponseWriter, r *http.Request, c call, at route) (proto.Message, error) {
@@ -194,6 +204,10 @@ func (d *Door) pushREST(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	case at.name == "pushes" && r.Method == http.MethodPost:
 		req := &pb.TaskPushNotificationConfig{}
 		if err := d.bodyInto(w, r, req); err != nil {
+			return nil, err
+		}
+		c, err := tenanted(c, req.GetTenant())
+		if err != nil {
 			return nil, err
 		}
 		req.TaskId = at.task
@@ -232,7 +246,10 @@ func (d *Door) streamREST(w http.ResponseWriter, r *http.Request, p params, at r
 		if err := d.bodyInto(w, r, req); err != nil {
 			return err
 		}
-		return d.sendStream(r.Context(), tenanted(c, req.GetTenant()), req, tell)
+		if c, err = tenanted(c, req.GetTenant()); err != nil {
+			return err
+		}
+		return d.sendStream(r.Context(), c, req, tell)
 	}()
 	switch {
 	case err == nil:

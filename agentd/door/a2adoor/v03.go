@@ -21,7 +21,7 @@ var errInterrupted = errors.New("the task asks for something")
 
 // legacy reports whether a request is one of protocol 0.3, and 0.3 is spoken.
 func (d *Door) legacy(p params) bool {
-	if !v03.Speaks(p.version) {
+	if p.versions > 1 || !v03.Speaks(p.version) {
 		return false
 	}
 	face, err := d.face()

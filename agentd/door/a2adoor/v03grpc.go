@@ -27,10 +27,10 @@ func (g *grpcV03) enter(ctx context.Context) (call, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	p := params{legacy: true, base: g.door.cfg.Base(), extensions: a2a.Extensions(append(md.Get(a2a.HeaderExtensions), md.Get(v03.HeaderExtensions)...))}
 	if v := md.Get(a2a.HeaderVersion); len(v) > 0 {
-		p.version = v[0]
+		p.version, p.versions = v[0], len(v)
 	}
-	if authority := md.Get(":authority"); p.base == "" && len(authority) > 0 {
-		p.base = "http://" + authority[0]
+	if p.base == "" {
+		p.base = reached(ctx, md)
 	}
 	return g.door.enter(ctx, p)
 }

@@ -30,7 +30,7 @@ func ask(t *testing.T, method, url, body string, header ...string) (plain, strin
 		t.Fatal(err)
 	}
 	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		req.Header.Add(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -114,6 +114,14 @@ func TestJSONRPCEnvelope(t *testing.T) {
 		"empty params":      {`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{}}`, -32602, "1"},
 		"bad stream":        {`{"jsonrpc":"2.0","id":1,"method":"SendStreamingMessage","params":{}}`, -32602, "1"},
 		"bad stream params": {`{"jsonrpc":"2.0","id":1,"method":"SendStreamingMessage","params":{"message":7}}`, -32602, "1"},
+		"a long id":         {`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1023) + `","method":"GetTask","params":{"id":"x"}}`, -32600, "null"},
+		"the longest id":    {`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1022) + `","method":"GetTask","params":{"id":"x"}}`, -32001, `"` + strings.Repeat("x", 1022) + `"`},
+		"a long number":     {`{"jsonrpc":"2.0","id":` + strings.Repeat("1", 1025) + `,"method":"GetTask","params":{"id":"x"}}`, -32600, "null"},
+		"two ids":           {`{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x"},"id":2}`, -32600, "null"},
+		"two ids by case":   {`{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x"},"ID":2}`, -32600, "null"},
+		"two methods":       {`{"jsonrpc":"2.0","id":1,"method":"GetTask","method":"CancelTask","params":{"id":"x"}}`, -32600, "1"},
+		"two params":        {`{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x"},"params":{"id":"y"}}`, -32600, "1"},
+		"twice in params":   {`{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x","id":"y"}}`, -32602, "1"},
 		"unknown fields":    {`{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x","later":1},"more":true}`, -32001, "1"},
 		"unknown role":      {`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m","role":"user","parts":[{"text":"x"}]}}}`, -32602, "1"},
 		"deep":              {`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"metadata":` + strings.Repeat(`{"a":`, 500) + `1` + strings.Repeat(`}`, 500) + `}}`, -32602, "1"},

@@ -42,7 +42,13 @@ func CallerOf(ctx context.Context) Caller {
 
 // identify says who calls, from where, and takes off the request what said so.
 func identify(w http.ResponseWriter, r *http.Request, keys []run.InboundKey) (Caller, netip.Addr, *Refusal) {
-	shown, peer := credentials(r.Header), peerOf(r)
+	peer := peerOf(r)
+	for _, name := range []string{"Authorization", "X-Api-Key"} {
+		if len(r.Header[name]) > 1 { // another program on the way may have looked at another one
+			return Caller{}, peer, unauthenticated(w, `Bearer realm="agentry", error="invalid_request"`, "the request has more than one "+name+" header: send one")
+		}
+	}
+	shown := credentials(r.Header)
 	if len(keys) > 0 {
 		c, refusal := authenticate(w, shown, keys)
 		return c, peer, refusal

@@ -64,7 +64,7 @@ func (d *door) call(t *testing.T, method, from, host, body string, header ...str
 	r := httptest.NewRequestWithContext(t.Context(), method, "/v1/x", strings.NewReader(body))
 	r.RemoteAddr, r.Host = from, host
 	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+		r.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
@@ -98,6 +98,10 @@ func TestWhoMayCall(t *testing.T) {
 		"bearer, small":                 {keys, local, "localhost", []string{"Authorization", "bearer  k-boss"}, 200, "{Principal:boss Approver:true Authenticated:true}"},
 		"X-API-Key":                     {keys, far, "agents.example.com", []string{"X-API-Key", "k-boss"}, 200, "Principal:boss"},
 		"the second of both":            {keys, far, "agents.example.com", []string{"Authorization", "Basic abc", "X-API-Key", "k-ci"}, 200, "Principal:ci"},
+		"two bearers":                   {keys, local, "localhost", []string{"Authorization", "Bearer k-ci", "Authorization", "Bearer k-boss"}, 401, "unauthenticated: the request has more than one Authorization header"},
+		"a bearer twice":                {keys, local, "localhost", []string{"Authorization", "Bearer k-ci", "authorization", "Bearer k-ci"}, 401, "more than one Authorization"},
+		"two X-API-Key":                 {keys, local, "localhost", []string{"X-API-Key", "k-ci", "X-Api-Key", "x"}, 401, "more than one X-Api-Key"},
+		"open, two bearers":             {nil, local, "localhost", []string{"Authorization", "Bearer x", "Authorization", "Bearer y"}, 401, "more than one Authorization"},
 		"none shown":                    {keys, local, "localhost", nil, 401, "unauthenticated: this agent asks for a key"},
 		"a wrong one":                   {keys, local, "localhost", []string{"Authorization", "Bearer k-c"}, 401, "unauthenticated: the key is not one"},
 		"a longer one":                  {keys, local, "localhost", []string{"Authorization", "Bearer k-ci2"}, 401, "unauthenticated"},
