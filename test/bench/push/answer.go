@@ -99,19 +99,21 @@ type response struct {
 func readResponse(b []byte) (r response, err error) {
 	var inner error
 	err = walk(b, func(n protowire.Number, _ uint64, data []byte) {
-		switch {
-		case n == fieldVersion:
+		if n == fieldVersion {
 			r.version = data
-		case n == fieldNonceOut:
+		}
+		if n == fieldNonceOut {
 			r.nonce = data
-		case n == fieldResources:
-			if err := walk(data, func(n protowire.Number, _ uint64, data []byte) {
-				if n == fieldValue {
-					r.bytes += len(data)
-				}
-			}); err != nil {
-				inner = err
+		}
+		if n != fieldResources {
+			return
+		}
+		if err := walk(data, func(n protowire.Number, _ uint64, data []byte) {
+			if n == fieldValue {
+				r.bytes += len(data)
 			}
+		}); err != nil {
+			inner = err
 		}
 	})
 	if err == nil {

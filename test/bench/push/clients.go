@@ -73,19 +73,9 @@ func runClients(ctx context.Context, system, target string, n, agents int) error
 	if err != nil {
 		return err
 	}
-	c := &crowd{system: system, target: target, creds: creds}
-	method := pushv1.ConfigService_Stream_FullMethodName
-	if system == nameXDS {
-		method = discovery.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName
-	}
-	if c.header, err = h2.Header(target, method, creds.secure()); err != nil {
+	c, err := newCrowd(system, target, creds, n, agents)
+	if err != nil {
 		return err
-	}
-	for i := range n {
-		c.members = append(c.members, &member{crowd: c, index: i, agent: agentName(i % agents)})
-	}
-	for _, a := range []string{soloAgent, refuserAgent} {
-		c.members = append(c.members, &member{crowd: c, index: len(c.members), agent: a})
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(reply{}); err != nil {
 		return err
@@ -95,6 +85,25 @@ func runClients(ctx context.Context, system, target string, n, agents int) error
 		defer cancel()
 		return c.do(ctx, cmd)
 	})
+}
+
+func newCrowd(system, target string, creds *clientCreds, n, agents int) (*crowd, error) {
+	method := pushv1.ConfigService_Stream_FullMethodName
+	if system == nameXDS {
+		method = discovery.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName
+	}
+	header, err := h2.Header(target, method, creds.secure())
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{system: system, target: target, header: header, creds: creds}
+	for i := range n {
+		c.members = append(c.members, &member{crowd: c, index: i, agent: agentName(i % agents)})
+	}
+	for _, a := range []string{soloAgent, refuserAgent} {
+		c.members = append(c.members, &member{crowd: c, index: len(c.members), agent: a})
+	}
+	return c, nil
 }
 
 func (c *crowd) do(ctx context.Context, cmd command) (reply, error) {
@@ -168,10 +177,14 @@ func (c *crowd) open(ctx context.Context) error {
 
 func (c *crowd) close() {
 	for _, m := range c.members {
-		m.stop()
+		if m.stop != nil {
+			m.stop()
+		}
 	}
 	for _, m := range c.members {
-		<-m.done
+		if m.done != nil {
+			<-m.done
+		}
 	}
 }
 

@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
-	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
-
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/store/etcdstore"
+	registryv1 "github.com/agentry/agentry/gen/agentry/registry/v1"
+	"github.com/agentry/agentry/gen/agentry/registry/v1/registryv1connect"
 	"github.com/agentry/agentry/test/harness"
 	"github.com/agentry/agentry/test/harness/herd"
 )

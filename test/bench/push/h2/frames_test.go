@@ -23,8 +23,8 @@ type script struct {
 	nc net.Conn
 }
 
-// header sends a stream's header or trailers.
-func (s *script) header(id uint32, end bool, fields ...string) error {
+// header sends the first stream's header or trailers.
+func (s *script) header(end bool, fields ...string) error {
 	var b bytes.Buffer
 	enc := hpack.NewEncoder(&b)
 	for i := 0; i < len(fields); i += 2 {
@@ -35,8 +35,8 @@ func (s *script) header(id uint32, end bool, fields ...string) error {
 	// Two frames, so that the second is a continuation.
 	half := b.Len() / 2
 	return errors.Join(
-		s.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b.Bytes()[:half], EndStream: end}),
-		s.WriteContinuation(id, true, b.Bytes()[half:]))
+		s.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes()[:half], EndStream: end}),
+		s.WriteContinuation(1, true, b.Bytes()[half:]))
 }
 
 // until reads frames until one is of a type.
@@ -101,11 +101,11 @@ func TestSplitMessages(t *testing.T) {
 			return err
 		}
 		const all = "\x00\x00\x00\x00\x03one" + "\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x05three" + "\x00\x00\x00\x00\x04four"
-		err := s.header(1, false, ":status", "200", "content-type", "application/grpc")
+		err := s.header(false, ":status", "200", "content-type", "application/grpc")
 		for _, part := range []string{all[:2], all[2:6], all[6:7], all[7:20]} {
 			err = errors.Join(err, s.WriteData(1, false, []byte(part)), s.WriteData(3, false, []byte("of another stream")))
 		}
-		return errors.Join(err, s.WriteDataPadded(1, false, []byte(all[20:]), make([]byte, 7)), s.header(1, true, "grpc-status", "0"))
+		return errors.Join(err, s.WriteDataPadded(1, false, []byte(all[20:]), make([]byte, 7)), s.header(true, "grpc-status", "0"))
 	})
 	if err := c.Open(nil); err != nil {
 		t.Fatal(err)
@@ -129,15 +129,16 @@ func TestUpdatesAreFew(t *testing.T) {
 		if _, err := s.until(http2.FrameHeaders); err != nil {
 			return err
 		}
-		err := s.header(1, false, ":status", "200")
+		err := s.header(false, ":status", "200")
 		msg := append([]byte{0, 0, 0, 0x20, 0}, make([]byte, size)...)
 		given, n := map[uint32]uint32{}, 0
 		for range messages {
 			if err = errors.Join(err, s.WriteData(1, false, msg)); err != nil {
 				return err
 			}
-			for f := http2.Frame(nil); ; { // an answer to each, so that updates have come before the next
-				if f, err = s.ReadFrame(); err != nil {
+			for { // an answer to each, so that updates have come before the next
+				f, err := s.ReadFrame()
+				if err != nil {
 					return err
 				}
 				if u, ok := f.(*http2.WindowUpdateFrame); ok {
@@ -207,7 +208,7 @@ func TestSendingObeysTheServer(t *testing.T) {
 				return err
 			}
 		}
-		return s.header(1, true, ":status", "200", "grpc-status", "0")
+		return s.header(true, ":status", "200", "grpc-status", "0")
 	}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 70_000 - 1}, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
 	if err := c.Open(make([]byte, size)); err != nil {
 		t.Fatal(err)
@@ -233,7 +234,7 @@ func TestPingsAreAnswered(t *testing.T) {
 				return errors.New("the ping wasn't answered")
 			}
 			if i == 0 {
-				if err := s.header(1, true, ":status", "200", "grpc-status", "0"); err != nil {
+				if err := s.header(true, ":status", "200", "grpc-status", "0"); err != nil {
 					return err
 				}
 				<-idle
@@ -263,8 +264,8 @@ func TestFramesThatEndAStream(t *testing.T) {
 		"promise": {func(s *script) error {
 			return s.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
 		}, "promise"},
-		"status":     {func(s *script) error { return s.header(1, false, ":status", "503") }, "503"},
-		"no status":  {func(s *script) error { return s.header(1, true, ":status", "200") }, "grpc-status"},
+		"status":     {func(s *script) error { return s.header(false, ":status", "503") }, "503"},
+		"no status":  {func(s *script) error { return s.header(true, ":status", "200") }, "grpc-status"},
 		"compressed": {data("\x01\x00\x00\x00\x01a"), "compression 1"},
 		"too large":  {data("\x00\x7f\x00\x00\x00"), "2130706432 bytes"},
 		"data first": {func(s *script) error { return s.WriteData(1, false, []byte("a")) }, "before the header"},
@@ -287,7 +288,7 @@ func TestFramesThatEndAStream(t *testing.T) {
 
 func data(bytes string) func(s *script) error {
 	return func(s *script) error {
-		return errors.Join(s.header(1, false, ":status", "200"), s.WriteData(1, false, []byte(bytes)))
+		return errors.Join(s.header(false, ":status", "200"), s.WriteData(1, false, []byte(bytes)))
 	}
 }
 
@@ -357,7 +358,7 @@ func TestTheHeaderStandsAlone(t *testing.T) {
 func TestABrokenMessageIsTold(t *testing.T) {
 	c := play(t, func(s *script) error {
 		_, err := s.until(http2.FrameHeaders)
-		return errors.Join(err, s.header(1, true, ":status", "200", "grpc-status", "14", "grpc-message", "a%2Cb%"))
+		return errors.Join(err, s.header(true, ":status", "200", "grpc-status", "14", "grpc-message", "a%2Cb%"))
 	})
 	if err := c.Open(nil); err != nil {
 		t.Fatal(err)
