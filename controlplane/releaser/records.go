@@ -15,9 +15,11 @@ import (
 
 // Bounds of one write of many agents' records.
 const (
-	gather        = 50 * time.Millisecond // for so long more of them are waited for
-	maxTogether   = 100                   // agents
-	maxRecordSize = 512 << 10             // bytes, but for what one agent needs
+	gather      = 50 * time.Millisecond // for so long more of them are waited for
+	maxTogether = 100                   // agents
+	// maxRecordSize is the bytes of one write, but for what one agent needs. Embedded etcd keeps 10 to 110 of its newest log entries
+	// in memory, whatever their size, so a write is no larger than what makes many agents' records cheap.
+	maxRecordSize = 64 << 10
 )
 
 // records is the agents whose held records are to be written now. It is a set, so it is bounded by the number of agents.
