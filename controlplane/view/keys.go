@@ -16,8 +16,8 @@ func (v *View) modOf(key string) int64 {
 		return v.headMod(id)
 	case strings.HasPrefix(key, appliedPrefix):
 		id, h, _ := parseConfig(key, appliedPrefix)
-		if set := v.applied[id]; set != nil && set.configs[h] != nil {
-			return set.configs[h].mod
+		if a := v.applied[id].config(h); a != nil {
+			return a.mod
 		}
 		return 0
 	case strings.HasPrefix(key, movePrefix):
@@ -81,8 +81,8 @@ func (v *View) blobKeys(yield func(string) bool) bool {
 
 func (v *View) appliedKeys(yield func(string) bool) bool {
 	for id, set := range v.applied {
-		for h := range set.configs {
-			if !yield(AppliedKey(id.namespace, id.name, h)) {
+		for _, a := range set.configs {
+			if !yield(AppliedKey(id.namespace, id.name, a.hash)) {
 				return false
 			}
 		}

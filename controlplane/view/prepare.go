@@ -164,7 +164,7 @@ func (v *View) decode(e store.Event) item {
 		return it
 	case strings.HasPrefix(e.Key, appliedPrefix):
 		it.err = it.decodeOfAgent(appliedPrefix, func() (err error) {
-			it.rec, err = decodeApplied(e.KV)
+			it.rec, err = decodeApplied(e.KV, it.hash)
 			return err
 		})
 	case strings.HasPrefix(e.Key, refusalPrefix):

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"unique"
 
 	"github.com/agentry/agentry/internal/manifest"
 )
@@ -133,14 +132,6 @@ func (v *View) AppliedLine(namespace, agent string, line manifest.Line) bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.applied[idOf(manifest.KindAgent, namespace, agent)].has(line)
-}
-
-func (s *appliedSet) has(line manifest.Line) bool {
-	if s == nil {
-		return false
-	}
-	_, ok := s.lines[unique.Make(line)]
-	return ok
 }
 
 // Refusals lists the first refusals of an agent's configs, newest first.

@@ -41,6 +41,5 @@ func (v *View) Reset(namespace, name string) (epoch uint64, generation int64) {
 func (v *View) Recorded(namespace, agent string, config manifest.Hash) bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	set := v.applied[idOf(manifest.KindAgent, namespace, agent)]
-	return set != nil && set.configs[config] != nil
+	return v.applied[idOf(manifest.KindAgent, namespace, agent)].config(config) != nil
 }
