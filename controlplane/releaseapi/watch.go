@@ -105,7 +105,7 @@ func lastMoveOf(s release.State) lastMove {
 // seen is the instances of one agent as they were when last looked at.
 type seen struct {
 	stamp     uint64 // see fleet.Table.AppendChanged
-	instances map[string]glance
+	instances glances
 }
 
 // glance is what later looks at an instance are compared with.
@@ -123,21 +123,21 @@ type glance struct {
 func (w *watcher) instances(k fleet.AgentKey) int {
 	s := w.seen[k]
 	if s == nil {
-		s = &seen{instances: map[string]glance{}}
+		s = &seen{}
 		w.seen[k] = s
 	}
 	changed, all, stamp := w.svc.cfg.Fleet.AppendChanged(w.buffer[:0], k.Namespace, k.Name, s.stamp)
 	w.buffer = changed
 	s.stamp = stamp
 	for _, i := range changed {
-		was, known := s.instances[i.ID.Instance]
+		was, known := s.instances.of(i.ID.Instance)
 		if !known && w.longThere(i) {
 			was, known = glance{connected: i.Connected, phase: i.Phase, running: i.Running, takeovers: i.Takeovers, drifts: i.Drifts, refused: i.Refused}, true
 		}
-		s.instances[i.ID.Instance] = glance{
+		s.instances.set(glance{
 			id: i.ID, connected: i.Connected, phase: i.Phase, running: i.Running, takeovers: i.Takeovers, drifts: i.Drifts,
 			refused: i.Refused,
-		}
+		})
 		w.connection(i, was, known)
 		w.oddities(i, was)
 		if i.Phase != was.phase || i.Running.Token.Hash != was.running.Token.Hash {
@@ -147,10 +147,10 @@ func (w *watcher) instances(k fleet.AgentKey) int {
 			w.refusals(i, was)
 		}
 	}
-	if len(s.instances) > all {
+	if s.instances.len() > all {
 		w.gone(k, s)
 	}
-	if len(s.instances) == 0 {
+	if s.instances.len() == 0 {
 		delete(w.seen, k)
 	}
 	return len(changed)
@@ -178,11 +178,8 @@ func (w *watcher) gone(k fleet.AgentKey, s *seen) {
 	for _, i := range w.svc.cfg.Fleet.Agent(k.Namespace, k.Name) {
 		there[i.ID.Instance] = true
 	}
-	for id, was := range s.instances {
-		if !there[id] {
-			delete(s.instances, id)
-			w.add(fleet.Instance{ID: was.id}, EventGone, "the instance ended", was.running.Config())
-		}
+	for _, was := range s.instances.without(there) {
+		w.add(fleet.Instance{ID: was.id}, EventGone, "the instance ended", was.running.Config())
 	}
 }
 
