@@ -140,6 +140,8 @@ type keyCache struct {
 	key    [sha256.Size]byte
 	signed *a2a.Signer
 	cards  map[cardKey]servedCard
+	// strangers are hosts that the card was asked for under and isn't signed for, as far as they were logged.
+	strangers map[string]bool
 }
 
 type cardKey struct {

@@ -8,11 +8,19 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
+	old "github.com/a2aproject/a2a-go/a2apb"
 	pb "github.com/a2aproject/a2a-go/v2/a2apb/v1"
 	"github.com/go-jose/go-jose/v4"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/agentry/agentry/agentd/door/a2adoor"
 	"github.com/agentry/agentry/agentd/run"
@@ -83,6 +91,37 @@ func TestExtendedCard(t *testing.T) {
 	}
 }
 
+// Who asks by gRPC under TLS is shown addresses under TLS, though none is configured.
+func TestExtendedCardUnderTLS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(rt *run.Runtime, _ *a2adoor.Config) { rt.Inbound.Keys, rt.A2A.V03 = keyed("ci"), true })
+	s := httptest.NewUnstartedServer(r.Config.Handler)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	conn, err := grpc.NewClient(s.Listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	c := grpcClient{svc: pb.NewA2AServiceClient(conn), key: "key-of-ci"}
+	card := &pb.AgentCard{}
+	if f := c.call(t, "GetExtendedAgentCard", &pb.GetExtendedAgentCardRequest{}, card); f != nil {
+		t.Fatalf("%+v", f)
+	}
+	for _, i := range card.GetSupportedInterfaces() {
+		if i.GetProtocolBinding() != "GRPC" && !strings.HasPrefix(i.GetUrl(), s.URL+"/a2a") {
+			t.Errorf("%s is at %s", i.GetProtocolBinding(), i.GetUrl())
+		}
+	}
+	before, err := old.NewA2AServiceClient(conn).GetAgentCard(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer key-of-ci"), &old.GetAgentCardRequest{})
+	if err != nil || !strings.HasPrefix(before.GetUrl(), s.URL+"/a2a") {
+		t.Errorf("0.3: %s, %v", before.GetUrl(), err)
+	}
+}
+
 func TestSignedCard(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -94,8 +133,10 @@ func TestSignedCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	r := newRig(t, func(rt *run.Runtime, _ *a2adoor.Config) {
+	log := &written{}
+	r := newRig(t, func(rt *run.Runtime, cfg *a2adoor.Config) {
 		rt.A2A.SigningKey = func() secret.Value { return secret.NewValue(string(text)) }
+		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	})
 	first, card := fetch(t, r.URL+"/.well-known/agent-card.json")
 	second, same := fetch(t, r.URL+"/.well-known/agent-card.json")
@@ -119,10 +160,7 @@ func TestSignedCard(t *testing.T) {
 	if err != nil || asked == "" {
 		t.Errorf("the card does not verify: %v", err)
 	}
-	for host, want := range map[string]bool{
-		"evil.example.com": false, "203.0.113.7:8800": false, "localhost.evil.com": false, "[2001:db8::1]:80": false,
-		"agent:8800": true, "localhost": true, "10.0.0.7:8800": true, "[::1]:80": true,
-	} {
+	asFrom := func(host string) (signed bool) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+"/.well-known/agent-card.json", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -137,8 +175,28 @@ func TestSignedCard(t *testing.T) {
 		}
 		err = json.NewDecoder(resp.Body).Decode(&got)
 		_ = resp.Body.Close()
-		if err != nil || (len(got.Signatures) > 0) != want {
-			t.Errorf("asked as %s: %d signatures, %v", host, len(got.Signatures), err)
+		if err != nil {
+			t.Errorf("asked as %s: %v", host, err)
 		}
+		return len(got.Signatures) > 0
+	}
+	for host, want := range map[string]bool{
+		"evil.example.com": false, "203.0.113.7:8800": false, "localhost.evil.com": false, "[2001:db8::1]:80": false,
+		"agent:8800": true, "localhost": true, "10.0.0.7:8800": true, "[::1]:80": true,
+	} {
+		if got := asFrom(host); got != want {
+			t.Errorf("asked as %s: signed is %t", host, got)
+		}
+	}
+	const said = "the card is not signed for a host"
+	if n := strings.Count(log.String(), said); n != 4 || strings.Count(log.String(), "host=evil.example.com") != 1 || strings.Contains(log.String(), "host=localhost ") {
+		t.Errorf("the log says %s", log)
+	}
+	for i := range 40 { // asked again, and under more names than anybody wants to read
+		asFrom("evil.example.com")
+		asFrom(fmt.Sprintf("h%d.example.com", i))
+	}
+	if n := strings.Count(log.String(), said); n != 16 || strings.Count(log.String(), "host=evil.example.com") != 1 {
+		t.Errorf("the log says it %d times", n)
 	}
 }

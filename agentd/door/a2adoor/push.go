@@ -31,6 +31,8 @@ const (
 	pushAtOnce   = 32                     // posts under way
 	maxQueues    = 1024                   // configs with something to tell
 	maxQueued    = 64                     // notifications of one config that wait
+	maxPushBytes = 16 << 20               // of one config's notifications, which wait or are under way; a single one may be larger
+	maxAllBytes  = 64 << 20               // of all notifications
 )
 
 // pusher tells addresses of the changes of tasks, those of one task and address in order. What can't be delivered is dropped and logged: a
@@ -46,6 +48,7 @@ type pusher struct {
 
 	mu     sync.Mutex // guards what follows
 	queues map[queueKey]*queue
+	bytes  int // of all queues
 	closed bool
 }
 
@@ -57,6 +60,8 @@ type queueKey struct {
 type queue struct {
 	to      task.Push
 	waiting [][]byte
+	bytes   int // of what waits and of what is under way
+	flying  int // of what is under way
 	dropped int
 }
 
@@ -110,7 +115,8 @@ func (p *pusher) changed(rec task.Record, events []task.Event) {
 	}
 }
 
-// enqueue adds to a queue; where it is full, what is oldest goes.
+// enqueue adds to a queue. Where it is full, by number or bytes, what waits longest goes; so it does where all
+// queues together are, or what is new goes where that would not help.
 func (p *pusher) enqueue(ref task.Ref, to task.Push, payloads [][]byte) {
 	if len(payloads) == 0 {
 		return
@@ -132,11 +138,38 @@ func (p *pusher) enqueue(ref task.Ref, to task.Push, payloads [][]byte) {
 		p.work.Go(func() { p.drain(key, q) })
 	}
 	q.to = to
-	q.waiting = append(q.waiting, payloads...)
-	if over := len(q.waiting) - maxQueued; over > 0 {
-		q.waiting = q.waiting[over:]
-		q.dropped += over
+	for _, b := range payloads {
+		if !roomy(q.flying, p.bytes-(q.bytes-q.flying), len(b)) { // what is under way, or what other queues hold, leaves no room
+			q.dropped++
+			continue
+		}
+		for len(q.waiting) >= maxQueued || !roomy(q.bytes, p.bytes, len(b)) {
+			p.free(q, len(p.take(q)))
+			q.dropped++
+		}
+		q.waiting = append(q.waiting, b)
+		q.bytes += len(b)
+		p.bytes += len(b)
 	}
+}
+
+// roomy reports whether n bytes more may be held where a queue has own and all queues have all.
+func roomy(own, all, n int) bool {
+	return (own == 0 || own+n <= maxPushBytes) && all+n <= maxAllBytes
+}
+
+// take takes the notification that waits longest off a queue, whose bytes still count. p.mu is held.
+func (*pusher) take(q *queue) []byte {
+	b := q.waiting[0]
+	q.waiting[0] = nil
+	q.waiting = q.waiting[1:]
+	return b
+}
+
+// free counts bytes that are held no more. p.mu is held.
+func (p *pusher) free(q *queue, bytes int) {
+	q.bytes -= bytes
+	p.bytes -= bytes
 }
 
 // drop forgets what a deleted config would still be told.
@@ -144,7 +177,9 @@ func (p *pusher) drop(ref task.Ref, id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q := p.queues[queueKey{ref: ref, id: id}]; q != nil {
-		q.waiting = nil
+		for len(q.waiting) > 0 {
+			p.free(q, len(p.take(q)))
+		}
 	}
 }
 
@@ -161,10 +196,15 @@ func (p *pusher) drain(key queueKey, q *queue) {
 			}
 			return
 		}
-		next, to := q.waiting[0], q.to
-		q.waiting = q.waiting[1:]
+		next, to := p.take(q), q.to
+		q.flying = len(next)
 		p.mu.Unlock()
-		if err := p.deliver(to, next); err != nil {
+		err := p.deliver(to, next)
+		p.mu.Lock()
+		p.free(q, len(next))
+		q.flying = 0
+		p.mu.Unlock()
+		if err != nil {
 			p.log.LogAttrs(context.Background(), slog.LevelWarn, "a push notification was not delivered", slog.String("task", key.ref.ID), slog.String("config", key.id), slog.String("error", err.Error()))
 			p.drop(key.ref, key.id) // an address that four attempts don't reach is not asked again for each thing that waits
 		}
