@@ -95,14 +95,31 @@ func printLine(w io.Writer, doc any) error {
 	return err
 }
 
-// encode gives JSON with a line break at its end; people's text is not escaped for HTML.
+// encode gives JSON with a line break at its end; people's text is not escaped for HTML. DEL and the control characters of C1, which JSON lets stand and
+// terminals obey, are escaped: readers get the same text.
 func encode(doc any, indent string) ([]byte, error) {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
 	err := enc.Encode(doc)
-	return []byte(b.String()), err
+	return []byte(controls(b.String())), err
+}
+
+func controls(text string) string {
+	steers := func(r rune) bool { return r >= 0x7f && r <= 0x9f }
+	if !strings.ContainsFunc(text, steers) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if steers(r) {
+			_, _ = fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // note prints a message for people; it never mixes with data.

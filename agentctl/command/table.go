@@ -141,6 +141,7 @@ func prose(s string) string {
 }
 
 func shown(s string, prints func(rune) bool) string {
+	s = strings.ToValidUTF8(s, "\ufffd") // a lone byte may be a control character to a terminal that reads no UTF-8
 	if !strings.ContainsFunc(s, func(r rune) bool { return !prints(r) }) {
 		return s
 	}

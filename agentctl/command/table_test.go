@@ -1,9 +1,11 @@
 package command
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -52,12 +54,19 @@ func TestAnAgentsTextDoesNotSteerTheTerminal(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"a\x1b]52;c;ZXZpbA==\a\r\u009b2J\u202eb\x7f": `a\x1b]52;c;ZXZpbA==\a\r\u009b2J\u202eb\x7f`,
-		"two\n\tlines": "two\n\tlines",
+		"\x9b2J\x90a\xc2": "\ufffd2J\ufffda\ufffd",
+		"two\n\tlines":    "two\n\tlines",
 		"à 5\u00a0€ \u3000配置 \u0645\u06cc\u200c\u062e 👩\u200d🔬": "à 5\u00a0€ \u3000配置 \u0645\u06cc\u200c\u062e 👩\u200d🔬",
 	} {
 		if got := prose(in); got != want {
 			t.Errorf("%q became %q", in, got)
 		}
+	}
+	doc := map[string]string{"text": "a\u009b2J\u0085\x7f\x1b配置 \u00a0é"}
+	b, err := encode(doc, "")
+	var back map[string]string
+	if err != nil || strings.ContainsFunc(strings.TrimSpace(string(b)), unicode.IsControl) || json.Unmarshal(b, &back) != nil || back["text"] != doc["text"] {
+		t.Errorf("%v: JSON is %q, which says %q", err, b, back["text"])
 	}
 	for in, want := range map[string]string{"t-1.a_B:c": "t-1.a_B:c", "": "''", "x; rm -rf ~": "'x; rm -rf ~'", "it's": `'it'\''s'`} {
 		if got := shellWord(in); got != want {
