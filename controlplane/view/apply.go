@@ -254,6 +254,7 @@ func (c change) touch(id headID) {
 		c.touched[id] = struct{}{}
 		return
 	}
+	c.alike.end()
 	maps.Copy(c.touched, c.dependents[id])
 }
 

@@ -36,9 +36,17 @@ func (v *View) noHeads() snapshot.Heads {
 
 // headsOf collects what an agent's configs are built from. v.mu is held.
 func (v *View) headsOf(a *agentNode) snapshot.Heads {
+	s := v.alike.of(a.refs, v.sharedOf)
+	return snapshot.Heads{
+		Epoch: v.cluster.Epoch, Agent: a.built, Pins: a.pins, Vetoes: a.vetoes, Stamp: a.moved,
+		Prompts: s.prompts, MCP: s.mcp, Credentials: s.credentials,
+	}
+}
+
+// sharedOf reads the heads behind references. v.mu is held.
+func (v *View) sharedOf(r refs) sharedHeads {
 	h := v.noHeads()
-	h.Agent, h.Pins, h.Vetoes, h.Stamp = a.built, a.pins, a.vetoes, a.moved
-	for ref := range a.refs {
+	for ref := range r {
 		switch ref.kind {
 		case manifest.KindPrompt:
 			if n := v.prompts[ref]; n != nil {
@@ -54,7 +62,7 @@ func (v *View) headsOf(a *agentNode) snapshot.Heads {
 			}
 		}
 	}
-	return h
+	return sharedHeads{refs: r, prompts: h.Prompts, mcp: h.MCP, credentials: h.Credentials}
 }
 
 // Denied gives the switched-off tools of the MCP entries that an agent refers to, as "server" or "server/tool",

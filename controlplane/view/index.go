@@ -26,6 +26,8 @@ type index struct {
 	prompts     map[headID]*node[PromptHead, snapshot.PromptHead]
 	mcp         map[headID]*node[MCPHead, snapshot.MCPHead]
 	credentials map[headID]*node[CredentialHead, snapshot.CredentialHead]
+	alike       alike // of prompts, mcp and credentials as they are
+	lastRefs    refs  // see one
 	order       order
 	blobs       blobs
 	applied     map[headID]*appliedSet

@@ -29,7 +29,12 @@ func (c change) link(id headID, a *agentNode, read map[manifest.Hash]*specFacts)
 		}
 		next.active[h] = f
 	}
-	next.refs = union(next.active)
+	next.refs = c.one(union(next.active))
+	if len(next.active) == 1 {
+		for _, f := range next.active {
+			f.refs = next.refs
+		}
+	}
 	next.holds(id.namespace)
 	if old != nil {
 		for ref := range old.refs {
