@@ -209,7 +209,7 @@ func (a *agent) contentsOf(s snapshot.Snapshot) *contents {
 	if at := slices.IndexFunc(a.adopted, this); at >= 0 {
 		c = a.adopted[at]
 	} else {
-		c = newContents(s, &a.p.marshals)
+		c = newContents(s, &a.p.writer)
 	}
 	a.contents = append(a.contents, c)
 	return c

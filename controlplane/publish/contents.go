@@ -2,7 +2,6 @@ package publish
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"github.com/agentry/agentry/controlplane/snapshot"
 	"github.com/agentry/agentry/internal/errs"
@@ -17,7 +16,7 @@ type contents struct {
 	hash      manifest.Hash
 	lines     []manifest.Line
 	resources []snapshot.Resource
-	marshals  *atomic.Uint64
+	writer    *writer
 
 	mu    sync.Mutex // guards forms; never held while marshalling
 	forms []*form    // one or two, but for instances that were away
@@ -27,13 +26,14 @@ type contents struct {
 type form struct {
 	missing string // as keyOfMissing gives it
 
-	once  sync.Once
+	mu    sync.Mutex // guards what follows; held while marshalling: who asks for the same waits for it
+	done  bool
 	bytes []byte
 	err   error
 }
 
-func newContents(s snapshot.Snapshot, marshals *atomic.Uint64) *contents {
-	return &contents{hash: s.Token.Hash, lines: s.Lines(), resources: s.Resources, marshals: marshals}
+func newContents(s snapshot.Snapshot, w *writer) *contents {
+	return &contents{hash: s.Token.Hash, lines: s.Lines(), resources: s.Resources, writer: w}
 }
 
 // get is snapshot.Rendered.Content.
@@ -42,8 +42,29 @@ func (c *contents) get(missing []bool) ([]byte, error) {
 		return nil, errs.New(errs.Internal, "content: %d flags for %d resources", len(missing), len(c.resources))
 	}
 	f := c.form(keyOfMissing(missing))
-	f.once.Do(func() { f.bytes, f.err = c.marshal(missing) })
-	return f.bytes, f.err
+	b, fresh, err := f.get(func() ([]byte, error) { return c.marshal(missing) })
+	if fresh && err == nil {
+		c.writer.wrote(f, len(b))
+	}
+	return b, err
+}
+
+// get gives the bytes, and whether they had to be made.
+func (f *form) get(marshal func() ([]byte, error)) (b []byte, fresh bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.done {
+		f.bytes, f.err = marshal()
+		f.done, fresh = true, true
+	}
+	return f.bytes, fresh, f.err
+}
+
+// forget makes the next who asks marshal again.
+func (f *form) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done, f.bytes, f.err = false, nil, nil
 }
 
 func (c *contents) form(missing string) *form {
@@ -54,7 +75,7 @@ func (c *contents) form(missing string) *form {
 			return f
 		}
 	}
-	f := &form{missing: missing, err: errs.New(errs.Internal, "the marshalling did not end")}
+	f := &form{missing: missing}
 	if len(c.forms) < maxContents {
 		c.forms = append(c.forms, f)
 	}
@@ -74,7 +95,7 @@ func keyOfMissing(missing []bool) string {
 // marshal writes a pushv1.Content: by hand, because a shared head's move needs one for each of thousands of agents, and the message's
 // structs are several times as large as its bytes.
 func (c *contents) marshal(missing []bool) ([]byte, error) {
-	c.marshals.Add(1)
+	c.writer.marshals.Add(1)
 	size := 0
 	for i := range c.lines {
 		e := c.line(i)

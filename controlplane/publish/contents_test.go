@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -41,7 +40,7 @@ func TestContentIsTheMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := newContents(s, new(atomic.Uint64)).get(missing)
+		got, err := newContents(s, new(writer)).get(missing)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +49,49 @@ func TestContentIsTheMessage(t *testing.T) {
 		}
 	}
 	s.Resources[0].Line.Name = "\xff"
-	if _, err := newContents(s, new(atomic.Uint64)).get([]bool{true, true, true, true}); err == nil {
+	if _, err := newContents(s, new(writer)).get([]bool{true, true, true, true}); err == nil {
 		t.Error("a name that is no text was marshalled")
+	}
+}
+
+// Small contents are kept up to a size, the newest, and are the same bytes when they are made again; large ones are kept.
+func TestWhichContentsAreKept(t *testing.T) {
+	t.Parallel()
+	var w writer
+	content := func(name string, size int) *contents {
+		l := manifest.Line{Kind: manifest.KindMCP, Name: name, SHA256: manifest.Sum([]byte(name))}
+		return newContents(snapshot.Snapshot{Resources: []snapshot.Resource{{Line: l, JSON: bytes.Repeat([]byte("x"), size)}}}, &w)
+	}
+	made := func(c *contents) (b []byte, n uint64) {
+		t.Helper()
+		before := w.marshals.Load()
+		b, err := c.get([]bool{true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, w.marshals.Load() - before
+	}
+	large, first := content("large", smallContent), content("first", 1000)
+	largeBytes, _ := made(large)
+	firstBytes, _ := made(first)
+	if again, n := made(first); n != 0 || &again[0] != &firstBytes[0] {
+		t.Error("a new small content was made twice")
+	}
+	last := content("last", 1000)
+	for range 2 * keptSmall / 10_000 {
+		made(content("other", 10_000))
+	}
+	made(last)
+	if _, n := made(last); n != 0 {
+		t.Error("the newest was made twice")
+	}
+	if again, n := made(first); n != 1 || !bytes.Equal(again, firstBytes) {
+		t.Errorf("an old small content was made %d times, or isn't the same", n)
+	}
+	if again, n := made(large); n != 0 || &again[0] != &largeBytes[0] {
+		t.Error("a large content was made twice")
+	}
+	if w.size > keptSmall {
+		t.Errorf("%d bytes are kept", w.size)
 	}
 }

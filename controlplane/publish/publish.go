@@ -67,7 +67,7 @@ type Stats struct {
 type Publisher struct {
 	cfg       Config
 	builds    atomic.Uint64
-	marshals  atomic.Uint64
+	writer    writer
 	lastCause atomic.Pointer[caused]
 	loaded    chan struct{} // closed
 
@@ -218,7 +218,7 @@ func (p *Publisher) Note(namespace, name string) string {
 
 // Stats gives the counters since the start.
 func (p *Publisher) Stats() Stats {
-	return Stats{Builds: p.builds.Load(), Marshals: p.marshals.Load()}
+	return Stats{Builds: p.builds.Load(), Marshals: p.writer.marshals.Load()}
 }
 
 // agent gives the agent as of now, or as of the last refresh. What is put into the map reads its heads only after

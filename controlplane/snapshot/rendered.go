@@ -24,7 +24,7 @@ type Rendered struct {
 	ProvenKey string
 	Cause     Cause
 	// Content gives the wire form of the manifest and of those resources, by index in Snapshot.Resources, for which
-	// missing is true. Equal calls share one result, which nobody writes to. It is nil for an absent snapshot.
+	// missing is true. Nobody writes to the bytes, which equal calls may share. It is nil for an absent snapshot.
 	Content func(missing []bool) ([]byte, error)
 }
 
