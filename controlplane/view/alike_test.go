@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/agentry/agentry/controlplane/release"
 	"github.com/agentry/agentry/controlplane/store"
 	"github.com/agentry/agentry/controlplane/view"
 )
@@ -67,4 +68,15 @@ func TestAgentsAlikeShareHeads(t *testing.T) {
 		t.Error("the other's heads changed")
 	}
 	same(t, []view.AgentKey{{Namespace: "default", Name: "second"}}, w.view.Dependents("prompt", "default", "p"))
+}
+
+// An agent whose spec isn't there, or refers to nothing, is held by what its head names, also when it is the first that is read.
+func TestTheFirstAgentMayReferToNothing(t *testing.T) {
+	w := newWorld(t)
+	h := agentHead("helper", 1, 0, agentSpec(t, "helper", "p", "key"))
+	h.State.Vetoes = []release.Veto{{Kind: "prompt", Name: "p", Refused: []string{"2"}, Use: "1"}}
+	w.put(agentKV("default", h))
+	same(t, []view.AgentKey{{Namespace: "default", Name: "helper"}}, w.view.Dependents("prompt", "default", "p"))
+	w.put(agentKV("default", agentHead("other", 1, 0, agentSpec(t, "other", "p", "key"))))
+	same(t, []view.AgentKey{{Namespace: "default", Name: "helper"}}, w.view.Dependents("prompt", "default", "p"))
 }

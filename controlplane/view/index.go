@@ -69,6 +69,7 @@ func newIndex() index {
 		prompts:     map[headID]*node[PromptHead, snapshot.PromptHead]{},
 		mcp:         map[headID]*node[MCPHead, snapshot.MCPHead]{},
 		credentials: map[headID]*node[CredentialHead, snapshot.CredentialHead]{},
+		lastRefs:    refs{}, // never nil: who adds to a copy of it gets a map
 		order:       order{},
 		blobs:       newBlobs(),
 		applied:     map[headID]*appliedSet{},
