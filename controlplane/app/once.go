@@ -42,6 +42,15 @@ func (c *calls) Begin(ctx context.Context, principal, key, method string, reques
 	return once.With(ctx, call), nil
 }
 
+// Refused gives the answer of a call of ctx that was refused with err.
+func (c *calls) Refused(ctx context.Context, err error) error {
+	call := once.From(ctx)
+	if call == nil {
+		return err
+	}
+	return c.once.Refused(ctx, call, err)
+}
+
 // onceEach is the runtime door's interceptor: a certificate is written down once, also while the store elects a leader, so that no join
 // token is spent for an answer that was lost in here. Instances ask again with what they have; they need no key of their own.
 func onceEach(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

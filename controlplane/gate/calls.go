@@ -20,6 +20,8 @@ type Calls interface {
 	// Begin gives the context of a call. key is the caller's own name of it, "": it gave none. An error that is a carriedOut tells
 	// that the call was carried out before; the handler may end in such a one too.
 	Begin(ctx context.Context, principal, key, method string, request proto.Message) (context.Context, error)
+	// Refused gives the answer of a call that ended in err: err, or a carriedOut where another try of the call came before it.
+	Refused(ctx context.Context, err error) error
 }
 
 // carriedOut is the error of a call that was carried out before.
@@ -51,7 +53,9 @@ func (e *exactly) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		ctx, err := e.begin(ctx, c, req)
 		var resp connect.AnyResponse
 		if err == nil {
-			resp, err = next(ctx, req)
+			if resp, err = next(ctx, req); err != nil && e.calls != nil {
+				err = e.calls.Refused(ctx, err)
+			}
 		}
 		var before carriedOut
 		if !errors.As(err, &before) {

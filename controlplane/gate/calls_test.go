@@ -38,6 +38,14 @@ func (r *remembered) Begin(ctx context.Context, principal, key, method string, r
 	return context.WithValue(ctx, begunKey{}, key), nil
 }
 
+// Refused knows of a try that came before.
+func (*remembered) Refused(ctx context.Context, err error) error {
+	if ctx.Value(begunKey{}) == "overtaken" && errs.Is(err, errs.Conflict) {
+		return &before{kept: true}
+	}
+	return err
+}
+
 // before is a call that was carried out before.
 type before struct{ kept bool }
 
@@ -66,8 +74,13 @@ func TestCallsThatWriteAreBegun(t *testing.T) {
 	d.label = func(ctx context.Context) error {
 		served++
 		shown.at.Add(1)
-		if ctx.Value(begunKey{}) == "raced" { // another try of the same call was first
+		switch ctx.Value(begunKey{}) {
+		case "raced": // another try of the same call was first
 			return &before{kept: true}
+		case "overtaken": // the same, but it was seen by what it had changed
+			return errs.New(errs.Conflict, "the label moved")
+		case "stale":
+			return errs.New(errs.Conflict, "the label moved")
 		}
 		return nil
 	}
@@ -90,6 +103,8 @@ func TestCallsThatWriteAreBegun(t *testing.T) {
 				{"fresh", "", 1, 0},
 				{"done", "then", 0, 0},
 				{"raced", "then", 1, 0},
+				{"overtaken", "then", 1, 0},
+				{"stale", "", 1, connect.CodeAborted},
 				{"forgotten", "", 0, connect.CodeFailedPrecondition},
 				{"bad", "", 0, connect.CodeInvalidArgument},
 			} {

@@ -95,21 +95,51 @@ func (s *Store) Resume(ctx context.Context, c *Call) error {
 	if !c.keyed {
 		return nil
 	}
-	page, err := s.List(With(ctx, c), c.prefix, store.ListOptions{})
+	before, err := s.before(ctx, c)
 	if err != nil {
 		return unavailable(err)
 	}
-	var last error
+	return before
+}
+
+// Refused gives the answer of a call that was refused with err. A try before it may have been written after Resume looked, and be the
+// very reason: what was expected is no longer there because the caller changed it. Then it answers *CarriedOutError, and Unavailable
+// where that can't be found out. Refusals that don't depend on what is in the store are left as they are.
+func (s *Store) Refused(ctx context.Context, c *Call, err error) error {
+	switch errs.KindOf(err) {
+	case errs.NotFound, errs.Exists, errs.Conflict, errs.Precondition:
+	default:
+		return err
+	}
+	if !c.keyed || errors.As(err, new(*CarriedOutError)) {
+		return err
+	}
+	before, failed := s.before(ctx, c)
+	switch {
+	case failed != nil:
+		return unknown(failed)
+	case before != nil:
+		return before
+	}
+	return err
+}
+
+// before looks for what other tries of a call wrote last: an error that tells of it, nil where there is nothing.
+func (s *Store) before(ctx context.Context, c *Call) (found, _ error) {
+	page, err := s.List(With(ctx, c), c.prefix, store.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
 	for _, kv := range page.KVs {
 		r, err := decode(kv)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !r.Void {
-			last = c.carriedOut(r, kv.ModRevision)
+		if !r.Void && r.Nonce != c.nonce {
+			found = c.carriedOut(r, kv.ModRevision)
 		}
 	}
-	return last
+	return found, nil
 }
 
 // repeatable reports whether it does no harm to write t twice, at any time: it only reads, or keeps content under its hash.

@@ -351,6 +351,34 @@ func TestAskedAgain(t *testing.T) {
 	}
 }
 
+// TestARefusalByOnesOwnTry is the race in which the first try, given up by its caller, lands after the second has looked for it: what the
+// second is refused for then is the caller's own change. The fault suite saw such a compare-and-swap answered as stale.
+func TestARefusalByOnesOwnTry(t *testing.T) {
+	for _, kind := range []errs.Kind{errs.Conflict, errs.Precondition, errs.NotFound, errs.Exists, errs.Invalid} {
+		f := &faulty{Store: memstore.New()}
+		s := once.Wrap(f, once.Config{})
+		first, second, alone := newCall(t, "k"), newCall(t, "k"), newCall(t, "")
+		if err := s.Resume(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+		refusal := errs.New(kind, "not as expected")
+		if err := s.Refused(t.Context(), second, refusal); !errors.Is(err, refusal) {
+			t.Errorf("kind %v before the first try landed: %v", kind, err)
+		}
+		if _, err := increment(once.With(t.Context(), first), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := errors.As(s.Refused(t.Context(), second, refusal), new(*once.CarriedOutError)); got != (kind != errs.Invalid) {
+			t.Errorf("kind %v: carried out %v", kind, got)
+		}
+		for who, c := range map[string]*once.Call{"who wrote itself": first, "no key": alone} {
+			if err := s.Refused(t.Context(), c, refusal); !errors.Is(err, refusal) {
+				t.Errorf("%s: %v", who, err)
+			}
+		}
+	}
+}
+
 // TestManyTriesAtATime has tries of one call race for real, some of them over faults.
 func TestManyTriesAtATime(t *testing.T) {
 	for round := range 50 {
