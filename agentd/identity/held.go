@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -111,7 +112,10 @@ func (h *held) there(now time.Time) time.Time { return h.doc.Now.Add(h.age(now))
 
 func (h *held) expired(now time.Time) bool { return h.age(now) > h.life() }
 
-func (h *held) serial() string { return fmt.Sprintf("%x", h.svid.Certificates[0].SerialNumber) }
+// serial is the number as the control plane writes it: whole bytes.
+func (h *held) serial() string {
+	return hex.EncodeToString(h.svid.Certificates[0].SerialNumber.Bytes())
+}
 
 // encode gives what is stored.
 func (h *held) encode() (raw []byte, key secret.Value, err error) {

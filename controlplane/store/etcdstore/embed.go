@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/agentry/agentry/controlplane/store"
@@ -126,10 +128,29 @@ func start(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 func launch(c *embed.Config) (etcd *embed.Etcd, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = errs.New(errs.Precondition, "%s can't be read: %v; %s", c.Dir, r, restoreAdvice)
+			err = unopened(c.Dir, r, freeBytes)
 		}
 	}()
 	return embed.StartEtcd(c)
+}
+
+// unopened says what to do where etcd didn't open a folder. It tells no cause itself; where there is no room for its log, that is one, and
+// nothing is wrong with the data.
+func unopened(dir string, why any, free func(dir string) (int64, bool)) error {
+	if n, ok := free(dir); ok && n < wal.SegmentSizeBytes {
+		return errs.New(errs.Exhausted, "%s can't be opened: %v; %d MiB are free there, etcd's log needs %d: make room and start again, the data stays as it is",
+			dir, why, n>>20, wal.SegmentSizeBytes>>20)
+	}
+	return errs.New(errs.Precondition, "%s can't be read: %v; %s", dir, why, restoreAdvice)
+}
+
+// freeBytes is how much may still be written to the file system of a folder; false: that isn't known.
+func freeBytes(dir string) (int64, bool) {
+	var at syscall.Statfs_t
+	if err := syscall.Statfs(dir, &at); err != nil {
+		return 0, false
+	}
+	return int64(at.Bavail) * at.Bsize, true //nolint:gosec // G115: a disk has less than 2^63 bytes
 }
 
 // mendSpace ends a NOSPACE alarm: nobody else could, for the member has no listener.
