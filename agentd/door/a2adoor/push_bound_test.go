@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,12 +24,14 @@ type slowHook struct {
 
 	asked chan struct{}
 	let   chan struct{}
+	open  func() // lets all go on
 	got   chan byte
 }
 
 func newSlowHook(t *testing.T) *slowHook {
 	t.Helper()
 	h := &slowHook{asked: make(chan struct{}, 1000), let: make(chan struct{}), got: make(chan byte, 1000)}
+	h.open = sync.OnceFunc(func() { close(h.let) })
 	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil || len(b) == 0 {
@@ -38,14 +41,17 @@ func newSlowHook(t *testing.T) *slowHook {
 		<-h.let
 		h.got <- b[0]
 	}))
-	t.Cleanup(h.Close)
+	t.Cleanup(func() {
+		h.open()
+		h.Close()
+	})
 	return h
 }
 
 // told opens the hook and gives what it got in all.
 func (h *slowHook) told(t *testing.T, p *pusher) []byte {
 	t.Helper()
-	close(h.let)
+	h.open()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := p.close(ctx); err != nil || ctx.Err() != nil {
