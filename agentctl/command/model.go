@@ -26,7 +26,7 @@ func (c *cli) modelServeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve [SCRIPT]", Short: "Serve scripted answers by the OpenAI API: test specs without paying",
 		Example: "  agentctl model serve answers.yaml --listen 127.0.0.1:9901\n  curl 127.0.0.1:9901/_seen        # what it was asked, keys in clear, loopback only",
-		Long: `Serves POST /v1/chat/completions (streaming and not), /v1/embeddings and GET /v1/models from a script in YAML: rules, of which the
+		Long: `Serves POST /v1/chat/completions and /v1/responses (streaming and not), /v1/embeddings and GET /v1/models from a script in YAML: rules, of which the
 first that matches answers with a text, tool calls or a fault. It is a scripted model server, not a language model: nothing is generated.
 Without SCRIPT it echoes. GET /_seen tells what it was asked; DELETE /_seen forgets it.`,
 		Args: args(0, 1),

@@ -75,7 +75,7 @@ func endpoints(s assembler.ModelSettings) []spec.Model {
 // client makes a client of one endpoint; standby says that another is asked when it fails.
 func (f models) client(m spec.Model, credentials assembler.Credentials, standby bool) (closingModel, error) {
 	cfg := openaimodel.Config{
-		Model: m.Model, BaseURL: m.BaseURL, Headers: values(m.Headers, credentials),
+		Model: m.Model, BaseURL: m.BaseURL, API: openaimodel.API(m.API), Headers: values(m.Headers, credentials),
 		Temperature: m.Temperature, TopP: m.TopP, MaxTokens: m.MaxTokens, Stop: m.Stop, Seed: m.Seed,
 		ExtraBody: m.ExtraBody, SendMetadata: m.SendMetadata, Timeout: m.Timeout.Std(), Standby: standby, Transports: f.transports,
 	}

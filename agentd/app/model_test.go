@@ -75,7 +75,7 @@ func TestFallbackAnswers(t *testing.T) {
 		BaseURL: down.URL + "/v1",
 		Spec: spec.Model{
 			Model: "first", BaseURL: down.URL, APIKey: spec.Value{Ref: "key"}, Price: &spec.Price{Input: 100, Output: 100}, Retry: &spec.Retry{Attempts: 1},
-			Fallbacks: []spec.Model{{Model: "second", BaseURL: up.URL, Price: &spec.Price{Input: 2, Output: 8}}},
+			Fallbacks: []spec.Model{{Model: "second", BaseURL: up.URL, API: "responses", Price: &spec.Price{Input: 2, Output: 8}}},
 		},
 		Credentials: func(string) (secret.Value, bool) { return secret.NewValue("sk-of-the-first"), true },
 	})
@@ -108,6 +108,9 @@ func TestFallbackAnswers(t *testing.T) {
 		t.Errorf("the first endpoint was asked with (-want +got):\n%s", diff)
 	}
 	for _, s := range scripted.Requests() {
+		if s.Path != "/v1/responses" {
+			t.Errorf("the second endpoint was asked at %s, though its api is another", s.Path)
+		}
 		if s.Key != "" || strings.Contains(string(s.Body), "sk-of-the-first") {
 			t.Errorf("the second endpoint got %q: %s", s.Key, s.Body)
 		}

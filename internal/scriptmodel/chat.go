@@ -21,6 +21,8 @@ type answer struct {
 	finish    string
 	usage     wireUsage
 	pace      Pace
+	tag       string // names the request
+	encrypted bool   // the request wants its reasoning in a form to give back
 }
 
 type wireUsage struct {
@@ -43,6 +45,17 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "missing_messages", "messages must not be empty")
 		return
 	}
+	s.answer(w, r, q, body, wire{s.whole, s.stream})
+}
+
+// wire writes answers in the form of one API.
+type wire struct {
+	whole  func(w http.ResponseWriter, r *http.Request, a answer, f *Fault, ended func())
+	stream func(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault, ended, left func())
+}
+
+// answer finds what the script says to a request and writes it.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, q *chatRequest, body []byte, to wire) {
 	q.digest()
 	c := s.choose(q)
 	ended, left := s.record(r, q, c.rule, body)
@@ -67,10 +80,10 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		a.huge(q, c.fault.HugeArguments)
 	}
 	if q.Stream {
-		s.stream(w, r, q, a, c.fault, ended, left)
+		to.stream(w, r, q, a, c.fault, ended, left)
 		return
 	}
-	s.whole(w, r, a, c.fault, ended)
+	to.whole(w, r, a, c.fault, ended)
 }
 
 // readBody reads a bounded body; after an error the answer is written.
@@ -174,6 +187,11 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, a answer, f *Faul
 		m.Content = &a.text
 	}
 	out.Choices = []choiceOut{{Message: m, FinishReason: a.finish}}
+	s.piece(w, r, out, f, ended)
+}
+
+// piece writes an answer that comes in one piece, as far as the fault lets it.
+func (s *Server) piece(w http.ResponseWriter, r *http.Request, out any, f *Fault, ended func()) {
 	if f == nil || (!f.HalfOpen && !f.Reset && f.Drip == 0) {
 		ended()
 		writeJSON(w, http.StatusOK, out)

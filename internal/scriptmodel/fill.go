@@ -27,7 +27,7 @@ func (q *chatRequest) fill(r *Reply, groups []string) answer {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%d", q.system, q.user, q.toolResult, q.turn, q.round)
 	tag := strconv.FormatUint(h.Sum64(), 36)
-	a.id = "chatcmpl-scripted-" + tag
+	a.id, a.tag, a.encrypted = "chatcmpl-scripted-"+tag, tag, q.encrypted
 	for i, c := range r.ToolCalls {
 		call := wireCall{ID: "call_" + tag + "_" + strconv.Itoa(i), Type: "function"}
 		call.Function.Name = c.Name

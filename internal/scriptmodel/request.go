@@ -25,6 +25,7 @@ type chatRequest struct {
 	user, system, toolResult string
 	images                   []string // addresses, of the last user message
 	turn, round              int
+	encrypted                bool // of the Responses API: reasoning is to be given back
 }
 
 type wireMessage struct {

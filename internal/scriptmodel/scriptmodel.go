@@ -19,7 +19,7 @@ const Banner = "scripted model server (agentry): answers come from a script, not
 // maxBody bounds a request, in bytes; a longer one is answered 413.
 const maxBody = 8 << 20
 
-// Server answers chat completions, embeddings and the model list from a Script. It is an http.Handler, safe for
+// Server answers chat completions, the Responses API, embeddings and the model list from a Script. It is an http.Handler, safe for
 // use by many goroutines.
 type Server struct {
 	mux  *http.ServeMux
@@ -40,6 +40,7 @@ func New(s Script) *Server {
 	srv := &Server{mux: http.NewServeMux(), done: make(chan struct{})}
 	srv.SetScript(s)
 	srv.mux.HandleFunc("POST /v1/chat/completions", srv.chat)
+	srv.mux.HandleFunc("POST /v1/responses", srv.responses)
 	srv.mux.HandleFunc("POST /v1/embeddings", srv.embeddings)
 	srv.mux.HandleFunc("GET /v1/models", srv.models)
 	srv.mux.HandleFunc("GET /_seen", loopbackOnly(srv.listSeen))

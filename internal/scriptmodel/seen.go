@@ -30,7 +30,7 @@ type Seen struct {
 	Messages    []Message         `json:"messages"`
 	Tools       []Tool            `json:"tools"`
 	Metadata    map[string]string `json:"metadata"`
-	Format      json.RawMessage   `json:"format,omitempty"` // response_format as received
+	Format      json.RawMessage   `json:"format,omitempty"` // response_format, or text.format in its words
 	Rule        string            `json:"rule"`             // name of the rule that answered
 	// Ended is when the answer was sent or the client had left; nil: not yet. Aborted says that the client left first.
 	Ended   *time.Time      `json:"ended"`

@@ -28,6 +28,9 @@ type delta struct {
 	ToolCalls []wireCall `json:"tool_calls,omitempty"`
 }
 
+// garbage is events that belong to no API.
+const garbage = "event: \x00\xff\ndata: {\"choices\": [[]]] \xfe\n\ndata\n\n:\n\ndata: 7\n\n"
+
 // stream writes an answer as server-sent events at its pace. It calls ended before the last event: the client may leave right
 // after that. It calls left where a write fails.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, a answer, f *Fault, ended, left func()) {
@@ -72,7 +75,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q *chatRequest, 
 		reset(w)
 	}
 	if f != nil && f.GarbageSSE {
-		_ = s.write(r.Context(), w, []byte("event: \x00\xff\ndata: {\"choices\": [[]]] \xfe\n\ndata\n\n:\n\ndata: 7\n\n"), drip)
+		_ = s.write(r.Context(), w, []byte(garbage), drip)
 		return
 	}
 	if !send(chunk{Choices: []chunkChoice{{FinishReason: &a.finish}}}) {

@@ -75,10 +75,22 @@ func (r *requirements) expose(e *Expose) {
 }
 
 func (r *requirements) model(m Model) {
-	r.when(m.API == "responses", CapModelResponses, "model.api")
+	r.api(m, "model")
 	r.when(m.Price != nil, CapModelPrice, "model.price")
 	r.when(m.SendMetadata, CapModelMetadata, "model.sendMetadata")
 	for i := range m.Fallbacks {
-		r.when(true, CapModelFallbacks, "model.fallbacks["+strconv.Itoa(i)+"]")
+		at := "model.fallbacks[" + strconv.Itoa(i) + "]"
+		r.when(true, CapModelFallbacks, at)
+		r.api(m.Fallbacks[i], at)
 	}
+}
+
+// api says what an endpoint at a path needs to be asked in its way.
+func (r *requirements) api(m Model, at string) {
+	if m.API != "responses" {
+		return
+	}
+	r.when(true, CapModelResponses, at+".api")
+	r.when(len(m.Stop) > 0, CapModelResponsesStop, at+".stop")
+	r.when(m.Seed != nil, CapModelResponsesSeed, at+".seed")
 }

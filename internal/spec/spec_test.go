@@ -205,7 +205,8 @@ func TestRequirements(t *testing.T) {
 	a.Approval = &spec.Approval{Tools: []spec.ApprovalTool{{Tool: "x"}}}
 	a.Expose = &spec.Expose{A2A: json.RawMessage("false"), REST: new(false), MCP: new(true), Auth: &spec.InboundAuth{}, RateLimit: &spec.RateLimit{}, MaxBodyBytes: 1, CORS: &spec.CORS{}}
 	a.Model.API, a.Model.SendMetadata, a.Model.Price = "responses", true, &spec.Price{}
-	a.Model.Fallbacks = []spec.Model{{Model: "b"}}
+	a.Model.Stop, a.Model.Seed = []string{"END"}, new(int64(1))
+	a.Model.Fallbacks = []spec.Model{{Model: "b", Stop: []string{"END"}}, {Model: "c", API: "responses", Seed: new(int64(1))}}
 	a.PartnerAgents = []spec.PartnerRef{{AgentName: "b"}}
 	a.Memory = spec.Memory{StorageType: "redis", Address: "h:1", Credential: spec.Value{Ref: "c"}, CompressionStrategy: "summarize", SearchStrategy: "vector", EmbeddingModel: "e", ToolPayloadBytes: 1}
 	a.KnowledgeBases = []spec.KnowledgeRef{{Name: "k"}}
@@ -217,7 +218,9 @@ func TestRequirements(t *testing.T) {
 	want := []string{
 		"a2a.card skills", "limits.tokens limits.tokens", "limits.cost limits.costUsd", "limits.sameCall limits.sameCall", "approval approval!", "expose.mcp expose.mcp",
 		"expose.auth expose.auth!", "expose.rateLimit expose.rateLimit", "expose.maxBodyBytes expose.maxBodyBytes", "expose.cors expose.cors",
-		"model.responses model.api", "model.price model.price", "model.metadata model.sendMetadata", "model.fallbacks model.fallbacks[0]",
+		"model.responses model.api", "model.responses.stop model.stop", "model.responses.seed model.seed",
+		"model.price model.price", "model.metadata model.sendMetadata", "model.fallbacks model.fallbacks[0]", "model.fallbacks model.fallbacks[1]",
+		"model.responses model.fallbacks[1].api", "model.responses.seed model.fallbacks[1].seed",
 		"partners partnerAgents", "memory.redis memory.storageType", "memory.redis memory.address", "memory.redis memory.credential", "memory.summarize memory.compressionStrategy", "memory.search memory.searchStrategy",
 		"memory.search memory.embeddingModel", "memory.toolPayload memory.toolPayloadBytes", "knowledge knowledgeBases",
 	}

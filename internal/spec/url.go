@@ -8,7 +8,7 @@ import (
 
 var versionSegment = regexp.MustCompile(`^v[0-9]+$`)
 
-// EffectiveBaseURL gives the address to which a model client appends "/chat/completions": base without a trailing slash, and with
+// EffectiveBaseURL gives the address to which a model client appends "/chat/completions" or "/responses": base without a trailing slash, and with
 // "/v1" appended unless its last path segment is v<digits> (semantics.md 14). What is no URL is answered as it stands.
 func EffectiveBaseURL(base string) string {
 	u, err := url.Parse(base)

@@ -22,9 +22,13 @@ type answer struct {
 	outTokens int
 	calls     assembly
 	reasoning []byte // kept for calls, see echoes
+	lead      []byte // the same of the Responses API: reasoning items before the text
+	asked     string // the model's name in the request
+	over      bool   // nothing that counts follows
 	finish    string
 	model     string
 	usage     *model.Usage
+	billed    *model.Usage // what a server counted of an answer that failed
 }
 
 // use takes the server's count, if it gave one.
@@ -134,10 +138,14 @@ func (m *Model) last(a *answer, r model.Request) model.Chunk {
 
 // spent gives the usage of an answer that broke off; nil where nothing had come.
 func (a *answer) spent(r model.Request) *model.Usage {
-	if a.text+a.thought+a.calls.bytes == 0 {
+	u := a.billed
+	switch {
+	case u != nil:
+	case a.text+a.thought+a.calls.bytes == 0:
 		return nil
+	default:
+		u = a.estimate(r)
 	}
-	u := a.estimate(r)
 	u.CostUSD = a.price.of(*u)
 	return u
 }

@@ -23,6 +23,12 @@ func parameters(cfg Config) (map[string]json.RawMessage, error) {
 		p[name] = b
 		return nil
 	}
+	maxTokens, input := "max_tokens", "messages"
+	if cfg.API == Responses {
+		maxTokens, input = "max_output_tokens", "input"
+		cfg.Seed, cfg.Stop = nil, nil // the API has neither: see spec.CapModelResponsesStop
+		p["store"], p["include"] = json.RawMessage("false"), json.RawMessage(includeReasoning)
+	}
 	var faults []error
 	if cfg.Temperature != nil {
 		faults = append(faults, set("temperature", *cfg.Temperature))
@@ -31,7 +37,7 @@ func parameters(cfg Config) (map[string]json.RawMessage, error) {
 		faults = append(faults, set("top_p", *cfg.TopP))
 	}
 	if cfg.MaxTokens != nil {
-		faults = append(faults, set("max_tokens", *cfg.MaxTokens))
+		faults = append(faults, set(maxTokens, *cfg.MaxTokens))
 	}
 	if cfg.Seed != nil {
 		faults = append(faults, set("seed", *cfg.Seed))
@@ -51,7 +57,7 @@ func parameters(cfg Config) (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(cfg.ExtraBody, &extra); err != nil {
 		return nil, errs.New(errs.Invalid, "extraBody: want a JSON object: %w", err)
 	}
-	for _, name := range []string{"model", "messages", "tools", "stream"} {
+	for _, name := range []string{"model", input, "tools", "stream"} {
 		if _, ok := extra[name]; ok {
 			return nil, errs.New(errs.Invalid, "extraBody: %s belongs to the request", name)
 		}
@@ -82,6 +88,9 @@ func renderTail(p map[string]json.RawMessage) ([]byte, error) {
 // render gives the body of a chat request: the model's name, what is asked, and the tail of parameters. It is put together by hand,
 // because every turn passes here.
 func (m *Model) render(r model.Request) ([]byte, error) {
+	if m.responses {
+		return m.renderResponses(r)
+	}
 	tail, err := m.tailFor(r)
 	if err != nil {
 		return nil, err

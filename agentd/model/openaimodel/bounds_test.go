@@ -34,38 +34,40 @@ func TestFaults(t *testing.T) {
 		"tool arguments that go":     {fault: scriptmodel.Fault{HugeArguments: 1 << 20}},
 		"nothing before the timeout": {fault: scriptmodel.Fault{Slow: time.Hour}, codes: [2]string{"timeout", "timeout"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			reply := &scriptmodel.Reply{Text: long, Pace: scriptmodel.Pace{Chunk: 4}}
-			if tc.fault.HugeArguments > 0 {
-				reply = nil
-			}
-			scripted := scriptmodel.New(scriptmodel.Script{Rules: []scriptmodel.Rule{{Reply: reply, Fault: &tc.fault}}})
-			srv := httptest.NewServer(scripted)
-			defer srv.Close()
-			defer scripted.Close()
-			patience := 10 * time.Minute // longer than any machine takes
-			if tc.codes[0] == "timeout" {
-				patience = 500 * time.Millisecond
-			}
-			m, err := openaimodel.New(openaimodel.Config{
-				Model: "m", BaseURL: srv.URL + "/v1", Transports: openaimodel.NewTransports(here(t)), Attempts: 1, Timeout: patience, IdleTimeout: patience,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Close()
-			for i, stream := range []bool{true, false} {
-				got, err := collect(t, m, model.Request{Stream: stream})
-				var known *model.Error
-				switch {
-				case tc.codes[i] == "" && (err != nil || len(got.Calls) != 1 || len(got.Calls[0].Arguments) != tc.fault.HugeArguments):
-					t.Errorf("stream %v: %v, %d calls", stream, err, len(got.Calls))
-				case tc.codes[i] != "" && (!errors.As(err, &known) || known.Code != tc.codes[i]):
-					t.Errorf("stream %v: err = %v, want %s", stream, err, tc.codes[i])
+		for _, api := range []openaimodel.API{openaimodel.ChatCompletions, openaimodel.Responses} {
+			t.Run(name+", "+string(api), func(t *testing.T) {
+				t.Parallel()
+				reply := &scriptmodel.Reply{Text: long, Pace: scriptmodel.Pace{Chunk: 4}}
+				if tc.fault.HugeArguments > 0 {
+					reply = nil
 				}
-			}
-		})
+				scripted := scriptmodel.New(scriptmodel.Script{Rules: []scriptmodel.Rule{{Reply: reply, Fault: &tc.fault}}})
+				srv := httptest.NewServer(scripted)
+				defer srv.Close()
+				defer scripted.Close()
+				patience := 10 * time.Minute // longer than any machine takes
+				if tc.codes[0] == "timeout" {
+					patience = 500 * time.Millisecond
+				}
+				m, err := openaimodel.New(openaimodel.Config{
+					Model: "m", BaseURL: srv.URL + "/v1", API: api, Transports: openaimodel.NewTransports(here(t)), Attempts: 1, Timeout: patience, IdleTimeout: patience,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				for i, stream := range []bool{true, false} {
+					got, err := collect(t, m, model.Request{Stream: stream})
+					var known *model.Error
+					switch {
+					case tc.codes[i] == "" && (err != nil || len(got.Calls) != 1 || len(got.Calls[0].Arguments) != tc.fault.HugeArguments):
+						t.Errorf("stream %v: %v, %d calls", stream, err, len(got.Calls))
+					case tc.codes[i] != "" && (!errors.As(err, &known) || known.Code != tc.codes[i]):
+						t.Errorf("stream %v: err = %v, want %s", stream, err, tc.codes[i])
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -131,12 +133,16 @@ func TestLeavingEndsTheCallUpstream(t *testing.T) {
 	srv := httptest.NewServer(scripted)
 	defer srv.Close()
 	defer scripted.Close()
-	m, err := openaimodel.New(openaimodel.Config{Model: "m", BaseURL: srv.URL + "/v1", Transports: openaimodel.NewTransports(here(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	for i, user := range []string{"silent", "talks"} {
+	for i, user := range []string{"silent", "talks", "silent", "talks"} {
+		api := openaimodel.ChatCompletions
+		if i > 1 {
+			api = openaimodel.Responses
+		}
+		m, err := openaimodel.New(openaimodel.Config{Model: "m", BaseURL: srv.URL + "/v1", API: api, Transports: openaimodel.NewTransports(here(t))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {

@@ -16,7 +16,7 @@ const (
 )
 
 // echoes keeps what some endpoints want back with a tool call and the port has no word for: Gemini's signature of the call, DeepSeek's and
-// Kimi's reasoning before it. It is found again by a mark at the end of the call's id, which the endpoint never sees: an id alone won't do, as
+// Kimi's reasoning before it, the Responses API's reasoning items. It is found again by a mark at the end of the call's id, which the endpoint never sees: an id alone won't do, as
 // some servers number calls anew in every conversation. What was dropped, or kept by another process, isn't sent.
 type echoes struct {
 	mu     sync.Mutex // guards the rest
@@ -28,7 +28,13 @@ type echoes struct {
 type echo struct {
 	reasoning string // before the round's first call
 	extra     json.RawMessage
+	// Of the Responses API: reasoning items, each with a comma behind it, that came before the answer's text and right before the call. They
+	// are for the model that made them only.
+	lead, items string
+	model       string
 }
+
+func (e echo) size() int { return len(e.reasoning) + len(e.extra) + len(e.lead) + len(e.items) }
 
 func newEchoes() *echoes { return &echoes{byMark: map[string]echo{}} }
 
@@ -43,13 +49,14 @@ func (e *echoes) keep(a *answer) {
 	first := true
 	for i := range a.calls.calls {
 		p := &a.calls.calls[i]
-		v := echo{extra: p.extra}
+		v := echo{extra: p.extra, items: string(p.items)}
 		if first {
-			v.reasoning, first = string(a.reasoning), false
+			v.reasoning, v.lead, first = string(a.reasoning), string(a.lead), false
 		}
-		if v.reasoning == "" && v.extra == nil {
+		if v.size() == 0 {
 			continue
 		}
+		v.model = a.asked
 		p.mark = fmt.Sprintf("%c%016x", markSign, rand.Uint64()) // #nosec G404 -- a name, not a secret
 		e.put(p.mark, v)
 	}
@@ -60,10 +67,9 @@ func (e *echoes) put(mark string, v echo) {
 	defer e.mu.Unlock()
 	e.byMark[mark] = v
 	e.order = append(e.order, mark)
-	e.bytes += len(v.reasoning) + len(v.extra)
+	e.bytes += v.size()
 	for len(e.order) > maxEchoes || (e.bytes > echoBytes && len(e.order) > 1) {
-		old := e.byMark[e.order[0]]
-		e.bytes -= len(old.reasoning) + len(old.extra)
+		e.bytes -= e.byMark[e.order[0]].size()
 		delete(e.byMark, e.order[0])
 		e.order = e.order[1:]
 	}

@@ -31,6 +31,7 @@ type failure struct {
 	retryAfter time.Duration
 	spent      *model.Usage // by an answer that broke off
 	learnt     bool         // the next attempt asks in another way
+	unsent     bool         // the endpoint was not asked
 }
 
 // classify names what went wrong; actx is the attempt's context, whose cause tells its own timeouts apart.
@@ -40,9 +41,13 @@ func classify(actx context.Context, x *exchange, err error) *failure {
 	var proto *protocolError
 	var netErr net.Error
 	var denied *egress.DeniedError
+	var here *unsentError
 	switch cause := context.Cause(actx); {
 	case errors.Is(cause, errTimeout), errors.Is(cause, errIdle):
 		f.set(phase.Timeout, cause.Error())
+	case errors.As(err, &here):
+		f.unsent = true
+		f.set(phase.Invalid, here.text)
 	case errors.As(err, &denied):
 		f.set(phase.Invalid, denied.Error())
 	case errors.As(err, &refused):

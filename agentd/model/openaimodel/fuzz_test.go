@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,15 +28,22 @@ func FuzzAnswer(f *testing.F) {
 			f.Fatal(err)
 		}
 		sample := txtar.Parse(raw)
-		f.Add(sample.Files[0].Name == "stream", 200, sample.Files[0].Data)
+		kind, responses := strings.CutPrefix(sample.Files[0].Name, "responses-")
+		f.Add(responses, kind == "stream", 200, sample.Files[0].Data)
 	}
-	f.Add(true, 400, []byte(`[{"error":{"code":400,"message":"x"}}]`))
-	f.Add(true, 200, []byte("data: {\"error\": 7}\n\ndata: [1]\n\n"))
-	m, err := New(Config{Model: "m", BaseURL: "http://127.0.0.1:1/v1"})
-	if err != nil {
-		f.Fatal(err)
+	f.Add(false, true, 400, []byte(`[{"error":{"code":400,"message":"x"}}]`))
+	f.Add(true, true, 200, []byte(`data: {"type":"response.completed","response":{"output":[7,{"type":"message","content":"x"}]}}`+"\n\n"))
+	f.Add(false, true, 200, []byte("data: {\"error\": 7}\n\ndata: [1]\n\n"))
+	models := map[bool]*Model{}
+	for responses, api := range map[bool]API{false: ChatCompletions, true: Responses} {
+		m, err := New(Config{Model: "m", BaseURL: "http://127.0.0.1:1/v1", API: api})
+		if err != nil {
+			f.Fatal(err)
+		}
+		models[responses] = m
 	}
-	f.Fuzz(func(t *testing.T, stream bool, status int, body []byte) {
+	f.Fuzz(func(t *testing.T, responses, stream bool, status int, body []byte) {
+		m := models[responses]
 		r := model.Request{Stream: stream, Messages: []model.Message{{Role: model.User, Text: "hi"}}}
 		resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))}
 		var last *model.Usage

@@ -1,4 +1,4 @@
-// Package openaimodel calls any OpenAI-compatible chat-completions endpoint. The assembler makes one Model per config; package
+// Package openaimodel calls any OpenAI-compatible endpoint, by chat completions or by the Responses API. The assembler makes one Model per config; package
 // run calls it through the port agentd/model. It never reads the environment, uses no proxy, follows no redirect and never prints a key.
 package openaimodel
 
@@ -42,10 +42,20 @@ func (p Price) of(u model.Usage) float64 {
 	return (p.Input*float64(u.InputTokens) + p.Output*float64(u.OutputTokens)) / 1e6
 }
 
+// API is the way in which an endpoint is asked.
+type API string
+
+// The APIs. The empty one means ChatCompletions.
+const (
+	ChatCompletions API = "chat-completions" // POST /chat/completions
+	Responses       API = "responses"        // POST /responses, which knows neither Stop nor Seed
+)
+
 // Config is one endpoint with its parameters. Model and BaseURL are required.
 type Config struct {
 	Model   string
 	BaseURL string // the effective one, as spec.EffectiveBaseURL gives it
+	API     API
 	// APIKey and Headers are asked at every attempt, so that a rotated credential counts at once. nil: none is sent.
 	APIKey      func() secret.Value
 	Headers     map[string]func() secret.Value
@@ -55,7 +65,7 @@ type Config struct {
 	Stop        []string
 	Seed        *int64
 	// ExtraBody is a JSON object merged over the request; it wins over the fields above but may not carry model, messages,
-	// tools or stream. A null leaves the field out, stream_options and response_format too.
+	// tools or stream (with Responses: model, input, tools or stream). A null leaves the field out, stream_options and response_format too.
 	ExtraBody    json.RawMessage
 	SendMetadata bool
 	// Timeout bounds an attempt until its first chunk (streaming) or to its end; default 2 min.
@@ -77,11 +87,12 @@ type Config struct {
 type Model struct {
 	cfg    Config
 	params map[string]json.RawMessage
-	// head is how every chat body begins; tail and streamed are how one without additions of its own ends.
+	// head is how every body begins; tail and streamed are how one without additions of its own ends.
 	head, tail, streamed []byte
 
-	chat, embeddings *url.URL
-	basic            string // Authorization of a URL that carries a user; "": none
+	responses        bool     // which API
+	chat, embeddings *url.URL // chat is where answers are asked for, by either API
+	basic            string   // Authorization of a URL that carries a user; "": none
 	transport        *http.Transport
 	echoes           *echoes
 	quirks           quirks
@@ -105,6 +116,9 @@ func New(cfg Config) (*Model, error) {
 	if cfg.Attempts <= 0 {
 		cfg.Attempts = DefaultAttempts
 	}
+	if cfg.API != "" && cfg.API != ChatCompletions && cfg.API != Responses {
+		return nil, errs.New(errs.Invalid, "api: want %s or %s", ChatCompletions, Responses)
+	}
 	params, err := parameters(cfg)
 	if err != nil {
 		return nil, err
@@ -118,9 +132,16 @@ func New(cfg Config) (*Model, error) {
 		pool = NewTransports(nil)
 	}
 	base := strings.TrimRight(cfg.BaseURL, "/")
-	m := &Model{cfg: cfg, params: params, tail: tail, streamed: streamTail(params, tail)}
-	m.head = append(jsonquote.Append([]byte(`{"model":`), cfg.Model), `,"messages":[`...)
-	m.chat, m.embeddings = u.JoinPath("chat", "completions"), u.JoinPath("embeddings") // a query stays
+	m := &Model{cfg: cfg, params: params, tail: tail, responses: cfg.API == Responses}
+	m.head = jsonquote.Append([]byte(`{"model":`), cfg.Model)
+	m.embeddings = u.JoinPath("embeddings") // a query stays
+	if m.responses {
+		m.head, m.streamed = append(m.head, `,"input":[`...), tail
+		m.chat = u.JoinPath("responses")
+	} else {
+		m.head, m.streamed = append(m.head, `,"messages":[`...), streamTail(params, tail)
+		m.chat = u.JoinPath("chat", "completions")
+	}
 	m.chat.User, m.embeddings.User = nil, nil
 	if u.User != nil {
 		password, _ := u.User.Password()
@@ -158,9 +179,11 @@ func (m *Model) Generate(ctx context.Context, r model.Request) iter.Seq2[model.C
 				yield(model.Chunk{Usage: spent}, context.Cause(ctx))
 				return
 			}
-			fail.learnt = m.quirks.learn(fail)
+			fail.learnt = m.learn(fail)
 			fail.message = m.scrub(fail.message)
-			attempts = append(attempts, model.Attempt{Model: m.cfg.Model, Status: fail.status, Err: fail.message, Elapsed: time.Since(started)})
+			if !fail.unsent {
+				attempts = append(attempts, model.Attempt{Model: m.cfg.Model, Status: fail.status, Err: fail.message, Elapsed: time.Since(started)})
+			}
 			wait, again := m.wait(n, fail)
 			if out.left || !again || tooLate(ctx, wait) {
 				yield(model.Chunk{Usage: spent}, &model.Error{Code: fail.code, Message: fail.message, Attempts: attempts, RetryAfter: fail.retryAfter})

@@ -3,9 +3,7 @@ package openaimodel
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -41,7 +39,7 @@ func (m *Model) attempt(ctx context.Context, r model.Request, out *output) *fail
 	if r.Stream {
 		accept = eventsType
 	}
-	a := answer{price: m.cfg.Price}
+	a := answer{price: m.cfg.Price, asked: m.cfg.Model}
 	resp, err := m.send(actx, x, m.chat, accept, body)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }()
@@ -57,6 +55,22 @@ func (m *Model) attempt(ctx context.Context, r model.Request, out *output) *fail
 	f := classify(actx, x, err)
 	f.spent = a.spent(r)
 	return f
+}
+
+// reader takes an answer of one API apart into an answer.
+type reader interface {
+	// whole reads one that came in one piece, and gives its text and its reasoning.
+	whole(raw []byte) (text, reasoning string, err error)
+	// event reads a piece of a stream and hands its text on. more is false when nobody wants more. An error that is errBrokenStream says that
+	// it is no piece of one.
+	event(raw []byte, out *output) (more bool, err error)
+}
+
+func (m *Model) reader(a *answer) reader {
+	if m.responses {
+		return &responses{answer: a}
+	}
+	return &chat{answer: a}
 }
 
 func isJSON(resp *http.Response) bool {
@@ -80,37 +94,12 @@ func (m *Model) whole(r model.Request, resp *http.Response, a *answer, out *outp
 	if _, err := buf.ReadFrom(&cappedBody{body: resp.Body, left: maxAnswer}); err != nil {
 		return err
 	}
-	var w wireAnswer
-	if err := json.Unmarshal(buf.Bytes(), &w); err != nil {
-		return &protocolError{"the answer is not what the protocol says: " + err.Error()}
-	}
-	switch {
-	case len(w.Choices) == 0 && w.Error.said():
-		return w.Error
-	case len(w.Choices) == 0:
-		return &protocolError{"an answer without choices"}
-	}
-	msg := &w.Choices[0].Message
-	text := msg.Content.text
-	if text == "" {
-		text = msg.Refusal
-	}
-	a.model, a.reasoning = w.Model, []byte(msg.ReasoningContent)
-	if err := a.count(text, msg.reasoning()); err != nil {
+	text, reasoning, err := m.reader(a).whole(buf.Bytes())
+	if err != nil {
 		return err
 	}
-	if err := a.finished(w.Choices[0].FinishReason); err != nil {
-		return err
-	}
-	for i, d := range msg.ToolCalls { // whole ones: none goes on with another
-		d.Index = &i
-		if err := a.calls.add(d); err != nil {
-			return err
-		}
-	}
-	a.use(w.Usage)
 	c := m.last(a, r)
-	c.Text, c.Reasoning = text, msg.reasoning()
+	c.Text, c.Reasoning = text, reasoning
 	out.chunk(c)
 	return nil
 }
@@ -128,7 +117,7 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 			idle.Stop()
 		}
 	}()
-	var c wireChunk // one for all: what is taken of it is in slices of its own
+	read := m.reader(a)
 	for {
 		raw, err := events.next()
 		if err != nil {
@@ -139,17 +128,16 @@ func (m *Model) stream(cancel context.CancelCauseFunc, timer *time.Timer, r mode
 			}
 			return err
 		}
-		c = wireChunk{}
-		if err := json.Unmarshal(raw, &c); err != nil {
-			if a.finish != "" {
-				return m.end(a, io.EOF, false, r, out)
-			}
-			return fmt.Errorf("%w: %s", errBrokenStream, oneLine(string(raw)))
-		}
-		if err := c.refused(); err != nil {
+		more, err := read.event(raw, out)
+		switch {
+		case errors.Is(err, errBrokenStream) && a.finish != "":
+			return m.end(a, io.EOF, false, r, out)
+		case err != nil || !more:
 			return err
-		}
-		if more, err := a.take(&c, out); err != nil || !more {
+		case a.over:
+			err = m.end(a, io.EOF, true, r, out)
+			timer.Reset(afterDone)
+			events.drain()
 			return err
 		}
 		wait := m.cfg.IdleTimeout

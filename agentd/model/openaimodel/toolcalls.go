@@ -60,6 +60,7 @@ type partial struct {
 	args  []byte
 	scan  scan
 	extra json.RawMessage
+	items []byte // reasoning items right before it, of the Responses API
 	mark  string // see echoes
 }
 

@@ -40,7 +40,7 @@ func TestWire(t *testing.T) {
 			}
 			kind, body, want := sample.Files[0].Name, sample.Files[0].Data, sample.Files[1].Data
 			for _, step := range []int{len(body), 1} {
-				got := hear(t, kind == "stream", body, step)
+				got := hear(t, kind, body, step)
 				if *update {
 					sample.Files[1].Data = []byte(got)
 					if err := os.WriteFile(file, txtar.Format(sample), 0o600); err != nil {
@@ -57,8 +57,10 @@ func TestWire(t *testing.T) {
 }
 
 // hear gives what a Model makes of an answer that comes in pieces.
-func hear(t *testing.T, stream bool, body []byte, step int) string {
+func hear(t *testing.T, kind string, body []byte, step int) string {
 	t.Helper()
+	kind, responses := strings.CutPrefix(kind, "responses-")
+	stream := kind == "stream"
 	e := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if stream {
@@ -72,7 +74,12 @@ func hear(t *testing.T, stream bool, body []byte, step int) string {
 			rest = rest[n:]
 		}
 	})
-	m := open(t, e, func(c *openaimodel.Config) { c.Attempts, c.Price = 1, openaimodel.Price{Input: 1, Output: 2} })
+	m := open(t, e, func(c *openaimodel.Config) {
+		c.Attempts, c.Price = 1, openaimodel.Price{Input: 1, Output: 2}
+		if responses {
+			c.API = openaimodel.Responses
+		}
+	})
 	var b, text, reasoning strings.Builder
 	for c, err := range m.Generate(t.Context(), model.Request{Stream: stream, Messages: []model.Message{{Role: model.User, Text: "hi"}}}) {
 		text.WriteString(c.Text)
