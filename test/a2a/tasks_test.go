@@ -256,9 +256,7 @@ func (c caller) several(t *testing.T, n int) []string {
 
 // past waits until a status of now has a later time than that of task.
 func past(task *pb.Task) {
-	for next := task.GetStatus().GetTimestamp().AsTime().Add(time.Millisecond); time.Now().Before(next); {
-		time.Sleep(100 * time.Microsecond) // the agents' clock is ours
-	}
+	<-time.After(time.Until(task.GetStatus().GetTimestamp().AsTime().Add(time.Millisecond))) // the agents' clock is ours
 }
 
 func idsOf(tasks []*pb.Task) []string {
