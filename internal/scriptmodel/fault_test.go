@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -115,5 +118,35 @@ func TestImagesAndFormat(t *testing.T) {
 	}
 	if !strings.Contains(string(got.Format), "ticket") {
 		t.Errorf("format %s", got.Format)
+	}
+}
+
+// Whoever leaves is noted as that, also where the answer's goroutine hears of it first. What broke: one in hundreds was noted as answered.
+func TestEveryAbortIsSeen(t *testing.T) {
+	t.Parallel()
+	srv, _, _ := serve(t, `rules: [{name: late, when: {user: late}, reply: {text: late, delay: 1h}}]`)
+	for range 50 {
+		srv.Clear()
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 1000 { // what else ends with it, in any order, and takes its time
+			context.AfterFunc(ctx, func() {})
+		}
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"late"}]}`))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			srv.ServeHTTP(httptest.NewRecorder(), r)
+		}()
+		for len(srv.Requests()) == 0 {
+			runtime.Gosched()
+		}
+		cancel()
+		<-done
+		for srv.Requests()[0].Ended == nil {
+			runtime.Gosched()
+		}
+		if !srv.Requests()[0].Aborted {
+			t.Fatal("noted as answered")
+		}
 	}
 }

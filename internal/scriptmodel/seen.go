@@ -154,7 +154,8 @@ func (s *Server) record(r *http.Request, q *chatRequest, rule string, body []byt
 	note := func(aborted bool) func() {
 		return func() {
 			if stop() { // else the client has left, and that is or will be noted
-				s.seen.end(seq, time.Now(), aborted)
+				// Who waits for the context may hear of its end before the function above is started, and stop it.
+				s.seen.end(seq, time.Now(), aborted || r.Context().Err() != nil)
 			}
 		}
 	}
