@@ -104,9 +104,22 @@ func (m *Model) render(r model.Request) ([]byte, error) {
 		b = m.appendMessage(b, &r.Messages[i])
 	}
 	b = append(b, ']')
-	for i, t := range r.Tools {
-		b = append(b, toolHead(i)...)
-		b = append(b, `{"type":"function","function":{"name":`...)
+	b = appendTools(b, r.Tools, `{"type":"function","function":{`, "}}")
+	b = append(b, `,"stream":`...)
+	b = strconv.AppendBool(b, r.Stream)
+	b = append(b, tail...)
+	return append(b, '}'), nil
+}
+
+// appendTools writes the tools, each between open and end; none: nothing.
+func appendTools(b []byte, tools []model.ToolSpec, open, end string) []byte {
+	for i, t := range tools {
+		if i == 0 {
+			b = append(b, `,"tools":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(append(b, open...), `"name":`...)
 		b = jsonquote.Append(b, t.Name)
 		if t.Description != "" {
 			b = append(b, `,"description":`...)
@@ -116,23 +129,12 @@ func (m *Model) render(r model.Request) ([]byte, error) {
 		if len(t.Schema) == 0 {
 			b = append(b, `{"type":"object","properties":{}}`...)
 		}
-		b = append(b, t.Schema...)
-		b = append(b, "}}"...)
+		b = append(append(b, t.Schema...), end...)
 	}
-	if len(r.Tools) > 0 {
+	if len(tools) > 0 {
 		b = append(b, ']')
 	}
-	b = append(b, `,"stream":`...)
-	b = strconv.AppendBool(b, r.Stream)
-	b = append(b, tail...)
-	return append(b, '}'), nil
-}
-
-func toolHead(i int) string {
-	if i == 0 {
-		return `,"tools":[`
-	}
-	return ","
+	return b
 }
 
 // sizeOf guesses how long the rest of a body gets, so that it's allocated once as a rule.

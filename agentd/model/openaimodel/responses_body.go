@@ -33,24 +33,8 @@ func (m *Model) renderResponses(r model.Request) ([]byte, error) {
 		b = b[:len(b)-1] // every item has a comma behind it
 	}
 	b = append(b, ']')
-	for i, t := range r.Tools {
-		b = append(b, toolHead(i)...)
-		b = append(b, `{"type":"function","name":`...)
-		b = jsonquote.Append(b, t.Name)
-		if t.Description != "" {
-			b = append(b, `,"description":`...)
-			b = jsonquote.Append(b, t.Description)
-		}
-		b = append(b, `,"parameters":`...)
-		if len(t.Schema) == 0 {
-			b = append(b, `{"type":"object","properties":{}}`...)
-		}
-		b = append(b, t.Schema...)
-		b = append(b, `,"strict":false}`...) // which chat completions mean by saying nothing; here nothing means true
-	}
-	if len(r.Tools) > 0 {
-		b = append(b, ']')
-	}
+	// Chat completions aren't strict by saying nothing; here nothing means strict.
+	b = appendTools(b, r.Tools, `{"type":"function",`, `,"strict":false}`)
 	b = append(b, `,"stream":`...)
 	b = strconv.AppendBool(b, r.Stream)
 	b = append(b, tail...)
